@@ -1,0 +1,292 @@
+"""The graph: inputs, an ordered list of applies, one result; and the builder that makes one.
+
+A Graph is closed: what it uses, it takes as input. A Node is an Input, a Constant or an Apply, is
+immutable, knows its type, and is compared by identity. Sub-programs are Graphs held as attributes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from cellc.errors import CellcError, IRFault, Loc, TypeFault
+from cellc.ir.types import (
+    DType, ScalarType, Shape, TensorType, TupleType, Type, boolean, dtype, f64, i64,
+)
+
+
+class Node:
+    """A typed value of a graph."""
+
+    __slots__ = ("type", "name", "loc")
+    type: Type
+    name: str
+    loc: Loc | None
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.type.shape)
+
+    @property
+    def size(self):
+        return self.type.size
+
+    def __repr__(self) -> str:
+        return f"%{self.name}: {self.type}"
+
+    def __bool__(self) -> bool:
+        raise TypeFault(f"found a traced value ({self.type}) where Python needs a known bool",
+                        "compare shapes and attributes here, or select with ops.where")
+
+    def __iter__(self):
+        raise TypeFault(f"found a traced value ({self.type}) where Python needs a known sequence")
+
+
+class Input(Node):
+    """A value that the graph is given."""
+
+    __slots__ = ()
+
+    def __init__(self, type: Type, name: str, loc: Loc | None = None):
+        self.type, self.name, self.loc = type, name, loc
+
+
+class Constant(Node):
+    """A literal: a scalar value; for a tensor type one value that fills it, or an ndarray."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, type: Type, value):
+        self.type, self.value, self.name, self.loc = type, value, "const", None
+
+    @property
+    def is_fill(self) -> bool:
+        """One value in all places (always so for scalars)."""
+        return not isinstance(self.value, np.ndarray)
+
+    def __repr__(self) -> str:
+        return f"{self.value!r}: {self.type}"
+
+
+class Apply(Node):
+    """A primitive applied to operands; `attrs` are its static parameters."""
+
+    __slots__ = ("prim", "operands", "attrs")
+
+    def __init__(self, prim: Primitive, operands: tuple[Node, ...], attrs: dict[str, Any],
+                 type: Type | None = None, name: str = "", loc: Loc | None = None):
+        self.prim, self.operands, self.attrs = prim, operands, attrs
+        self.name, self.loc = name, loc
+        if type is None:
+            try:
+                type = prim.types(*(x.type for x in operands), **attrs)
+            except CellcError as fault:
+                raise fault.at(loc) from None
+        self.type = type
+
+
+class Graph:
+    """A closed program: `name`, `inputs`, `body` (applies in order), `result` (a Node).
+
+    Several results are one `tuple` apply at the end.
+    """
+
+    __slots__ = ("name", "inputs", "body", "result")
+
+    def __init__(self, name: str, inputs: Iterable[Input], body: Iterable[Apply], result: Node):
+        self.name, self.result = name, result
+        self.inputs, self.body = tuple(inputs), tuple(body)
+
+    @property
+    def type(self) -> Type:
+        return self.result.type
+
+    @property
+    def results(self) -> tuple[Node, ...]:
+        """The result's parts where it is a `tuple` apply, else the result alone."""
+        if isinstance(self.result, Apply) and self.result.prim.name == "tuple":
+            return self.result.operands
+        return (self.result,)
+
+    def __repr__(self) -> str:
+        from cellc.ir.text import print_graph
+
+        return print_graph(self)
+
+
+class Primitive:
+    """One operation of the IR: everything known about it, said once.
+
+    name      what the text form calls it
+    operands  their names, in order ("x y"); a leading * takes any number
+    doc       one sentence
+    types     (*operand types, **attrs) -> result type; raises TypeFault or ShapeFault
+    eval      (*arrays, **attrs) -> array: the meaning, in NumPy; None for control (the interpreter's)
+    vjp       (g, y, *operands, **attrs) -> one cotangent or None per operand, built of primitives;
+              None where the result is never differentiable
+    scalar    elementwise: (b, *elements, **attrs) -> element, over the scalar ops of a back end
+    reduce    reductions: the scalar op that combines two elements, and its neutral element
+    kind      elementwise | reduce | view | kernel | control | effect: how it is lowered
+    samples   () -> list of (operands, attrs) for the generated tests
+    tolerance relative, by dtype name, with the reason in the family's file
+    """
+
+    def __init__(self, name: str, operands: str, *, doc: str, kind: str, types: Callable,
+                 eval: Callable | None, vjp: Callable | None, scalar: Callable | None = None,
+                 reduce: tuple | None = None, samples: Callable | None = None,
+                 tolerance: dict | None = None):
+        self.name, self.operands, self.doc, self.kind = name, operands.split(), doc, kind
+        self.types, self.eval, self.vjp = types, eval, vjp
+        self.scalar, self.reduce = scalar, reduce
+        self.samples, self.tolerance = samples, tolerance or {}
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self):
+        return (PRIMITIVES.__getitem__, (self.name,))
+
+    def __call__(self, *operands, **attrs):
+        """Append to the graph being built; with none being built, evaluate at once (eager mode)."""
+        builder = current_builder()
+        if builder is not None:
+            return builder.apply(self, operands, attrs)
+        return _eager[0](self, operands, attrs)
+
+
+PRIMITIVES: dict[str, Primitive] = {}
+
+
+def primitive(name: str, operands: str, **fields) -> Primitive:
+    """Define a primitive and enter it into the table."""
+    if name in PRIMITIVES:
+        raise IRFault(f"primitive {name} is defined twice")
+    PRIMITIVES[name] = Primitive(name, operands, **fields)
+    return PRIMITIVES[name]
+
+
+def _no_eager(prim, operands, attrs):
+    raise IRFault(f"{prim.name} was applied outside a graph and no eager evaluator is set")
+
+
+_eager: list[Callable] = [_no_eager]
+
+
+def set_eager(evaluate: Callable) -> None:
+    """Tell primitives what to do outside a graph: `evaluate(prim, operands, attrs)`."""
+    _eager[0] = evaluate
+
+
+# -- building ----------------------------------------------------------------------------------
+
+_active = threading.local()
+
+
+def current_builder() -> Builder | None:
+    """The innermost builder of this thread, or None in eager mode."""
+    stack = getattr(_active, "stack", None)
+    return stack[-1] if stack else None
+
+
+class Builder:
+    """A graph under construction, and a context in which primitives append to it.
+
+        with Builder("f") as b:
+            x = b.input(TensorType(f32, (3,)), "x")
+            graph = b.finish(mul(x, x))
+
+    An operand from outside (a node of an enclosing builder, a Parameter, a constant Tensor) is
+    *captured*: it becomes one more input, and `captured` lists outside object and input in order,
+    so that whoever closes the graph passes the objects as further operands.
+    """
+
+    def __init__(self, name: str, inputs: Iterable[Input] = ()):
+        self.name = name
+        self.inputs: list[Input] = list(inputs)
+        self.body: list[Apply] = []
+        self.captured: dict[int, tuple[Any, Input]] = {}
+        self.loc: Loc | None = None           # given to the applies that follow
+        self._members: set[int] = {id(x) for x in self.inputs}
+
+    def __enter__(self) -> Builder:
+        if not hasattr(_active, "stack"):
+            _active.stack = []
+        _active.stack.append(self)
+        return self
+
+    def __exit__(self, *_) -> None:
+        _active.stack.pop()
+
+    def input(self, type: Type, name: str, loc: Loc | None = None) -> Input:
+        node = Input(type, name, loc)
+        self.inputs.append(node)
+        self._members.add(id(node))
+        return node
+
+    def owns(self, node: Node) -> bool:
+        return id(node) in self._members
+
+    def lift(self, value) -> Node:
+        """The node that stands for `value` in this graph."""
+        if isinstance(value, Node):
+            if isinstance(value, Constant) or id(value) in self._members:
+                return value
+        elif isinstance(value, (bool, int, float)):
+            return scalar(value)
+        elif isinstance(value, np.generic):
+            return Constant(TensorType(dtype(value.dtype)), value.item())
+        return self.capture(value)
+
+    def capture(self, value) -> Node:
+        """The input standing for an object from outside; the same object gives the same input."""
+        found = self.captured.get(id(value))
+        if found is None:
+            type = getattr(value, "type", None)
+            if not isinstance(type, (TensorType, ScalarType, TupleType)):
+                raise TypeFault(f"found {_describe(value)} where a tensor or number was expected")
+            found = (value, self.input(type, getattr(value, "name", None) or "captured"))
+            self.captured[id(value)] = found
+        return found[1]
+
+    def apply(self, prim: Primitive, operands: Iterable, attrs: dict[str, Any],
+              name: str = "") -> Apply:
+        return self.append(Apply(prim, tuple(map(self.lift, operands)), attrs, None, name,
+                                 self.loc))
+
+    def append(self, node: Apply) -> Apply:
+        """Append an apply whose operands are already nodes of this graph."""
+        self.body.append(node)
+        self._members.add(id(node))
+        return node
+
+    def finish(self, result) -> Graph:
+        return Graph(self.name, self.inputs, self.body, self.lift(result))
+
+
+def scalar(value: bool | int | float) -> Constant:
+    """A Python number as a constant of scalar type."""
+    kind = boolean if isinstance(value, bool) else i64 if isinstance(value, int) else f64
+    return Constant(ScalarType(kind), value)
+
+
+def fill(type: Type, value) -> Constant:
+    """The constant of `type` that has `value` in every place."""
+    kind = type.dtype.kind
+    return Constant(type, float(value) if kind == "f" else bool(value) if kind == "b"
+                    else int(value))
+
+
+def _describe(value) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) < 60 else text[:57] + '...'}"
