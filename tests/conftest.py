@@ -1,0 +1,19 @@
+"""Settings of every test run, made before cellc is first imported: it reads its switches then."""
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+# Every pass's output is checked and read back from its text, whoever runs the tests.
+os.environ["CELLC_CHECK"] = "2"
+# A private, empty cache: no test may pass because of what an earlier run left on the disk.
+_CACHE = tempfile.mkdtemp(prefix="cellc-test-cache-")
+os.environ["CELLC_CACHE_DIR"] = _CACHE
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    shutil.rmtree(_CACHE, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""Imports go one way, and no file or function outgrows what one person can hold.
+
+The order is the order a program travels in (docs/architecture.md). It is read from the source by
+`ast`, so an import hidden inside a function counts as well.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "cellc"
+
+# What each part may import of cellc, beside itself. A part is a folder or a module at the top.
+LEAVES = {"errors", "config"}
+IR = LEAVES | {"ir"}
+LOWER = IR | {"passes", "parser"}
+MIDDLE = LOWER | {"kernels", "compile", "ops", "tensor", "dtype", "context"}
+TOP = MIDDLE | {"nn", "numpy", "scipy", "train", "parameter"}
+MAY_IMPORT = {
+    "errors": set(),
+    "config": {"errors"},
+    "ir": {"errors"},
+    "kernels": IR,
+    "passes": IR,
+    "parser": LOWER,
+    "dtype": IR,
+    "context": IR,
+    "compile": MIDDLE,  # the one driver: it alone knows the whole way
+    "ops": MIDDLE,
+    "tensor": MIDDLE,
+    "nn": TOP,
+    "numpy": TOP,
+    "scipy": TOP,
+    "train": TOP,
+    "__init__": None,  # the front door names everything
+    "__main__": None,
+}
+
+MAX_FILE_LINES = 600
+MAX_FUNCTION_LINES = 90
+# path or path::function -> why it is longer. An entry that is no longer needed fails the test.
+LONG_ON_PURPOSE: dict[str, str] = {}
+
+
+def sources():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    inside = path.relative_to(PACKAGE).parts
+    return inside[0].removesuffix(".py")
+
+
+def imported_parts(path: Path):
+    """(line, part, text) for each import of cellc in a file, wherever it stands."""
+    package = ("cellc", *path.relative_to(PACKAGE).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            # `from cellc import nn` names a part last, `from cellc.nn import Cell` first.
+            names = [module]
+            if module == "cellc":
+                names = [f"cellc.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "cellc":
+                yield node.lineno, parts[1] if len(parts) > 1 else "__init__", name
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path):
+    part = part_of(path)
+    assert part in MAY_IMPORT, f"{part} has no place in the layers: add it to MAY_IMPORT"
+    allowed = MAY_IMPORT[part]
+    if allowed is None:
+        return
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {part} imports {name}; it may import only itself"
+        f" and {', '.join(sorted(allowed)) or 'nothing'}"
+        for line, target, name in imported_parts(path)
+        if target != part and target not in allowed
+    ]
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+def long_things():
+    """What exceeds the limits now: name -> lines."""
+    found = {}
+    for path in sources():
+        name = str(path.relative_to(ROOT))
+        text = path.read_text(encoding="utf-8")
+        if (lines := text.count("\n")) > MAX_FILE_LINES:
+            found[name] = lines
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MAX_FUNCTION_LINES:
+                    found[f"{name}::{node.name}"] = lines
+    return found
+
+
+def test_files_and_functions_stay_short():
+    too_long = {name: n for name, n in long_things().items() if name not in LONG_ON_PURPOSE}
+    assert not too_long, (
+        f"over {MAX_FILE_LINES} lines a file or {MAX_FUNCTION_LINES} a function "
+        f"(split it, or say why in LONG_ON_PURPOSE): {too_long}"
+    )
+
+
+def test_the_list_of_long_things_is_current():
+    stale = set(LONG_ON_PURPOSE) - set(long_things())
+    assert not stale, f"no longer long: remove from LONG_ON_PURPOSE: {sorted(stale)}"
+
+
+def test_the_walk_sees_imports_of_every_form(tmp_path, monkeypatch):
+    """A layer test that sees nothing would pass for ever."""
+    inside = tmp_path / "ir"
+    inside.mkdir()
+    (inside / "x.py").write_text(
+        "import cellc.nn.cell\n"
+        "from cellc import ops\n"
+        "def f():\n    from ..passes.grad import run\n    from .types import Tensor\n"
+        "from .. import parser\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    seen = [part for _, part, _ in imported_parts(inside / "x.py")]
+    assert sorted(seen) == ["ir", "nn", "ops", "parser", "passes"]
