@@ -1,0 +1,41 @@
+"""inline: a call of a small graph, or of a graph called only once, becomes the graph's applies.
+
+    %y = call(%x) {graph=@relu}   ->   %y = max(%x, 0)
+
+Fusion does not look into calls, so what is worth fusing must stand in one list. A graph that is
+large and called often stays a call: it is compiled once, however many cells share it. Assumes
+nothing; `cond` branches keep their graphs. LLVM could inline the machine code, but by then every
+intermediate array has its buffer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cellc.ir.graph import Builder, Graph, Node
+from cellc.passes.rebuild import all_graphs, copy_body, renew, subgraphs
+
+GROWTH = 160     # applies that sharing a graph must save before it stays a call
+
+
+def run(graph: Graph) -> Graph:
+    calls = Counter(id(node.attrs["graph"]) for g in all_graphs(graph) for node in g.body
+                    if node.prim.name == "call")
+    stay = {id(g) for g in all_graphs(graph) if len(g.body) * (calls[id(g)] - 1) > GROWTH}
+    done: dict[int, Graph] = {}
+
+    def visit(g: Graph) -> Graph:
+        if id(g) in done:
+            return done[id(g)]
+        builder = Builder(g.name, g.inputs)
+        env: dict[Node, Node] = {}
+        for node in g.body:
+            inner = {key: visit(h) for key, h in subgraphs(node).items()}
+            if node.prim.name == "call" and id(node.attrs["graph"]) not in stay:
+                env[node] = copy_body(builder, inner["graph"], [env.get(x, x) for x in node.operands])
+            else:
+                env[node] = builder.append(renew(node, env, node.attrs | inner if inner else None))
+        done[id(g)] = Graph(g.name, g.inputs, builder.body, env.get(g.result, g.result))
+        return done[id(g)]
+
+    return visit(graph)

@@ -1,0 +1,82 @@
+"""What passes share: copying a graph into a builder, and running a pass on every sub-graph once.
+
+A pass handles one straight list of applies. `everywhere` walks the graphs held in attributes, inner
+ones first, each object once, so that a graph shared by many calls stays shared.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from cellc.ir.graph import Apply, Builder, Graph, Input, Node
+
+
+def copy_input(node: Input) -> Input:
+    return Input(node.type, node.name, node.loc)
+
+
+def copy_body(builder: Builder, graph: Graph, operands: Iterable[Node]) -> Node:
+    """Append graph's applies to the builder with `operands` for its inputs; returns its result."""
+    env: dict[Node, Node] = dict(zip(graph.inputs, operands, strict=True))
+    for node in graph.body:
+        env[node] = builder.append(renew(node, env))
+    return env.get(graph.result, graph.result)
+
+
+def renew(node: Apply, env: dict[Node, Node], attrs: dict | None = None) -> Apply:
+    """The same apply on the operands that `env` maps to; the type is known and not derived again."""
+    operands = tuple(env.get(x, x) for x in node.operands)
+    return Apply(node.prim, operands, node.attrs if attrs is None else attrs, node.type, node.name,
+                 node.loc)
+
+
+def subgraphs(node: Apply) -> dict[str, Graph]:
+    """The graphs that an apply holds as attributes, by attribute name."""
+    return {key: value for key, value in node.attrs.items() if isinstance(value, Graph)}
+
+
+def everywhere(graph: Graph, run: Callable[[Graph], Graph],
+               memo: dict[int, tuple[Graph, Graph]] | None = None) -> Graph:
+    """`run` on every sub-graph, inner first, then on the graph itself."""
+    memo = {} if memo is None else memo
+    found = memo.get(id(graph))
+    if found is not None:
+        return found[1]
+    if any(subgraphs(node) for node in graph.body):
+        env: dict[Node, Node] = {}
+        body = []
+        for node in graph.body:
+            inner = {key: everywhere(g, run, memo) for key, g in subgraphs(node).items()}
+            new = renew(node, env, node.attrs | inner if inner else None)
+            env[node] = new
+            body.append(new)
+        renewed = Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
+    else:
+        renewed = graph
+    result = run(renewed)
+    memo[id(graph)] = (graph, result)      # the original is kept alive, so its id stays its own
+    return result
+
+
+def all_graphs(graph: Graph) -> list[Graph]:
+    """The graph and every graph reachable from it, inner ones first, each once."""
+    found: dict[int, Graph] = {}
+
+    def visit(g: Graph) -> None:
+        if id(g) in found:
+            return
+        for node in g.body:
+            for inner in subgraphs(node).values():
+                visit(inner)
+        found[id(g)] = g
+
+    visit(graph)
+    return list(found.values())
+
+
+def use_counts(graph: Graph) -> Counter[Node]:
+    """How often each node is used as an operand or as the result."""
+    counts = Counter(x for node in graph.body for x in node.operands)
+    counts[graph.result] += 1
+    return counts

@@ -1,0 +1,205 @@
+"""simplify: algebra that holds for every value, constant folding, and views of views.
+
+    neg(neg(x)) -> x          mul(x, 1) -> x           item(tuple(a, b), 1) -> b
+    reshape(reshape(x)) -> reshape(x)                  exp(2.0:f32[3]) -> 7.389:f32[3]
+
+Rules are data: text, in the notation of the IR, with a guard where one is needed. A rule applies
+where both sides have one type, so it cannot change a type. A rule that is wrong for NaN, infinity
+or a signed zero is not here: `x * 0 -> 0` and `x + 0 -> x` hold for integers only (`int` guard).
+Rules run along the list once, each apply to a fixed point with a bound that raises. LLVM does the
+scalar ones too, but only after buffers exist.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellc.errors import IRFault
+from cellc.ir.graph import PRIMITIVES, Apply, Builder, Constant, Graph, Node, fill
+from cellc.ir.types import TupleType
+from cellc.passes.rebuild import everywhere, renew
+
+LIMIT = 64       # rewrites of one apply
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`pattern -> replacement`, where `guard(bindings)` holds."""
+
+    text: str
+    pattern: ast.expr
+    replacement: ast.expr
+    guard: Callable[[dict], bool] | None
+
+
+RULES: dict[str, list[Rule]] = {}
+
+
+def rule(text: str, guard: Callable[[dict], bool] | None = None) -> Rule:
+    """Enter a rule, keyed by the primitive at the root of its pattern.
+
+    Names bind operands; numbers match constants filled with that value; keyword arguments bind
+    attributes. On the right side, attributes are Python expressions over the bound attributes.
+    """
+    left, right = (ast.parse(side.strip(), mode="eval").body for side in text.split("->"))
+    made = Rule(text, left, right, guard)
+    RULES.setdefault(left.func.id, []).append(made)
+    return made
+
+
+def _is_int(b: dict) -> bool:
+    return b["x"].type.dtype.kind in "iu"
+
+
+def _compose(p: tuple, q: tuple) -> tuple:
+    """The permutation of transpose(transpose(x, p), q)."""
+    return tuple(p[axis] for axis in q)
+
+
+def _same_or_wider(b: dict) -> bool:
+    """x -> wider -> x's own dtype loses nothing."""
+    source, between = b["x"].type.dtype, b["d"]
+    return source.kind == between.kind and source.bits < between.bits
+
+
+rule("neg(neg(x)) -> x")
+rule("bit_not(bit_not(x)) -> x")
+rule("mul(x, 1) -> x")
+rule("mul(1, x) -> x")
+rule("div(x, 1) -> x")
+rule("sub(x, 0) -> x")                 # also for x = -0.0: -0.0 - 0.0 is -0.0
+rule("add(x, 0) -> x", _is_int)        # -0.0 + 0.0 is 0.0
+rule("add(0, x) -> x", _is_int)
+rule("mul(x, -1) -> neg(x)")
+rule("mul(-1, x) -> neg(x)")
+rule("add(x, neg(y)) -> sub(x, y)")
+rule("sub(x, neg(y)) -> add(x, y)")
+rule("mul(neg(x), neg(y)) -> mul(x, y)")
+rule("bit_and(x, x) -> x")
+rule("bit_or(x, x) -> x")
+rule("pow(x, 1) -> x")
+rule("pow(x, 2) -> mul(x, x)")
+rule("select(c, x, x) -> x")
+rule("select(True, x, y) -> x")
+rule("select(False, x, y) -> y")
+rule("select(bit_not(c), x, y) -> select(c, y, x)")
+rule("cast(x, dtype=d) -> x")
+rule("cast(cast(x, dtype=d), dtype=e) -> x", _same_or_wider)
+rule("to_scalar(from_scalar(x)) -> x")
+rule("from_scalar(to_scalar(x)) -> x")
+rule("reshape(x, shape=s) -> x")
+rule("reshape(reshape(x, shape=s), shape=t) -> reshape(x, shape=t)")
+rule("transpose(x, perm=p) -> x", lambda b: b["p"] == tuple(range(len(b["p"]))))
+rule("transpose(transpose(x, perm=p), perm=q) -> transpose(x, perm=compose(p, q))")
+rule("broadcast(x, shape=s, dims=d) -> x", lambda b: b["d"] == tuple(range(len(b["s"]))))
+rule("broadcast(broadcast(x, shape=s, dims=d), shape=t, dims=e)"
+     " -> broadcast(x, shape=t, dims=compose(e, d))")
+rule("slice(x, starts=a, stops=b, steps=c) -> x", lambda b: not any(b["a"]))
+rule("reduce_sum(x, axes=a) -> x", lambda b: not b["a"])
+rule("reduce_sum(reduce_sum(x, axes=a), axes=b) -> reduce_sum(x, axes=merge(x, a, b))")
+
+
+def _merge(x: Node, first: tuple, second: tuple) -> tuple:
+    """The axes of x that reducing `first`, then `second` of what is left, takes away."""
+    left = [axis for axis in range(x.ndim) if axis not in first]
+    return tuple(sorted((*first, *(left[axis] for axis in second))))
+
+
+_FUNCTIONS = {"compose": _compose, "merge": _merge}
+
+
+def run(graph: Graph) -> Graph:
+    return everywhere(graph, _simplify)
+
+
+def _simplify(graph: Graph) -> Graph:
+    builder = Builder(graph.name, graph.inputs)
+    env: dict[Node, Node] = {}
+    for node in graph.body:
+        new = _normal_form(builder, renew(node, env))
+        if isinstance(new, Apply) and not builder.owns(new):
+            builder.append(new)
+        env[node] = new
+    return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+
+
+def _normal_form(builder: Builder, node: Node) -> Node:
+    """Rewrite until nothing applies; new inner applies go to the builder, the root is returned."""
+    for _ in range(LIMIT):
+        new = _once(builder, node) if isinstance(node, Apply) and not builder.owns(node) else node
+        if new is node:
+            return node
+        node = new
+    raise IRFault(f"the rules for {node.prim} do not come to an end")
+
+
+def _once(builder: Builder, node: Apply) -> Node:
+    if node.prim.name == "item" and isinstance(node.operands[0], Apply):
+        source = node.operands[0]
+        if source.prim.name == "tuple":
+            return source.operands[node.attrs["index"]]
+    folded = _fold(node)
+    if folded is not None:
+        return folded
+    for candidate in RULES.get(node.prim.name, ()):
+        bindings: dict = {}
+        if _matches(candidate.pattern, node, bindings) and (
+                candidate.guard is None or candidate.guard(bindings)):
+            new = _build(builder, candidate.replacement, bindings, node)
+            if new is not None:
+                return new
+    return node
+
+
+def _matches(pattern: ast.expr, node: Node, bindings: dict) -> bool:
+    if isinstance(pattern, ast.Name):
+        return bindings.setdefault(pattern.id, node) is node
+    if isinstance(pattern, ast.Call):
+        if not isinstance(node, Apply) or node.prim.name != pattern.func.id:
+            return False
+        for keyword in pattern.keywords:
+            bindings[keyword.value.id] = node.attrs[keyword.arg]
+        return all(_matches(p, x, bindings)
+                   for p, x in zip(pattern.args, node.operands, strict=True))
+    value = ast.literal_eval(pattern)
+    return (isinstance(node, Constant) and node.is_fill and node.value == value
+            and isinstance(value, bool) == isinstance(node.value, bool)
+            and not (value == 0 and np.signbit(np.float64(node.value))))
+
+
+def _build(builder: Builder, expression: ast.expr, bindings: dict, root: Apply) -> Node | None:
+    """The replacement as a node, or None where its type differs from the root's."""
+    if isinstance(expression, ast.Name):
+        found = bindings[expression.id]
+        return found if found.type == root.type else None
+    operands = tuple(bindings[x.id] for x in expression.args)
+    attrs = {k.arg: eval(compile(ast.Expression(k.value), "<rule>", "eval"), _FUNCTIONS,
+                         bindings) for k in expression.keywords}
+    new = Apply(PRIMITIVES[expression.func.id], operands, attrs, None, root.name, root.loc)
+    return new if new.type == root.type else None
+
+
+_FOLDED_VIEWS = ("reshape", "transpose", "broadcast", "slice", "flip", "windows", "from_scalar")
+
+
+def _fold(node: Apply) -> Constant | None:
+    """The constant that an elementwise apply or a view of constants filled with one value gives."""
+    if not node.operands or isinstance(node.type, TupleType) or not all(
+            isinstance(x, Constant) and x.is_fill for x in node.operands):
+        return None
+    if node.prim.name in _FOLDED_VIEWS:
+        return fill(node.type, node.operands[0].value)
+    if node.prim.kind != "elementwise" or node.prim.eval is None:
+        return None
+    if any(x.type.dtype.name == "bf16" for x in (node, *node.operands)):
+        return None
+    values = [np.asarray(x.value, x.type.dtype.numpy) for x in node.operands]
+    with np.errstate(all="ignore"):
+        value = np.asarray(node.prim.eval(*values, **node.attrs))
+    if value.shape != ():
+        return None
+    return Constant(node.type, value.astype(node.type.dtype.numpy).item())
