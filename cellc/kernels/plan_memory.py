@@ -1,0 +1,62 @@
+"""plan_memory: every array a program needs for a while gets an offset in one arena.
+
+Lifetimes are intervals of positions in the list of applies. Two blocks may share bytes where their
+intervals do not overlap. Large blocks are placed first, each at the lowest offset that is free for
+its whole life (the greedy-by-size order of Pisarchyk and Lee, 2020). A size that depends on a
+symbolic dimension `n` is `bytes * n`; such blocks are planned apart, in units of n, so that one plan
+serves every n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cellc.errors import SymbolicFault
+from cellc.ir.types import Dim, TensorType
+
+ALIGNMENT = 64
+
+
+def byte_size(type: TensorType) -> tuple[str, int]:
+    """The bytes of an array as (unit, count): unit "" for a known size, else a dimension's name."""
+    size = type.size
+    if isinstance(size, Dim):
+        return size.name, size.coef * type.dtype.itemsize
+    if not isinstance(size, int):
+        raise SymbolicFault(f"an array of {size} elements")
+    return "", size * type.dtype.itemsize
+
+
+@dataclass
+class Block:
+    """Bytes wanted from position `start` to `end`, both included; `offset` is the answer."""
+
+    unit: str
+    size: int
+    start: int
+    end: int
+    offset: int = 0
+
+
+def plan(blocks: list[Block]) -> dict[str, int]:
+    """Set every block's offset; returns the bytes needed for each unit."""
+    totals: dict[str, int] = {}
+    placed: dict[str, list[Block]] = {}
+    for block in sorted(blocks, key=lambda b: (-b.size, b.start)):
+        size = _aligned(block.size)
+        neighbours = sorted((b for b in placed.setdefault(block.unit, [])
+                             if b.start <= block.end and block.start <= b.end),
+                            key=lambda b: b.offset)
+        offset = 0
+        for other in neighbours:
+            if offset + size <= other.offset:
+                break
+            offset = max(offset, other.offset + _aligned(other.size))
+        block.offset = offset
+        placed[block.unit].append(block)
+        totals[block.unit] = max(totals.get(block.unit, 0), offset + size)
+    return totals
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
