@@ -1,0 +1,317 @@
+"""Decisions about one matrix product, made once when its code is generated.
+
+`arrange` brings the product into the form the emitters want: batch axes that one operand does not
+have become rows or columns of the other two, and A and B change places (C^T = B^T A^T) where that
+makes vectors cheaper to load or store. `schedule` then chooses the register tile, the blocks, what
+to pack, and how the work is shared out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from .gemm_view import BITS, Axis, Operand, Strip, count, merged
+from .target import Target
+
+ASSUMED = 512               # what a size that is only known at run time is taken for
+GRAIN_SECONDS = 40e-6       # work worth handing to another thread
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """An operand after `arrange`: all batch axes that are left, then the two matrix indices."""
+
+    dtype: str
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    cols: tuple[Axis, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrangement:
+    """How the caller's batch, row and column index map to those the code loops over."""
+
+    batch: tuple[int, ...]          # positions of the batch axes that stay
+    to_rows: tuple[int, ...]        # those that became outer row digits
+    to_cols: tuple[int, ...]
+    swapped: bool
+
+    def of(self, operand: Operand) -> View:
+        """A C-shaped operand (C itself, a bias, a residual) as the code sees it."""
+        rows = (*(operand.batch[i] for i in self.to_rows), *operand.rows)
+        cols = (*(operand.batch[i] for i in self.to_cols), *operand.cols)
+        if self.swapped:
+            rows, cols = cols, rows
+        return View(operand.dtype, tuple(operand.batch[i] for i in self.batch), rows, cols)
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """The arranged product; A's columns and B's rows are the index summed over."""
+
+    a: View
+    b: View
+    c: View
+    arrangement: Arrangement
+
+    @property
+    def m(self) -> int | None:
+        return count(self.c.rows)
+
+    @property
+    def n(self) -> int | None:
+        return count(self.c.cols)
+
+    @property
+    def k(self) -> int | None:
+        return count(self.a.cols)
+
+    @property
+    def batches(self) -> int | None:
+        return count(self.c.batch)
+
+    @property
+    def sum_dtype(self) -> str:
+        return "f32" if self.c.dtype in ("f16", "bf16") or self.a.dtype in ("f16", "bf16") \
+            else self.a.dtype
+
+
+def arrange(a: Operand, b: Operand, c: Operand, target: Target, n_lanes: int) -> Product:
+    _check(a, b, c)
+    stay, to_rows, to_cols = [], [], []
+    for i, axis in enumerate(c.batch):
+        if axis.extent == 1:
+            continue
+        if b.batch[i].stride == 0 and a.batch[i].stride != 0:
+            to_rows.append(i)
+        elif a.batch[i].stride == 0 and _joins_columns(b, c, i, n_lanes):
+            to_cols.append(i)
+        else:
+            stay.append(i)
+    choices = [_product(a, b, c, Arrangement(tuple(stay), tuple(to_rows), tuple(to_cols), swapped))
+               for swapped in (False, True)]
+    return min(choices, key=lambda p: _cycles(p, target))
+
+
+def _check(a: Operand, b: Operand, c: Operand) -> None:
+    for name, left, right in (("row", a.rows, c.rows), ("column", b.cols, c.cols),
+                              ("summed", a.cols, b.rows)):
+        if count(left) != count(right):
+            raise ValueError(f"matrix product: {name} extents differ: {left} and {right}")
+    for operand in (a, b):
+        if [x.extent for x in operand.batch] != [x.extent for x in c.batch]:
+            raise ValueError(f"matrix product: batch extents differ: {operand.batch} and {c.batch}")
+
+
+def _joins_columns(b: Operand, c: Operand, i: int, n_lanes: int) -> bool:
+    """Whether batch axis `i`, absent in A, should make columns longer: they are short, and still
+    loaded and stored in a few pieces afterwards."""
+    columns = count(c.cols)
+    if columns is None or columns >= 8 * n_lanes or not isinstance(c.batch[i].extent, int):
+        return False
+    return all(Strip((x.batch[i], *x.cols), n_lanes).kind in ("contiguous", "runs") for x in (b, c))
+
+
+def _product(a: Operand, b: Operand, c: Operand, arrangement: Arrangement) -> Product:
+    stay, to_rows, to_cols = arrangement.batch, arrangement.to_rows, arrangement.to_cols
+    view_a = View(a.dtype, tuple(a.batch[i] for i in stay),
+                  (*(a.batch[i] for i in to_rows), *a.rows), a.cols)
+    view_b = View(b.dtype, tuple(b.batch[i] for i in stay),
+                  b.rows, (*(b.batch[i] for i in to_cols), *b.cols))
+    if arrangement.swapped:
+        view_a, view_b = (View(x.dtype, x.batch, x.cols, x.rows) for x in (view_b, view_a))
+    return Product(view_a, view_b, arrangement.of(c), arrangement)
+
+
+# -- what a choice costs, in cycles a vector instruction takes -------------------------------------
+LOAD_COST = {"contiguous": 1.0, "uniform": 1.0, "runs": 3.0, "gather": 24.0}
+
+
+def _cycles(p: Product, target: Target) -> float:
+    """A rough estimate, good enough to tell the two orientations apart."""
+    m, n, k = (ASSUMED if x is None else max(x, 1) for x in (p.m, p.n, p.k))
+    lanes = target.lanes(BITS[p.sum_dtype])
+    tile = choose_tile(target, BITS[p.sum_dtype], m, n)
+    tiles = math.ceil(m / tile.rows) * math.ceil(n / (tile.vectors * lanes))
+    total = tiles * k * tile.cycles
+    kind_b, kind_c = Strip(p.b.cols, lanes).kind, Strip(p.c.cols, lanes).kind
+    inner_k = p.b.rows and merged(p.b.rows) and merged(p.b.rows)[-1].stride == 1
+    per_vector = min(LOAD_COST[kind_b], 6.0) if inner_k else LOAD_COST[kind_b]
+    total += per_vector * k * math.ceil(n / lanes)
+    total += 3 * LOAD_COST[kind_c] * m * math.ceil(n / lanes)
+    if k_uniform(p.a) is None or p.a.dtype in ("f16", "bf16"):
+        rows = Strip(p.a.cols, lanes).kind, Strip(p.a.rows, lanes).kind
+        total += min(LOAD_COST[kind] for kind in rows) * m * math.ceil(k / lanes)
+    return total
+
+
+def k_uniform(a: View) -> int | str | None:
+    """The stride of A's summed index where it has only one."""
+    axes = merged(a.cols)
+    if not axes:
+        return 1
+    return axes[0].stride if len(axes) == 1 else None
+
+
+# -- the schedule ----------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """The part of C held in registers: `rows` times `vectors` vectors."""
+
+    rows: int
+    vectors: int
+    cycles: float           # for one value of k
+
+
+def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
+    """The tile that computes M x N in the fewest cycles, padding included."""
+    lanes, best = target.lanes(bits), None
+    for vectors in range(1, 9):
+        most = min((target.vector_registers - vectors - 1) // vectors, 14 if vectors > 1 else 8)
+        if most < 1 or vectors > max(math.ceil(n / lanes), 1):
+            break
+        if vectors == 2:
+            most = min(most, 12)            # beyond, row pointers no longer fit the registers
+        tall = math.ceil(m / math.ceil(max(m, 1) / most)) if m else 1
+        cycles = max(tall * vectors, 0.75 * (tall + vectors), 4) + 0.1 * (tall + vectors)
+        tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
+        if best is None or tiles * cycles < best[0]:
+            best = tiles * cycles, Tile(tall, vectors, cycles)
+    return best[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Block sizes and packing of one product."""
+
+    tile: Tile
+    lanes: int
+    block_k: int
+    block_n: int
+    pack_a: str | None      # None, "rows" (vectors along k) or "cols" (vectors along m)
+    pack_b: str | None      # None, "strip" (vectors along n) or "transpose" (along k)
+    parts: int              # the sum is cut into this many, added up by a second function
+    part_k: int | None      # how long each is
+    partial: bool           # results go through a buffer of sums first
+
+    @property
+    def width(self) -> int:
+        """Columns of a tile."""
+        return self.tile.vectors * self.lanes
+
+    @property
+    def a_pitch(self) -> int:
+        """Elements between packed rows of A; not a power of two, or rows would share cache sets."""
+        return -(-self.block_k // self.lanes) * self.lanes + self.lanes
+
+
+def schedule(p: Product, target: Target, threads: int) -> Schedule:
+    bits = BITS[p.sum_dtype]
+    lanes = target.lanes(bits)
+    m, n, k = (ASSUMED if x is None else x for x in (p.m, p.n, p.k))
+    tile = choose_tile(target, bits, max(m, 1), max(n, 1))
+    width = tile.vectors * lanes
+    parts, part_k, partial = _split(p, tile, width, threads)
+    block_k = _block_k(p, tile, bits, target, part_k)
+    pack_a, pack_b = _pack_a(p, tile, lanes, n, k, width), _pack_b(p, tile, lanes, m)
+    fits = int(0.7 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
+    fits = max(fits // width, 1) * width
+    even = math.ceil(max(n, 1) / math.ceil(max(n, 1) / fits))
+    block_n = -(-even // width) * width if p.n is not None else fits
+    block_n = _enough_blocks(p, tile, width, block_n, threads)
+    return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, partial)
+
+
+def _block_k(p: Product, tile: Tile, bits: int, target: Target, part_k: int | None) -> int:
+    """A tile's rows of A stay in the first-level cache, with room for B to stream by."""
+    most = int(0.6 * target.l1_bytes) // (max(tile.rows, 6) * bits // 8) // 32 * 32
+    most = max(64, min(most, 512))
+    if part_k is None:
+        return most
+    k = max(part_k, 1)
+    blocks = 1 if k <= most * 1.34 else math.ceil(k / most)
+    return -(-math.ceil(k / blocks) // 4) * 4 if blocks > 1 else k
+
+
+def _pack_a(p: Product, tile: Tile, lanes: int, n: int, k: int, width: int) -> str | None:
+    narrow = p.a.dtype in ("f16", "bf16")
+    uniform = k_uniform(p.a)
+    if uniform is not None and not (narrow and n > width):
+        spread = merged(p.a.rows)
+        spread = spread[-1].stride if spread else 0
+        reused = n >= 4 * width and k >= 64 and tile.rows > 2
+        crowded = isinstance(spread, int) and spread % 256 == 0 and spread
+        strided = uniform != 1 and (not isinstance(uniform, int) or uniform > 64)
+        if not (reused and (crowded or strided or n >= 512)):
+            return None
+    along_k = Strip(p.a.cols, lanes).kind
+    along_m = Strip(p.a.rows, lanes).kind
+    return "cols" if LOAD_COST[along_m] < LOAD_COST[along_k] else "rows"
+
+
+def _pack_b(p: Product, tile: Tile, lanes: int, m: int) -> str | None:
+    """B is copied into panels where it is used often enough, or cannot be read by vectors."""
+    kind = Strip(p.b.cols, lanes).kind
+    inner = merged(p.b.rows)
+    if kind == "gather" and inner and inner[-1].stride == 1:
+        return "transpose"
+    limit = {"contiguous": 8, "uniform": 4, "runs": 2, "gather": 1}[kind]
+    return "strip" if math.ceil(m / tile.rows) > limit else None
+
+
+def _enough_blocks(p: Product, tile: Tile, width: int, block_n: int, threads: int) -> int:
+    """Shorter blocks where rows alone would not give every thread a share."""
+    if p.n is None or p.m is None or p.batches is None or threads == 1:
+        return block_n
+    tall = math.ceil(p.m / tile.rows) * p.batches
+    while tall * math.ceil(p.n / block_n) < 4 * threads and block_n > width \
+            and p.m * p.n * (p.k or ASSUMED) > 1e6:
+        block_n = -(-block_n // (2 * width)) * width
+    return block_n
+
+
+def _split(p: Product, tile: Tile, width: int, threads: int) -> tuple[int, int | None, bool]:
+    """Cut a long sum where the result alone has too few tiles for the threads."""
+    partial = p.c.dtype in ("f16", "bf16") and (p.k is None or p.k > 512)
+    if None in (p.m, p.n, p.k, p.batches) or threads == 1:
+        return 1, p.k, partial
+    tiles = math.ceil(p.m / tile.rows) * math.ceil(p.n / width) * p.batches
+    wanted = math.ceil(4 * threads / max(tiles, 1)) if tiles < 2 * threads else 1
+    length_for_grain = max(1024, int(2e6 / max(p.m * p.n * p.batches, 1)))
+    parts = max(1, min(wanted, p.k // length_for_grain))
+    if parts == 1:
+        return 1, p.k, partial
+    return parts, -(-math.ceil(p.k / parts) // 16) * 16, True
+
+
+# -- what the caller is told -----------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class GemmPlan:
+    """What the caller of an emitted product has to provide, and what it may expect."""
+
+    name: str
+    reduce_name: str | None         # to be run, as tasks too, after all tasks of `name` are done
+    symbols: tuple[str, ...]        # sizes known at run time: further i64 arguments, in this order
+    flops: int                      # symbolic sizes counted as ASSUMED
+    bytes: int                      # memory touched at least once
+    max_tasks: int                  # more would each have too little to do; any number is correct
+    scratch_per_task: int           # bytes
+    partial_extents: tuple[int | str, ...]      # of the shared buffer of partial sums, () for none
+    schedule: Schedule | None       # None for products done without tiles
+
+    def scratch_bytes(self, n_tasks: int, sizes: dict[str, int] | None = None) -> int:
+        """The scratch memory for `n_tasks` tasks; it starts at a multiple of 64."""
+        return self.partial_bytes(sizes) + n_tasks * self.scratch_per_task
+
+    def partial_bytes(self, sizes: dict[str, int] | None = None) -> int:
+        if not self.partial_extents:
+            return 0
+        extents = [x if isinstance(x, int) else sizes[x] for x in self.partial_extents]
+        return -(-math.prod(extents) // 64) * 64
+
+
+def tasks_worth(flops: float, moved: float, target: Target) -> int:
+    """How many tasks of about GRAIN_SECONDS the work makes."""
+    seconds = max(flops / target.flops_per_second, moved / target.bytes_per_second)
+    return max(1, int(seconds / GRAIN_SECONDS))

@@ -1,0 +1,381 @@
+"""Strided views of buffers, as the matrix product sees them.
+
+An index (row, column, or the one summed over) is a list of axes, outermost first: the address of
+element i is the sum over the axes of digit * stride, the digits being those of i in mixed radix.
+So one description covers transposes, batches, broadcasts (stride 0), slices and the overlapping
+windows of a convolution.
+
+A `Strip` says how a vector of consecutive elements of an index lies in memory, and loads and stores
+it; `Offsets` gives the address of single elements. Both keep small tables in scratch memory where
+an index is not a plain arithmetic progression, so that inner loops never divide.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .text import Function, mangled
+
+MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16",
+               "i32": "i32", "i64": "i64"}
+BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16, "i32": 32, "i64": 64}
+MOST_RUNS = 4               # masked loads that are still faster than one gather
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """`extent` steps of `stride` elements. Either may be the name of an i64 argument ("n")."""
+
+    extent: int | str
+    stride: int | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Operand:
+    """A batch of matrices in a buffer: the axes of the batch, row and column index."""
+
+    dtype: str              # "f32", "f64", "bf16", "f16", "i32" or "i64"
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    cols: tuple[Axis, ...]
+
+
+def text_of(value: int | str) -> str:
+    """A size in LLVM text: 7 -> `7`, "n" -> `%n`."""
+    return str(value) if isinstance(value, int) else f"%{value}"
+
+
+def merged(axes) -> tuple[Axis, ...]:
+    """The same index with fewer axes: those of one element go, those that continue each other join."""
+    kept: list[Axis] = []
+    for axis in axes:
+        if axis.extent == 1:
+            continue
+        if kept and continues(kept[-1], axis):
+            axis = Axis(product([kept.pop().extent, axis.extent]), axis.stride)
+        kept.append(axis)
+    return tuple(kept)
+
+
+def continues(outer: Axis, inner: Axis) -> bool:
+    """Whether a step of `outer` is just one step past the end of `inner`."""
+    if outer.stride == 0 and inner.stride == 0:
+        return isinstance(outer.extent, int) and isinstance(inner.extent, int)
+    return (all(isinstance(x, int) for x in (outer.extent, inner.extent, inner.stride))
+            and outer.stride == inner.extent * inner.stride)
+
+
+def product(extents) -> int | None:
+    """The product of literal extents; None when one of them is a symbol."""
+    total = 1
+    for extent in extents:
+        if not isinstance(extent, int):
+            return None
+        total *= extent
+    return total
+
+
+def count(axes) -> int | None:
+    """How many elements an index has, None when that is known only at run time."""
+    return product(axis.extent for axis in axes)
+
+
+def emit_count(f: Function, axes) -> str:
+    total = "1"
+    for axis in axes:
+        total = f.mul(total, text_of(axis.extent))
+    return total
+
+
+def emit_offset(f: Function, axes, index: str) -> str:
+    """The offset in elements of element `index`."""
+    total = "0"
+    for position in reversed(range(len(axes))):
+        extent, digit = text_of(axes[position].extent), index
+        if position:
+            digit = f.op(f"urem i64 {index}, {extent}", "digit")
+            index = f.op(f"udiv i64 {index}, {extent}", "rest")
+        total = f.add(total, f.mul(digit, text_of(axes[position].stride)))
+    return total
+
+
+def emit_minimum(f: Function, a: str, b: str) -> str:
+    if a.isdigit() and b.isdigit():
+        return str(min(int(a), int(b)))
+    return f.call("i64", "llvm.smin.i64", ("i64", a), ("i64", b))
+
+
+def emit_maximum(f: Function, a: str, b: str) -> str:
+    if a.isdigit() and b.isdigit():
+        return str(max(int(a), int(b)))
+    return f.call("i64", "llvm.smax.i64", ("i64", a), ("i64", b))
+
+
+def emit_subtract(f: Function, a: str, b: str) -> str:
+    return a if b == "0" else f.op(f"sub i64 {a}, {b}", "i")
+
+
+def splat(f: Function, value: str, ty: str) -> str:
+    """The vector of type `ty` with `value` in every lane."""
+    element = ty[1:-1].split(" x ")[1]
+    lane = f.op(f"insertelement {ty} poison, {element} {value}, i64 0")
+    mask = ty.replace(element, "i32")
+    return f.op(f"shufflevector {ty} {lane}, {ty} poison, {mask} zeroinitializer", "splat")
+
+
+def counting(width: int, first: int = 0, element: str = "i64") -> str:
+    """The constant vector first, first + 1, ..."""
+    return "<" + ", ".join(f"{element} {first + lane}" for lane in range(width)) + ">"
+
+
+# -- element types ---------------------------------------------------------------------------------
+def widen(f: Function, value: str, dtype: str, width: int | None) -> str:
+    """A loaded value (a vector of `width`, or a scalar) in the type sums are kept in."""
+    ty = (lambda element: f"<{width} x {element}>") if width else (lambda element: element)
+    if dtype == "f16":
+        half = f.op(f"bitcast {ty('i16')} {value} to {ty('half')}")
+        return f.op(f"fpext {ty('half')} {half} to {ty('float')}")
+    if dtype == "bf16":
+        wide = f.op(f"zext {ty('i16')} {value} to {ty('i32')}")
+        sixteen = "splat (i32 16)" if width else "16"
+        wide = f.op(f"shl {ty('i32')} {wide}, {sixteen}")
+        return f.op(f"bitcast {ty('i32')} {wide} to {ty('float')}")
+    return value
+
+
+def narrow(f: Function, value: str, dtype: str, width: int) -> str:
+    """A vector of sums in its memory type, rounded to the nearest even."""
+    if dtype == "f16":
+        half = f.op(f"fptrunc <{width} x float> {value} to <{width} x half>")
+        return f.op(f"bitcast <{width} x half> {half} to <{width} x i16>")
+    if dtype == "bf16":
+        ints = f"<{width} x i32>"
+        bits = f.op(f"bitcast <{width} x float> {value} to {ints}")
+        odd = f.op(f"and {ints} {f.op(f'lshr {ints} {bits}, splat (i32 16)')}, splat (i32 1)")
+        bias = f.op(f"add {ints} {odd}, splat (i32 32767)")
+        rounded = f.op(f"add {ints} {bits}, {bias}")
+        quiet = f.op(f"or {ints} {bits}, splat (i32 4194304)")
+        is_nan = f.op(f"fcmp uno <{width} x float> {value}, zeroinitializer")
+        chosen = f.op(f"select <{width} x i1> {is_nan}, {ints} {quiet}, {ints} {rounded}")
+        high = f.op(f"lshr {ints} {chosen}, splat (i32 16)")
+        return f.op(f"trunc {ints} {high} to <{width} x i16>")
+    return value
+
+
+# -- single elements -------------------------------------------------------------------------------
+class Offsets:
+    """Offsets of the elements start, start + 1, ... of an index, from a table unless it is affine."""
+
+    def __init__(self, axes):
+        self.axes = merged(axes)
+        self.table: str | None = None
+        self.start = "0"
+
+    @property
+    def affine(self) -> bool:
+        return len(self.axes) <= 1
+
+    @property
+    def stride(self) -> int | str:
+        return self.axes[0].stride if self.axes else 0
+
+    def table_bytes(self, most: int) -> int:
+        return 0 if self.affine else 8 * most
+
+    def fill(self, f: Function, table: str, start: str, size: str) -> None:
+        """Prepare for the elements start .. start + size - 1."""
+        self.table, self.start = table, start
+        if self.affine:
+            return
+        with f.loop("0", size) as i:
+            offset = emit_offset(f, self.axes, f.add(start, i.index))
+            f.store("i64", offset, f.gep("i64", table, i.index))
+
+    def at(self, f: Function, index: str) -> str:
+        """The offset of element start + index."""
+        if self.affine:
+            return f.mul(f.add(self.start, index), text_of(self.stride))
+        return f.load("i64", f.gep("i64", self.table, index))
+
+
+# -- vectors of elements ---------------------------------------------------------------------------
+class Strip:
+    """How `width` consecutive elements of an index lie in memory.
+
+    contiguous   side by side
+    uniform      all at one place (a broadcast)
+    runs         a few contiguous pieces, each loaded under a mask
+    gather       anywhere
+    """
+
+    def __init__(self, axes, width: int):
+        self.axes = merged(axes)
+        self.width = width
+        inner = self.axes[-1] if self.axes else Axis(1, 1)
+        self.runs = 0
+        if len(self.axes) <= 1 and inner.stride in (0, 1):
+            self.kind = "contiguous" if inner.stride == 1 else "uniform"
+        elif inner.stride == 1 and isinstance(inner.extent, int) and self._runs(inner) <= MOST_RUNS:
+            self.kind, self.runs = "runs", self._runs(inner)
+        else:
+            self.kind = "gather"
+        self.offsets = Offsets(axes)
+        self.table, self.start, self.size = None, "0", "0"
+
+    def _runs(self, inner: Axis) -> int:
+        return (self.width + inner.extent - 2) // max(inner.extent, 1) + 1
+
+    @property
+    def plain(self) -> bool:
+        return self.kind in ("contiguous", "uniform")
+
+    def table_bytes(self, most: int) -> int:
+        if self.kind == "runs":
+            return 16 * self.runs * -(-most // self.width)
+        return 8 * (-(-most // self.width) * self.width) if self.kind == "gather" else 0
+
+    def fill(self, f: Function, table: str, start: str, size: str) -> None:
+        """Prepare for the elements start .. start + size - 1."""
+        self.table, self.start, self.size = table, start, size
+        if self.kind == "gather":
+            self._fill_gather(f)
+        elif self.kind == "runs":
+            self._fill_runs(f)
+
+    def _fill_gather(self, f: Function) -> None:
+        """One offset a lane; lanes past the end repeat the last element."""
+        padded = f.op(f"add i64 {self.size}, {self.width - 1}")
+        padded = f.op(f"and i64 {padded}, {-self.width}")
+        last = f.op(f"sub i64 {self.size}, 1")
+        with f.loop("0", padded) as i:
+            index = f.add(self.start, emit_minimum(f, i.index, last))
+            f.store("i64", emit_offset(f, self.axes, index), f.gep("i64", self.table, i.index))
+
+    def _fill_runs(self, f: Function) -> None:
+        """For each vector and run: the offset lane 0 would have, and the lanes that belong to it.
+
+        Lane l of run i holds element first + l; the run's lanes are those whose outer digits are
+        those of run i, so the offset is that of its first element less its lane.
+        """
+        inner, outer = self.axes[-1], self.axes[:-1]
+        extent, width = inner.extent, self.width
+        with f.loop("0", self.size, width) as i:
+            first = f.add(self.start, i.index)
+            run = f.op(f"udiv i64 {first}, {extent}")
+            begin = f.op(f"sub i64 {f.mul(run, str(extent))}, {first}")      # lane, <= 0 at first
+            left = emit_minimum(f, emit_subtract(f, self.size, i.index), str(width))
+            entry = f.mul(f.op(f"udiv i64 {i.index}, {width}"), str(2 * self.runs))
+            place = f.gep("i64", self.table, entry)
+            for number in range(self.runs):
+                offset = emit_subtract(f, emit_offset(f, outer, f.add(run, str(number))), begin)
+                f.store("i64", offset, f.gep("i64", place, str(2 * number)))
+                end = f.add(begin, str(extent))
+                lanes = self._lanes(f, begin, end, left)
+                f.store("i64", lanes, f.gep("i64", place, str(2 * number + 1)))
+                begin = end
+
+    def _lanes(self, f: Function, begin: str, end: str, left: str) -> str:
+        """Bits begin .. min(end, left) - 1, both cut to the vector."""
+        low = emit_minimum(f, emit_maximum(f, begin, "0"), left)
+        high = emit_minimum(f, end, left)
+        below = [f.op(f"sub i64 {f.op(f'shl i64 1, {bound}')}, 1") for bound in (low, high)]
+        return f.op(f"xor i64 {below[0]}, {below[1]}")
+
+    def reach(self, f: Function, first: str, vectors: int, whole: bool, size: str | None = None) -> list:
+        """Access to the `vectors` vectors from element start + first on.
+
+        `whole` promises that all their lanes are elements. `size` may replace the number of
+        elements prepared for.
+        """
+        if self.kind == "runs":
+            return [self._reach_runs(f, f.add(first, str(v * self.width))) for v in range(vectors)]
+        lead = f.add(self.start, first) if self.kind == "contiguous" else "0"
+        left = None if whole else emit_subtract(f, size or self.size, first)
+        reaches = []
+        for v in range(vectors):
+            mask = None if whole else self.mask(f, left, v)
+            if self.kind == "gather":
+                place = f.gep("i64", self.table, f.add(first, str(v * self.width)))
+                offsets = f.load(f"<{self.width} x i64>", place, 8)
+                reaches.append(Reach("gather", self.width, [(offsets, mask)]))
+            else:
+                step = 0 if self.kind == "uniform" else v * self.width
+                reaches.append(Reach(self.kind, self.width, [(str(step), mask)], lead))
+        return reaches
+
+    def mask(self, f: Function, left: str, v: int) -> str:
+        """The lanes of vector `v` that are among the `left` elements still to come."""
+        ints = f"<{self.width} x i32>"
+        bound = splat(f, f.op(f"trunc i64 {left} to i32"), ints)
+        lanes = counting(self.width, v * self.width, "i32")
+        return f.op(f"icmp sgt {ints} {bound}, {lanes}", "mask")
+
+    def _reach_runs(self, f: Function, first: str) -> Reach:
+        entry = f.mul(f.op(f"udiv i64 {first}, {self.width}"), str(2 * self.runs))
+        place = f.gep("i64", self.table, entry)
+        pieces = []
+        for number in range(self.runs):
+            offset = f.load("i64", f.gep("i64", place, str(2 * number)))
+            bits = f.load("i64", f.gep("i64", place, str(2 * number + 1)))
+            bits = f.op(f"trunc i64 {bits} to i{self.width}")
+            pieces.append((offset, f.op(f"bitcast i{self.width} {bits} to <{self.width} x i1>")))
+        return Reach("runs", self.width, pieces)
+
+
+@dataclasses.dataclass
+class Reach:
+    """Where one vector is, relative to a pointer: pieces of (offset, mask or None)."""
+
+    kind: str
+    width: int
+    pieces: list[tuple[str, str | None]]
+    lead: str = "0"         # to be added once to the pointer of all vectors of a panel
+
+    def load(self, f: Function, element: str, base: str) -> str:
+        """The vector at base (plus `lead`, which the caller adds); lanes outside are zero."""
+        width = self.width
+        ty = f"<{width} x {element}>"
+        if self.kind == "gather":
+            return self._gather(f, ty, element, base)
+        if self.kind == "uniform":
+            return splat(f, f.load(element, base), ty)
+        value = "zeroinitializer"
+        for offset, mask in self.pieces:
+            place = base if offset == "0" else f.gep(element, base, offset)
+            if mask is None:
+                return f.load(ty, place, bytes_of(element))
+            value = f.call(ty, f"llvm.masked.load.{mangled(ty)}.p0", ("ptr", place),
+                           ("i32", str(bytes_of(element))), (f"<{width} x i1>", mask), (ty, value))
+        return value
+
+    def _gather(self, f: Function, ty: str, element: str, base: str) -> str:
+        width = self.width
+        (offsets, mask), = self.pieces
+        mask = mask or "splat (i1 true)"
+        places = f.op(f"getelementptr {element}, ptr {base}, <{width} x i64> {offsets}")
+        return f.call(ty, f"llvm.masked.gather.{mangled(ty)}.v{width}p0", (f"<{width} x ptr>", places),
+                      ("i32", str(bytes_of(element))), (f"<{width} x i1>", mask),
+                      (ty, "zeroinitializer"))
+
+    def store(self, f: Function, element: str, value: str, base: str) -> None:
+        """Store the lanes that are elements."""
+        width = self.width
+        ty, align = f"<{width} x {element}>", str(bytes_of(element))
+        for offset, mask in self.pieces:
+            if self.kind == "gather":
+                places = f.op(f"getelementptr {element}, ptr {base}, <{width} x i64> {offset}")
+                f.call("void", f"llvm.masked.scatter.{mangled(ty)}.v{width}p0", (ty, value),
+                       (f"<{width} x ptr>", places), ("i32", align),
+                       (f"<{width} x i1>", mask or "splat (i1 true)"))
+                continue
+            place = base if offset == "0" else f.gep(element, base, offset)
+            if mask is None:
+                f.store(ty, value, place, bytes_of(element))
+            else:
+                f.call("void", f"llvm.masked.store.{mangled(ty)}.p0", (ty, value), ("ptr", place),
+                       ("i32", align), (f"<{width} x i1>", mask))
+
+
+def bytes_of(element: str) -> int:
+    """The size of a scalar LLVM type."""
+    return {"float": 4, "double": 8, "half": 2, "bfloat": 2}.get(element) or int(element[1:]) // 8
