@@ -1,0 +1,209 @@
+"""Numbers as the IR means them: how NumPy arrays hold bf16, round, cast, and special functions.
+
+Primitives' `eval` functions are written with these. f16 and bf16 are computed in f32 and rounded
+once per primitive; float to integer saturates and takes NaN to 0: neither C nor NumPy says.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from cellc.ir.types import DType, bf16, boolean, dtype, f16
+
+
+def dtype_of(array) -> DType:
+    """The DType of an array or NumPy scalar."""
+    return dtype(array.dtype)
+
+
+def to_compute(array) -> np.ndarray:
+    """The array in the dtype in which it is computed: f16 and bf16 widen to f32 (exactly)."""
+    array = np.asarray(array)
+    if array.dtype == bf16.numpy:
+        return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32) if array.dtype == f16.numpy else array
+
+
+def from_compute(array, to: DType) -> np.ndarray:
+    """Round to `to`, ties to even; for dtypes that compute as themselves this changes nothing."""
+    array = np.asarray(array)
+    if to is bf16:
+        return _round_bf16(array)
+    with np.errstate(all="ignore"):
+        return array.astype(to.numpy, copy=False)
+
+
+def _round_bf16(array: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        narrow = array.astype(np.float32)
+    if array.dtype == np.float64:
+        narrow = _round_to_odd(array, narrow)
+    bits = narrow.view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    rounded = np.where(np.isnan(narrow), (bits >> 16) | 0x40, rounded)
+    result = np.empty(array.shape, bf16.numpy)
+    result["bfloat16"] = rounded
+    return result
+
+
+def _round_to_odd(wide: np.ndarray, narrow: np.ndarray) -> np.ndarray:
+    """f64 to f32 so that rounding once more, to bf16, is as good as rounding once.
+
+    An inexact result is moved toward zero and its last bit set: it then never looks like a tie.
+    """
+    back = narrow.astype(np.float64)
+    away = np.isfinite(wide) & (np.abs(back) > np.abs(wide))
+    toward = np.where(away, np.nextafter(narrow, np.float32(0)), narrow)
+    inexact = np.isfinite(wide) & (toward.astype(np.float64) != wide)
+    return (toward.view(np.uint32) | inexact).view(np.float32)
+
+
+def cast(array, to: DType) -> np.ndarray:
+    """The array in another dtype.
+
+    To bool: is it nonzero. Integer to integer wraps. Float to integer truncates, saturates, and
+    takes NaN to 0. To float rounds, ties to even.
+    """
+    array = to_compute(array)
+    if to.kind == "b":
+        return np.asarray(array != 0)
+    if to.is_float:
+        return from_compute(array, to)
+    if array.dtype.kind == "f":
+        return _saturate(array, to)
+    return array.astype(to.numpy)
+
+
+def _saturate(array: np.ndarray, to: DType) -> np.ndarray:
+    limits = np.iinfo(to.numpy)
+    low, high = float(limits.min), float(limits.max)      # `high` may round up to a power of two
+    with np.errstate(all="ignore"):
+        inside = (array > low - 1) & (array < high) if to.bits < 64 else (
+            (array >= low) & (array < high))
+        result = np.where(inside, array, 0).astype(to.numpy)
+    result = np.where(array >= high, limits.max, result)
+    result = np.where(array <= low, limits.min, result)
+    return result.astype(to.numpy)
+
+
+def full(shape, value, of: DType) -> np.ndarray:
+    """An array with `value` in every place, bf16 too. Read-only: one element is stored."""
+    if of is boolean or of.is_int:
+        one = np.asarray(value).astype(of.numpy)
+    else:
+        one = from_compute(np.float64(value), of)
+    return np.broadcast_to(one, shape)
+
+
+def rounded(function):
+    """An eval that widens the operands, computes, and rounds to the first operand's dtype."""
+
+    @functools.wraps(function)
+    def evaluate(*arrays, **attrs):
+        with np.errstate(all="ignore"):
+            result = function(*map(to_compute, arrays), **attrs)
+        return from_compute(result, dtype_of(arrays[0]))
+
+    return evaluate
+
+
+def asked(function):
+    """An eval for questions (comparisons): operands widened, the answer bool."""
+
+    @functools.wraps(function)
+    def evaluate(*arrays, **attrs):
+        with np.errstate(all="ignore"):
+            return np.asarray(function(*map(to_compute, arrays), **attrs), np.bool_)
+
+    return evaluate
+
+
+def total(array, axes, function=np.sum) -> np.ndarray:
+    """Sum or product over axes: floats accumulate in f64 and round once, integers wrap."""
+    wide = np.float64 if array.dtype.kind == "f" else array.dtype
+    return np.asarray(function(array, axis=tuple(axes), dtype=wide))
+
+
+# -- special functions -------------------------------------------------------------------------
+
+def _each(function):
+    """A NumPy function from one of Python's floats."""
+    inner = np.frompyfunc(function, 1, 1)
+
+    def over(array):
+        array = np.asarray(array)
+        return np.asarray(inner(array.astype(np.float64))).astype(array.dtype)
+
+    return over
+
+
+def _lgamma(x: float) -> float:
+    return math.inf if x <= 0 and x == math.floor(x) else math.lgamma(x)
+
+
+erf, erfc, lgamma = _each(math.erf), _each(math.erfc), _each(_lgamma)
+
+# Bernoulli numbers B_2, B_4, ... of the asymptotic series of the gamma function's relatives.
+BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)
+
+
+def digamma(x) -> np.ndarray:
+    """The derivative of lgamma: recurrence up to 10, asymptotic series, reflection below 0.
+
+    Source: Abramowitz and Stegun 6.3.5, 6.3.7, 6.3.18.
+    """
+    x = np.asarray(x)
+    z = x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        below = z <= 0
+        fraction = z - np.floor(z)
+        reflected = -math.pi / np.tan(math.pi * fraction)
+        reflected = np.where(fraction == 0, np.nan, reflected)
+        z = np.where(below, 1 - z, z)
+        result = np.zeros_like(z)
+        for _ in range(10):
+            small = z < 10
+            result = result - np.where(small, 1 / z, 0)
+            z = np.where(small, z + 1, z)
+        series = sum(b / (2 * k * z ** (2 * k)) for k, b in enumerate(BERNOULLI, 1))
+        result = result + np.log(z) - 0.5 / z - series
+        result = np.where(below, result + reflected, result)
+        result = np.where(x == 0, np.copysign(np.inf, -x.astype(np.float64)), result)
+    return result.astype(x.dtype)
+
+
+def polygamma(x, n: int) -> np.ndarray:
+    """The n-th derivative of digamma for x > 0 (NaN below): recurrence, asymptotic series.
+
+    Source: Abramowitz and Stegun 6.4.6, 6.4.11.
+    """
+    x = np.asarray(x)
+    z = x.astype(np.float64)
+    limit = 10 + n
+    with np.errstate(all="ignore"):
+        result = np.zeros_like(z)
+        for _ in range(limit):
+            small = z < limit
+            result = result + np.where(small, math.factorial(n) / z ** (n + 1), 0)
+            z = np.where(small, z + 1, z)
+        result = result + math.factorial(n - 1) / z**n + math.factorial(n) / (2 * z ** (n + 1))
+        for k, b in enumerate(BERNOULLI, 1):
+            weight = b * math.factorial(2 * k + n - 1) / math.factorial(2 * k)
+            result = result + weight / z ** (2 * k + n)
+        result = np.where(x > 0, result * (-1) ** (n + 1), np.nan)
+    return result.astype(x.dtype)
+
+
+def integer_power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x ** y for integers, wrapping; a negative power truncates 1 / x**-y: 0 but for 1 and -1."""
+    y_up = np.where(y < 0, 0, y).astype(y.dtype)
+    result = np.power(x, y_up)
+    if y.dtype.kind == "u":
+        return result
+    odd = np.where(y & 1, x, np.ones_like(x))
+    unit = (x == 1) | (x == x.dtype.type(0) - 1 if x.dtype.kind == "i" else False)
+    return np.where(y < 0, np.where(unit, odd, 0), result).astype(x.dtype)
+

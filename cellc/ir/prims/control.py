@@ -1,0 +1,76 @@
+"""Control: tuples, calls, branches, and what passes put between them.
+
+The interpreter runs `call`, `cond` and `fused`: their meaning is a graph's, not an array function's.
+`passes/grad.py` differentiates all of these: hence no `eval` or `vjp` for them here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellc.errors import IRFault, TypeFault
+from cellc.ir import numerics as num
+from cellc.ir.graph import Graph, primitive
+from cellc.ir.types import ScalarType, TupleType, boolean
+
+
+def _takes_inputs(prim: str, graph: Graph, types) -> None:
+    """The operands are what the graph takes."""
+    expected = [x.type for x in graph.inputs]
+    if len(expected) != len(types):
+        raise TypeFault(f"{prim}: found {len(types)} operands for {graph.name}, expected "
+                        f"{len(expected)}")
+    for x, found in zip(graph.inputs, types, strict=True):
+        if x.type != found:
+            raise TypeFault(f"{prim}: found {found} for {x.name} of {graph.name}, "
+                            f"expected {x.type}")
+
+
+def _item_types(t, index):
+    if not isinstance(t, TupleType):
+        raise TypeFault(f"item: found {t}, expected a tuple")
+    if not 0 <= index < len(t.items):
+        raise IRFault(f"item: found index {index} of {t}, expected 0 to {len(t.items) - 1}")
+    return t.items[index]
+
+
+def _call_types(*xs, graph: Graph):
+    _takes_inputs("call", graph, xs)
+    return graph.type
+
+
+def _cond_types(pred, *xs, then: Graph, orelse: Graph):
+    if pred != ScalarType(boolean):
+        raise TypeFault(f"cond: found the condition {pred}, expected a bool number")
+    _takes_inputs("cond", then, xs)
+    _takes_inputs("cond", orelse, xs)
+    if then.type != orelse.type:
+        raise TypeFault(f"the two branches of an if give different types: {then.type} and "
+                        f"{orelse.type}", "make both give one dtype and one shape")
+    return then.type
+
+
+def _fused_types(*xs, graph: Graph, **_):
+    _takes_inputs("fused", graph, xs)
+    return graph.type
+
+
+def _empty(type):
+    """A pattern that shows if it is read after all: NaN, or the largest number."""
+    value = np.nan if type.dtype.is_float else True if type.dtype is boolean else np.iinfo(
+        type.dtype.numpy).max
+    return num.full(type.shape, value, type.dtype)
+
+
+tuple = primitive("tuple", "*xs", doc="Several values as one.", kind="control",
+                  types=lambda *xs: TupleType(xs), eval=lambda *xs: xs, vjp=None)
+item = primitive("item", "t", doc="One value of a tuple.", kind="control", types=_item_types,
+                 eval=lambda t, index: t[index], vjp=None)
+call = primitive("call", "*xs", doc="The result of a graph on these operands.", kind="control",
+                 types=_call_types, eval=None, vjp=None)
+cond = primitive("cond", "pred *xs", kind="control", types=_cond_types, eval=None, vjp=None,
+                 doc="The result of one of two graphs on the operands xs: then or orelse.")
+fused = primitive("fused", "*xs", doc="A call of a graph that becomes one kernel.", kind="control",
+                  types=_fused_types, eval=None, vjp=None)
+empty = primitive("empty", "", doc="A value that is never read.", kind="control",
+                  types=lambda type: type, eval=_empty, vjp=None)
