@@ -49,7 +49,7 @@ def _dot(a, b, contract, batch):
         *lead, math.prod(sizes(a, free_a)), inner)
     right = b.transpose(*batch[1], *contract[1], *free_b).reshape(
         *lead, inner, math.prod(sizes(b, free_b)))
-    return np.matmul(left, right).reshape(*lead, *sizes(a, free_a), *sizes(b, free_b))
+    return np.matmul(left, right).reshape((*lead, *sizes(a, free_a), *sizes(b, free_b)))
 
 
 def _arranged(left, right, contract, batch, order):

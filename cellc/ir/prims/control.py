@@ -1,7 +1,7 @@
 """Control: tuples, calls, branches, and what passes put between them.
 
-The interpreter runs `call`, `cond` and `fused`: their meaning is a graph's, not an array function's.
-`passes/grad.py` differentiates all of these: hence no `eval` or `vjp` for them here.
+The interpreter runs `call`, `cond` and `fused`: their meaning is a graph's, not a function's of
+arrays. `passes/grad.py` differentiates all of these: hence no `eval` or `vjp` for them here.
 """
 
 from __future__ import annotations

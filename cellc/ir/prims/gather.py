@@ -32,7 +32,7 @@ def _gather_types(x, index, axis):
 
 def _gather(x, index, axis):
     _check_index("gather", np.asarray(index), x.shape[axis])
-    return np.take(x, index, axis)
+    return np.asarray(np.take(x, index, axis))
 
 
 gather = primitive(

@@ -2,7 +2,7 @@
 
 kind="view": the result is a way to read the operand (an affine map of indices), so that a kernel
 need not copy. kind="kernel": pad, concat and windows_add write memory. Sizes may be symbolic
-(`Dim`) where the arithmetic allows. Axes count from the left; negative axes are the library's business.
+(`Dim`) where the arithmetic allows. Axes count from the left; negative ones are the library's.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _slice_types(x, starts, stops, steps):
 
 
 def _slice(x, starts, stops, steps):
-    return x[tuple(map(builtins.slice, starts, stops, steps))]
+    return np.asarray(x[tuple(map(builtins.slice, starts, stops, steps))])
 
 
 def _slice_vjp(g, y, x, starts, stops, steps):
