@@ -1,0 +1,181 @@
+"""Where the coefficients of `cellc/kernels/vecmath_tables.py` come from.
+
+Every table entry is the polynomial P of given degree which makes the largest value of
+|weight(x) * (target(x) - P(variable(x)))| on an interval smallest. Remez's exchange algorithm finds it, run on a fine
+Chebyshev grid in 60-digit arithmetic; the coefficients are then rounded to the element type. The targets leave out
+the leading terms (the `x` of sin x = x + x^3 S(x^2)), so rounding a coefficient costs a small fraction of an ulp.
+
+    python benchmarks/fit_minimax.py > cellc/kernels/vecmath_tables.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+
+import mpmath as mp
+import numpy as np
+
+mp.mp.dps = 60
+GRID_POINTS_PER_COEFFICIENT = 24
+
+
+@dataclasses.dataclass
+class Fit:
+    """One polynomial: `target(x)` as a polynomial in `variable(x)` for x in [low, high]."""
+
+    name: str
+    target: Callable
+    weight: Callable
+    low: float
+    high: float
+    degrees: dict[str, int]                 # element type -> degree
+    variable: Callable = lambda x: x
+
+
+def square(x):
+    return x * x
+
+
+def cut(series: Callable, tiny: str = "1e-20"):
+    """A quotient that is 0/0 at the origin is taken a little beside it, at higher precision."""
+    def value(x):
+        with mp.workdps(140):
+            return series(x if abs(x) > mp.mpf(tiny) else mp.mpf(tiny))
+    return value
+
+
+def remez(fit: Fit, degree: int) -> tuple[list, float]:
+    """The minimax coefficients, lowest first, and the largest weighted error."""
+    count = (degree + 2) * GRID_POINTS_PER_COEFFICIENT
+    middle, half = (mp.mpf(fit.high) + fit.low) / 2, (mp.mpf(fit.high) - fit.low) / 2
+    grid = [middle - half * mp.cos(mp.pi * k / (count - 1)) for k in range(count)]
+    points = np.array([fit.variable(x) for x in grid])
+    values = np.array([mp.mpf(fit.target(x)) for x in grid])
+    weights = np.array([abs(mp.mpf(fit.weight(x))) + mp.mpf("1e-18") for x in grid])
+    chosen = [round(k * (count - 1) / (degree + 1)) for k in range(degree + 2)]
+    for _ in range(60):
+        rows = [[points[i] ** p for p in range(degree + 1)] + [(-1) ** k / weights[i]]
+                for k, i in enumerate(chosen)]
+        solution = mp.lu_solve(mp.matrix(rows), mp.matrix([values[i] for i in chosen]))
+        coefficients = list(solution)[:-1]
+        errors = weights * (values - horner(coefficients, points))
+        largest = max(abs(errors))
+        if largest <= abs(solution[degree + 1]) * mp.mpf("1.001"):
+            break
+        chosen = exchange(errors, degree + 2)
+    return coefficients, float(largest)
+
+
+def horner(coefficients: list, points):
+    total = points * 0 + coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * points + coefficient
+    return total
+
+
+def exchange(errors, wanted: int) -> list[int]:
+    """Indices of `wanted` extrema of alternating sign, the largest ones."""
+    peaks: list[int] = []
+    for i, error in enumerate(errors):
+        if peaks and (errors[peaks[-1]] > 0) == (error > 0):
+            if abs(error) > abs(errors[peaks[-1]]):
+                peaks[-1] = i
+        else:
+            peaks.append(i)
+    while len(peaks) > wanted:
+        if len(peaks) == wanted + 1:          # one too many: an end must go, the alternation stays
+            peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
+            continue
+        pairs = [max(abs(errors[a]), abs(errors[b])) for a, b in zip(peaks, peaks[1:])]
+        weakest = min(range(len(pairs)), key=pairs.__getitem__)
+        del peaks[weakest:weakest + 2]
+    if len(peaks) < wanted:
+        raise ArithmeticError(f"only {len(peaks)} of {wanted} extrema: a degree too high")
+    return peaks
+
+
+HALF_LN2 = 0.34658
+SQRT_HALF, SQRT_TWO = 0.70710678, 1.41421357
+QUARTER_PI = 0.785399
+TAN_EIGHTH_PI = 0.41422
+BOTH = ("float", "double")
+
+
+def log1p_tail(f):
+    return (mp.log1p(f) - f + f * f / 2) / f**3
+
+
+def scaled_erfcx(x):
+    """e^(x^2) erfc(x), times 1 + 2x to keep it near 1 (Shepherd and Laframboise, 1981)."""
+    return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+
+
+def fits() -> list[Fit]:
+    """What is fitted. Each weight makes the error relative to the function finally returned."""
+    return [
+        Fit("EXPM1", cut(lambda r: (mp.expm1(r) - r) / r**2),
+            cut(lambda r: r**2 / mp.expm1(r)), -HALF_LN2, HALF_LN2, {"float": 4, "double": 9}),
+        Fit("EXP2", cut(lambda r: mp.expm1(r * mp.ln(2)) / r), lambda r: r / mp.mpf(2) ** r,
+            -0.5, 0.5, {"float": 5, "double": 10}),
+        Fit("EXP2_WIDE", cut(lambda r: mp.expm1(r * mp.ln(2)) / r), lambda r: r / mp.mpf(2) ** r,
+            -0.5, 0.5, {"double": 5}),
+        Fit("LOG1P", cut(log1p_tail), cut(lambda f: f**3 / mp.log1p(f)),
+            SQRT_HALF - 1, SQRT_TWO - 1, {"float": 8}),
+        Fit("LOG2_WIDE", cut(lambda f: mp.log1p(f) / f / mp.ln(2)), lambda f: 1,
+            SQRT_HALF - 1, SQRT_TWO - 1, {"double": 13}),
+        Fit("ATANH", cut(lambda s: (2 * mp.atanh(s) / s - 2) / s**2),
+            cut(lambda s: s**3 / mp.atanh(s)), 0, 0.17158, {"double": 6}, square),
+        Fit("ATANH_TAIL", cut(lambda s: (mp.atanh(s) / s - 1 - s * s / 3) / s**4),
+            cut(lambda s: s**5 / mp.atanh(s)), 0, 0.17158, {"double": 6}, square),
+        Fit("SIN", cut(lambda r: (mp.sin(r) - r) / r**3), cut(lambda r: r**3 / mp.sin(r)),
+            0, QUARTER_PI, {"float": 2, "double": 5}, square),
+        Fit("COS", cut(lambda r: (mp.cos(r) - 1 + r * r / 2) / r**4),
+            lambda r: r**4 / mp.cos(r), 0, QUARTER_PI, {"float": 2, "double": 5}, square),
+        Fit("ERF", cut(lambda x: mp.erf(x) / x - 1), cut(lambda x: x / mp.erf(x)),
+            0, 0.9301, {"float": 6}, square),
+        Fit("ERF", cut(lambda x: mp.erf(x) / x - 1), cut(lambda x: x / mp.erf(x)),
+            0, 1.0001, {"double": 11}, square),
+        Fit("ERF_TAIL", lambda t: -mp.log(mp.erfc(t)) / t,
+            lambda t: t * mp.erfc(t) / mp.erf(t), 0.93, 4.0, {"float": 7}),
+        Fit("ERFCX", scaled_erfcx, lambda x: 1 / scaled_erfcx(x), 0.5, 10.2, {"float": 10},
+            lambda x: (x - 3) / (x + 3)),
+        Fit("ERFCX", scaled_erfcx, lambda x: 1 / scaled_erfcx(x), 0.5, 27.5, {"double": 22},
+            lambda x: (x - 4) / (x + 4)),
+    ]
+
+
+def literal(value, element: str) -> str:
+    if element == "float":
+        return str(np.float32(float(value)))
+    return repr(float(value))
+
+
+def two_over_pi_chunks(count: int) -> list[int]:
+    with mp.workprec(53 * count + 64):
+        bits = int(mp.floor(2 / mp.pi * mp.mpf(2) ** (53 * count)))
+    return [bits >> (53 * (count - 1 - k)) & (2**53 - 1) for k in range(count)]
+
+
+def main() -> None:
+    print('"""Minimax coefficients for vecmath, lowest power first; written by `benchmarks/fit_minimax.py`.\n\n'
+          'The comment beside each gives the largest weighted error before rounding, as a power of two.\n"""\n')
+    for fit in fits():
+        for element, degree in fit.degrees.items():
+            coefficients, error = remez(fit, degree)
+            suffix = {"float": "F32", "double": "F64"}[element]
+            print(f"{fit.name}_{suffix} = (                # 2^{np.log2(error):.1f}")
+            for coefficient in coefficients:
+                print(f"    {literal(coefficient, element)},")
+            print(")")
+            print(f"{fit.name} {element} 2^{np.log2(error):.1f}", file=sys.stderr)
+    print("\n# 2/pi = sum of chunk * 2^-53(k+1): its first 53-bit groups")
+    print("TWO_OVER_PI_CHUNKS = (")
+    for chunk in two_over_pi_chunks(22):
+        print(f"    {chunk},")
+    print(")")
+
+
+if __name__ == "__main__":
+    main()
