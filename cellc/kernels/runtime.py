@@ -1,6 +1,6 @@
-"""The runtime: what compiled programs call, itself LLVM IR compiled once and kept on disk.
+"""The runtime: what compiled programs call, itself LLVM text, compiled once and kept on disk.
 
-Exported to programs (resolved by name when a program is loaded):
+Exported to programs (`symbols()` gives the addresses for `engine.load`):
 
 - `void cellc_parallel(ptr fn, ptr ctx, i64 n)` runs `void fn(ptr ctx, i64 task, i64 n)` for every
   task in 0..n-1 on the pool and returns when all are done. A call from inside a task, or while
@@ -9,7 +9,147 @@ Exported to programs (resolved by name when a program is loaded):
 - `ptr cellc_alloc(i64 bytes)`, `void cellc_free(ptr)`: 64-byte aligned blocks, recycled, so that a
   program called again touches no fresh pages. Null when there is no memory.
 
-For Python: `load() -> Runtime` (compiled, started once per process), `symbols() -> dict[str, int]`
-for `engine.load`, `set_threads(n)`, `get_threads()`, `trim()`, `set_cache_limit(bytes)`,
-`memory() -> Memory`.
+The threads start with the first region. After a fork the child starts its own.
 """
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from cellc.kernels import engine, memory, native_entry, pool
+from cellc.kernels.target import usable_cores
+from cellc.kernels.text import Module
+
+FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free")
+FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_lock",
+              "cellc_memory_unlock", "memory_in_use", "memory_cached", "memory_fresh",
+              "memory_limit", *native_entry.EXPORTS)
+KEPT_MEMORY_AT_MOST = 2 << 30
+OPTIMISATION = 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes handed out, bytes kept for reuse, blocks ever taken from the system."""
+    in_use: int
+    kept: int
+    taken: int
+
+
+def text() -> str:
+    """The LLVM text of the runtime for this machine."""
+    module = Module("runtime")
+    linux = sys.platform.startswith("linux")
+    pool.emit(module, platform.machine(), linux)
+    memory.emit(module, linux)
+    native_entry.emit(module)
+    return module.text()
+
+
+class Runtime:
+    """The loaded runtime, with its functions as Python callables."""
+
+    def __init__(self, cache_dir: str | Path | None):
+        data = engine.compile_text(text(), OPTIMISATION, cache_dir)
+        exports = FOR_PROGRAMS + FOR_PYTHON
+        self.loaded = engine.load(data, native_entry.python_symbols(), exports)
+        # Sleeping workers return into this code and arrays point to its destructor: it never goes.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.loaded))
+        self.set_threads = self._function("cellc_set_threads", None, ctypes.c_int32)
+        self.threads = self._function("cellc_threads", ctypes.c_int64)
+        self.trim = self._function("cellc_trim", None)
+        self.alloc = self._function("cellc_alloc", ctypes.c_void_p, ctypes.c_int64)
+        self.free = self._function("cellc_free", None, ctypes.c_void_p)
+        self.set_threads(_default_threads())
+        self.cell("memory_limit").value = _default_limit()
+        self._survive_fork()
+
+    def _function(self, name: str, result, *arguments):
+        return ctypes.PYFUNCTYPE(result, *arguments)(self.loaded.address(name))
+
+    def cell(self, name: str) -> ctypes.c_int64:
+        """A counter of the runtime."""
+        return ctypes.c_int64.from_address(self.loaded.address(name))
+
+    def _survive_fork(self) -> None:
+        if not hasattr(os, "register_at_fork"):
+            return
+        unlock = self._function("cellc_memory_unlock", None)
+        forked = self._function("cellc_pool_forked", None)
+
+        def in_child() -> None:
+            forked()
+            unlock()
+
+        os.register_at_fork(before=self._function("cellc_memory_lock", None),
+                            after_in_parent=unlock, after_in_child=in_child)
+
+
+def _default_threads() -> int:
+    """OMP_NUM_THREADS, which users set for all numeric libraries at once, else the usable cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(asked) if asked.isdigit() and int(asked) else usable_cores()
+
+
+def _default_limit() -> int:
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return KEPT_MEMORY_AT_MOST // 4
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(KEPT_MEMORY_AT_MOST, physical // 8)
+
+
+_cache_dir: str | Path | None = None
+
+
+def use_cache_dir(directory: str | Path | None) -> None:
+    """Where the runtime's own code is remembered; said before the first `load`."""
+    global _cache_dir
+    _cache_dir = directory
+
+
+@functools.cache
+def load() -> Runtime:
+    """The runtime of this process."""
+    return Runtime(_cache_dir)
+
+
+@functools.cache
+def symbols() -> dict[str, int]:
+    """Addresses of what programs may call."""
+    return {name: load().loaded.address(name) for name in FOR_PROGRAMS}
+
+
+def set_threads(n: int) -> None:
+    """How many threads a parallel region uses from now on, the caller included."""
+    if n < 1:
+        raise ValueError(f"a region needs at least one thread, not {n}")
+    load().set_threads(n)
+
+
+def get_threads() -> int:
+    """How many threads a parallel region uses."""
+    return load().threads()
+
+
+def trim() -> None:
+    """Give the memory kept for reuse back to the system."""
+    load().trim()
+
+
+def set_cache_limit(n_bytes: int) -> None:
+    """How much memory is kept for reuse; by default an eighth of the machine's, at most 2 GiB."""
+    load().cell("memory_limit").value = n_bytes
+    if memory_use().kept > n_bytes:
+        trim()
+
+
+def memory_use() -> Memory:
+    """What the runtime's memory is doing."""
+    runtime = load()
+    return Memory(*(runtime.cell(f"memory_{name}").value for name in ("in_use", "cached", "fresh")))

@@ -1,0 +1,245 @@
+"""The thread pool, as LLVM text.
+
+A *region* runs `fn(ctx, task, n)` for every task in 0..n-1. The caller publishes it and takes part;
+workers join as they wake. Tasks are claimed one by one from `ticket`, a 64-bit word with the
+number of the region above the next task:
+
+    caller   fn, ctx, done = 0, limits = (region, n), ticket = (region, 0), epoch = region; wake
+    anyone   t = ticket++; where limits has t's region and t's task < n: run it, done++
+    caller   wait until done = n
+
+A claim is taken only where `limits` still carries the claim's own region. A worker that comes late
+to a finished region therefore runs nothing, and one whose claim falls into the next region simply
+works for that one; nobody waits for sleepers to wake. `limits` cannot change under a valid claim,
+since its region is not finished.
+
+Waiting is a spin of at most some 20 us, then a futex: a pool that spins longer costs its
+neighbours a scheduler slice, and one that never spins pays a wake at every region. One region runs
+at a time: a call from inside a task or from a second thread runs its tasks itself, in order.
+Where there is no futex (not Linux) every region runs so.
+"""
+
+from __future__ import annotations
+
+from cellc.kernels.imperative import Procedure, cell
+from cellc.kernels.text import Module
+
+FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
+FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
+SPIN_TICKS = 40_000         # of the time stamp counter: 10-20 us at 2-4 GHz
+SPIN_ROUNDS = 2_000         # where there is no such counter
+SIG_SETMASK = 2
+MAX_TASKS = 0x7FFFFFFF
+ALL = 0x7FFFFFFF
+
+
+def emit(module: Module, machine: str, linux: bool) -> None:
+    """Add `cellc_parallel`, `cellc_threads`, `cellc_set_threads` and `cellc_pool_forked`.
+
+    `machine` is as platform.machine() says it.
+    """
+    cell(module, "pool_size", "i32", "1")           # threads of a region, the caller included
+    cell(module, "pool_region", "i32", line=True)   # 1 while a region runs
+    _emit_serial(module)
+    _emit_size(module)
+    if not (linux and machine in FUTEX_SYSCALL):
+        _emit_parallel_without_threads(module)
+        return
+    for name, ty in [("pool_started", "i32"), ("pool_fn", "ptr"), ("pool_ctx", "ptr"),
+                     ("pool_limits", "i64")]:
+        cell(module, name, ty, "null" if ty == "ptr" else "0")
+    cell(module, "pool_ticket", "i64", line=True)
+    cell(module, "pool_done", "i32", line=True)
+    cell(module, "pool_caller_sleeps", "i32")
+    cell(module, "pool_epoch", "i32", line=True)
+    cell(module, "pool_sleepers", "i32")
+    _emit_futex(module, FUTEX_SYSCALL[machine])
+    _emit_spin(module, machine)
+    _emit_work(module)
+    _emit_worker(module)
+    _emit_start(module)
+    _emit_parallel(module)
+    _emit_forked(module)
+
+
+def _emit_serial(module: Module) -> None:
+    arguments = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n")]
+    with Procedure(module, "void", "pool_serial", arguments) as p:
+        with p.loop("0", "%n") as task:
+            p.do(f"call void %fn(ptr %ctx, i64 {task.index}, i64 %n)")
+        p.give()
+
+
+def _emit_size(module: Module) -> None:
+    with Procedure(module, "i64", "cellc_threads", [], "define") as p:
+        p.give(p.op(f"zext i32 {p.load_atomic('i32', '@pool_size')} to i64"))
+    with Procedure(module, "void", "cellc_set_threads", [("i32", "n")], "define") as p:
+        p.store_atomic("i32", "%n", "@pool_size")
+        p.give()
+
+
+def _emit_parallel_without_threads(module: Module) -> None:
+    arguments = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n")]
+    with Procedure(module, "void", "cellc_parallel", arguments, "define") as p:
+        p.call("void", "pool_serial", ("ptr", "%fn"), ("ptr", "%ctx"), ("i64", "%n"))
+        p.give()
+    with Procedure(module, "void", "cellc_pool_forked", [], "define") as p:
+        p.give()
+
+
+def _emit_futex(module: Module, number: int) -> None:
+    module.declare("i64 @syscall(i64, ...)")
+    for name, operation in [("wait", FUTEX_WAIT_PRIVATE), ("wake", FUTEX_WAKE_PRIVATE)]:
+        with Procedure(module, "void", f"pool_{name}", [("ptr", "word"), ("i32", "value")]) as p:
+            p.op(f"call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 {operation}, "
+                 "i32 %value, ptr null)")
+            p.give()
+
+
+def _emit_spin(module: Module, machine: str) -> None:
+    """`i1 pool_spin(word, value)`: wait for the word to differ from `value`; did it in time?"""
+    x86 = machine == "x86_64"
+    with Procedure(module, "i1", "pool_spin", [("ptr", "word"), ("i32", "value")]) as p:
+        rounds = p.variable("i64", "0")
+        start = p.call("i64", "llvm.readcyclecounter") if x86 else "0"
+        with p.forever() as late:
+            now = p.load_atomic("i32", "%word", "acquire")
+            p.return_if(p.ne("i32", now, "%value"), "true")
+            rounds.set(p.add(rounds.get(), "1"))
+            if x86:
+                p.call("void", "llvm.x86.sse2.pause")
+                spent = p.op(f"sub i64 {p.call('i64', 'llvm.readcyclecounter')}, {start}")
+                p.leave_if(p.lt(str(SPIN_TICKS), spent), late)
+            else:
+                p.call("void", "llvm.aarch64.hint", ("i32", "1"))
+                p.leave_if(p.lt(str(SPIN_ROUNDS), rounds.get()), late)
+        p.give("false")
+
+
+def _emit_work(module: Module) -> None:
+    """Claim and run tasks until there are none."""
+    with Procedure(module, "void", "pool_work", []) as p:
+        with p.forever() as none_left:
+            claim = p.fetch("add", "i64", "@pool_ticket", "1")
+            limits = p.load_atomic("i64", "@pool_limits", "acquire")
+            region = p.op(f"lshr i64 {claim}, 32")
+            p.leave_if(p.ne("i64", region, p.op(f"lshr i64 {limits}, 32")), none_left)
+            task = p.op(f"and i64 {claim}, 4294967295")
+            n = p.op(f"and i64 {limits}, 4294967295")
+            p.leave_if(p.op(f"icmp uge i64 {task}, {n}"), none_left)
+            fn, ctx = p.load("ptr", "@pool_fn"), p.load("ptr", "@pool_ctx")
+            p.do(f"call void {fn}(ptr {ctx}, i64 {task}, i64 {n})")
+            before = p.op(f"zext i32 {p.fetch('add', 'i32', '@pool_done', '1')} to i64")
+            last = p.eq("i64", p.add(before, "1"), n)
+            sleeps = p.ne("i32", p.load_atomic("i32", "@pool_caller_sleeps"), "0")
+            with p.when(p.op(f"and i1 {last}, {sleeps}")):
+                p.call("void", "pool_wake", ("ptr", "@pool_done"), ("i32", "1"))
+        p.give()
+
+
+def _emit_worker(module: Module) -> None:
+    """The life of thread number `index`; it sleeps while the pool is set to fewer threads."""
+    with Procedure(module, "ptr", "pool_worker", [("ptr", "index")]) as p:
+        index = p.op("ptrtoint ptr %index to i64")
+        with p.forever():
+            seen = p.load_atomic("i32", "@pool_epoch", "acquire")
+            size = p.call("i64", "cellc_threads")
+            wanted = p.lt(p.add(index, "1"), size)
+            with p.when(wanted):
+                p.call("void", "pool_work")
+                p.call("i1", "pool_spin", ("ptr", "@pool_epoch"), ("i32", seen))
+            now = p.load_atomic("i32", "@pool_epoch", "acquire")
+            with p.when(p.eq("i32", now, seen)):
+                p.fetch("add", "i32", "@pool_sleepers", "1")
+                p.call("void", "pool_wait", ("ptr", "@pool_epoch"), ("i32", seen))
+                p.fetch("sub", "i32", "@pool_sleepers", "1")
+        p.give("null")
+
+
+def _emit_start(module: Module) -> None:
+    """Start workers up to the size; a refused thread makes the pool smaller. Signals stay out."""
+    with Procedure(module, "void", "pool_start", []) as p:
+        thread = p.op("alloca i64")
+        every, old = p.op("alloca [128 x i8], align 8"), p.op("alloca [128 x i8], align 8")
+        p.call("i32", "sigfillset", ("ptr", every))
+        p.call("i32", "pthread_sigmask", ("i32", str(SIG_SETMASK)), ("ptr", every), ("ptr", old))
+        with p.forever() as enough:
+            started = p.load("i32", "@pool_started")
+            count = p.op(f"sext i32 {started} to i64")
+            p.leave_if(p.op(f"icmp sge i64 {p.add(count, '1')}, {p.call('i64', 'cellc_threads')}"),
+                       enough)
+            number = p.op(f"inttoptr i64 {count} to ptr")
+            refused = p.call("i32", "pthread_create", ("ptr", thread), ("ptr", "null"),
+                             ("ptr", "@pool_worker"), ("ptr", number))
+            more = p.op(f"add i32 {started}, 1")
+            with p.when(p.ne("i32", refused, "0")):
+                p.store_atomic("i32", more, "@pool_size")
+            p.leave_if(p.ne("i32", refused, "0"), enough)
+            p.call("i32", "pthread_detach", ("i64", p.load("i64", thread)))
+            p.store("i32", more, "@pool_started")
+        p.call("i32", "pthread_sigmask", ("i32", str(SIG_SETMASK)), ("ptr", old), ("ptr", "null"))
+        p.give()
+
+
+def _emit_parallel(module: Module) -> None:
+    arguments = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n")]
+    with Procedure(module, "void", "cellc_parallel", arguments, "define") as p:
+        serial, alone, parallel = (p.label(hint) for hint in ("serial", "free", "parallel"))
+        size = p.call("i64", "cellc_threads")
+        few = p.op(f"or i1 {p.lt('%n', '2')}, {p.lt(str(MAX_TASKS), '%n')}")
+        p.branch_if(p.op(f"or i1 {few}, {p.lt(size, '2')}"), serial, alone)
+        p.start(alone)
+        taken = p.fetch("xchg", "i32", "@pool_region", "1")
+        p.branch_if(p.ne("i32", taken, "0"), serial, parallel)
+        p.start(serial)
+        p.call("void", "pool_serial", ("ptr", "%fn"), ("ptr", "%ctx"), ("i64", "%n"))
+        p.give()
+        p.start(parallel)
+        started = p.op(f"sext i32 {p.load('i32', '@pool_started')} to i64")
+        with p.when(p.lt(p.add(started, "1"), size)):
+            p.call("void", "pool_start")
+        _publish(p)
+        p.call("void", "pool_work")
+        _wait_for_all(p)
+        p.store_atomic("i32", "0", "@pool_region", "release")
+        p.give()
+
+
+def _publish(p: Procedure) -> None:
+    region = p.op(f"add i32 {p.load('i32', '@pool_epoch')}, 1")
+    high = p.op(f"shl i64 {p.op(f'zext i32 {region} to i64')}, 32")
+    p.store("ptr", "%fn", "@pool_fn")
+    p.store("ptr", "%ctx", "@pool_ctx")
+    p.store_atomic("i32", "0", "@pool_done", "release")
+    p.store_atomic("i64", p.op(f"or i64 {high}, %n"), "@pool_limits", "release")
+    p.store_atomic("i64", high, "@pool_ticket", "release")
+    p.store_atomic("i32", region, "@pool_epoch")
+    with p.when(p.ne("i32", p.load_atomic("i32", "@pool_sleepers"), "0")):
+        # Where some workers are not wanted (a smaller size), a few wakes might reach only those.
+        helpers = p.op("sub i64 %n, 1")
+        started = p.op(f"sext i32 {p.load('i32', '@pool_started')} to i64")
+        all_wanted = p.lt(started, p.call("i64", "cellc_threads"))
+        wakes = p.op(f"select i1 {all_wanted}, i64 {helpers}, i64 {ALL}")
+        p.call("void", "pool_wake", ("ptr", "@pool_epoch"),
+               ("i32", p.op(f"trunc i64 {wakes} to i32")))
+
+
+def _wait_for_all(p: Procedure) -> None:
+    with p.forever() as finished:
+        done = p.load_atomic("i32", "@pool_done")
+        p.leave_if(p.eq("i64", p.op(f"zext i32 {done} to i64"), "%n"), finished)
+        changed = p.call("i1", "pool_spin", ("ptr", "@pool_done"), ("i32", done))
+        with p.when(p.op(f"xor i1 {changed}, true")):
+            p.store_atomic("i32", "1", "@pool_caller_sleeps")
+            again = p.load_atomic("i32", "@pool_done")
+            with p.when(p.eq("i32", again, done)):
+                p.call("void", "pool_wait", ("ptr", "@pool_done"), ("i32", done))
+            p.store_atomic("i32", "0", "@pool_caller_sleeps")
+
+
+def _emit_forked(module: Module) -> None:
+    """In a child after fork: no worker came along, and whoever held the region is gone."""
+    with Procedure(module, "void", "cellc_pool_forked", [], "define") as p:
+        for name in ("region", "started", "sleepers", "caller_sleeps"):
+            p.store_atomic("i32", "0", f"@pool_{name}")
+        p.give()
