@@ -1,0 +1,140 @@
+"""JAX: everything under jax.jit, the state of a training step donated."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.workloads import (
+    ADAM_RATE,
+    MOMENTUM,
+    MOMENTUM_RATE,
+    gradnet_scale,
+    inputs,
+    lenet_weights,
+    mlp_weights,
+)
+
+VERSION = jax.__version__
+VARIANTS = ("jit",)
+
+
+def prepare(variant):
+    # A second process may reuse what the first compiled, small programs too.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def wait(result):
+    result.block_until_ready()
+
+
+def array(result):
+    return np.asarray(result)
+
+
+def chain(x):
+    return jnp.tanh(x) * jax.nn.sigmoid(x) + jnp.exp(-x * x) * 0.5 - jnp.sqrt(jnp.abs(x) + 1)
+
+
+def make(workload, variant):
+    arrays = [jnp.asarray(array) for array in inputs(workload)]
+    match workload.kind:
+        case "gradnet":
+            z = jnp.asarray(gradnet_scale())
+            gradient = jax.jit(jax.grad(lambda x, y, z: jnp.matmul(x * z, y).sum()))
+            return lambda: gradient(*arrays, z)
+        case "elementwise":
+            function = jax.jit(chain)
+        case "elementwise_grad":
+            function = jax.jit(jax.grad(lambda x: chain(x).sum()))
+        case "matmul":
+            function = jax.jit(jnp.matmul)
+        case "mlp":
+            return training(mlp, as_jax(mlp_weights()), adam, *arrays)
+        case "lenet":
+            return training(lenet, as_jax(lenet_weights()), momentum, *arrays)
+        case _:
+            return None
+    return lambda: function(*arrays)
+
+
+def as_jax(weights):
+    """Dense weights as [in, out], convolutions as HWIO: the forms JAX's own libraries use."""
+    made = {}
+    for name, array in weights.items():
+        if array.ndim == 2:
+            array = array.T
+        elif array.ndim == 4:
+            array = array.transpose(2, 3, 1, 0)
+        made[name] = jnp.asarray(np.ascontiguousarray(array))
+    return made
+
+
+def dense(w, name, x):
+    return x @ w[f"{name}.weight"] + w[f"{name}.bias"]
+
+
+def mlp(w, x):
+    x = jax.nn.relu(dense(w, "fc1", x))
+    return dense(w, "fc3", jax.nn.relu(dense(w, "fc2", x)))
+
+
+def conv(w, name, x, padding):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    kernel = w[f"{name}.weight"]
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=numbers)
+    return y + w[f"{name}.bias"]
+
+
+def max_pool(x):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+def lenet(w, x):
+    x = x.transpose(0, 2, 3, 1)
+    x = max_pool(jax.nn.relu(conv(w, "conv1", x, "SAME")))
+    x = max_pool(jax.nn.relu(conv(w, "conv2", x, "VALID")))
+    x = x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+    x = jax.nn.relu(dense(w, "fc1", x))
+    return dense(w, "fc3", jax.nn.relu(dense(w, "fc2", x)))
+
+
+def adam(w, grads, state, b1=0.9, b2=0.999, eps=1e-8):
+    t, m, v = state if state else (jnp.float32(0), zeros_like(w), zeros_like(w))
+    t = t + 1
+    m = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, m, grads)
+    v = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, v, grads)
+    rate, scale = ADAM_RATE / (1 - b1**t), 1 / jnp.sqrt(1 - b2**t)
+    w = jax.tree.map(lambda w, m, v: w - rate * m / (jnp.sqrt(v) * scale + eps), w, m, v)
+    return w, (t, m, v)
+
+
+def momentum(w, grads, state):
+    state = jax.tree.map(lambda v, g: MOMENTUM * v + g, state or zeros_like(w), grads)
+    return jax.tree.map(lambda w, v: w - MOMENTUM_RATE * v, w, state), state
+
+
+def zeros_like(tree):
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def training(net, weights, optimiser, x, labels):
+    def loss_of(w, x, labels):
+        picked = jnp.take_along_axis(jax.nn.log_softmax(net(w, x)), labels[:, None], 1)
+        return -picked.mean()
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def train(w, state, x, labels):
+        loss, grads = jax.value_and_grad(loss_of)(w, x, labels)
+        return loss, *optimiser(w, grads, state)
+
+    start = (jnp.float32(0), zeros_like(weights), zeros_like(weights))
+    held = [weights, start if optimiser is adam else zeros_like(weights)]
+
+    def step():
+        loss, held[0], held[1] = train(*held, x, labels)
+        return loss
+
+    return step

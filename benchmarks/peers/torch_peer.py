@@ -1,0 +1,132 @@
+"""PyTorch: eager, and through torch.compile."""
+
+import os
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.workloads import (
+    ADAM_RATE,
+    MLP_SIZES,
+    MOMENTUM,
+    MOMENTUM_RATE,
+    gradnet_scale,
+    inputs,
+    lenet_weights,
+    mlp_weights,
+)
+
+VERSION = torch.__version__
+VARIANTS = ("eager", "compile", "autotune")
+
+
+def prepare(variant):
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def compiled(function, variant):
+    if variant == "eager":
+        return function
+    mode = "max-autotune-no-cudagraphs" if variant == "autotune" else None
+    return torch.compile(function, mode=mode)
+
+
+def wait(result):
+    """It is there when the call returns."""
+
+
+def array(result):
+    return result.detach().numpy()
+
+
+def chain(x):
+    return torch.tanh(x) * torch.sigmoid(x) + torch.exp(-x * x) * 0.5 - torch.sqrt(x.abs() + 1)
+
+
+def make(workload, variant):
+    arrays = [torch.from_numpy(array) for array in inputs(workload)]
+    match workload.kind:
+        case "gradnet":
+            return gradnet(*arrays, variant)
+        case "elementwise":
+            function = compiled(chain, variant)
+            return lambda: function(*arrays)
+        case "elementwise_grad":
+            return elementwise_grad(*arrays, variant)
+        case "matmul":
+            function = compiled(torch.mm, variant)
+            return lambda: function(*arrays)
+        case "mlp":
+            return training(Mlp(), mlp_weights(), *arrays, variant)
+        case "lenet":
+            return training(LeNet(), lenet_weights(), *arrays, variant)
+    return None
+
+
+def gradnet(x, y, variant):
+    z = torch.from_numpy(gradnet_scale())
+    if variant == "eager":
+        x.requires_grad_()
+
+        def call():
+            return torch.autograd.grad(torch.matmul(x * z, y).sum(), x)[0]
+
+        return call
+    gradient = compiled(torch.func.grad(lambda x, y: torch.matmul(x * z, y).sum()), variant)
+    return lambda: gradient(x, y)
+
+
+def elementwise_grad(x, variant):
+    if variant == "eager":
+        x.requires_grad_()
+        return lambda: torch.autograd.grad(chain(x).sum(), x)[0]
+    # One graph with the gradient inside, rather than a compiled forward and a compiled backward.
+    gradient = compiled(torch.func.grad(lambda x: chain(x).sum()), variant)
+    return lambda: gradient(x)
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = (
+            nn.Linear(n_in, n_out)
+            for n_in, n_out in zip(MLP_SIZES, MLP_SIZES[1:], strict=False)
+        )
+
+    def forward(self, x):
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+
+
+class LeNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5, padding=2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(400, 120), nn.Linear(120, 84), nn.Linear(84, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.max_pool2d(F.relu(self.conv2(x)), 2).flatten(1)
+        return self.fc3(F.relu(self.fc2(F.relu(self.fc1(x)))))
+
+
+def training(net, weights, x, labels, variant):
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    labels = labels.long()
+    if isinstance(net, Mlp):
+        optimiser = torch.optim.Adam(net.parameters(), lr=ADAM_RATE, fused=True)
+    else:
+        optimiser = torch.optim.SGD(
+            net.parameters(), lr=MOMENTUM_RATE, momentum=MOMENTUM, fused=True
+        )
+    loss_of = compiled(lambda x, labels: F.cross_entropy(net(x), labels), variant)
+
+    def step():
+        loss = loss_of(x, labels)
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        return loss
+
+    return step

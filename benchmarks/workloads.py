@@ -1,0 +1,119 @@
+"""What is measured: the inputs and constants of every workload, in NumPy alone.
+
+Every peer is given these same arrays, so that all compute the same thing, from the same start.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BATCH_MLP, MLP_SIZES = 128, (784, 512, 256, 10)
+BATCH_LENET = 64
+CLASSES = 10
+# Small, because one batch is stepped on thousands of times: the loss must not reach the denormals.
+ADAM_RATE, MOMENTUM_RATE, MOMENTUM = 1e-4, 1e-3, 0.9
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row of the table.
+
+    `kind` is what a peer implements; `size` its one parameter. `bound` names the machine limit a
+    call can at best reach: ("flops", n) or ("bytes", n). `tolerance` is relative to the largest
+    magnitude of the result.
+    """
+
+    name: str
+    kind: str
+    size: int = 0
+    bound: tuple[str, float] | None = None
+    tolerance: float = 1e-5
+    # A training step returns its loss, and stepping changes the state: it agrees by its losses.
+    trains: bool = False
+
+
+def _mlp_flops() -> float:
+    forward = sum(a * b for a, b in zip(MLP_SIZES, MLP_SIZES[1:], strict=False))
+    to_the_data = MLP_SIZES[0] * MLP_SIZES[1]  # whose gradient nobody asks for
+    return 2.0 * BATCH_MLP * (3 * forward - to_the_data)
+
+
+def _lenet_flops() -> float:
+    conv1, conv2 = 28 * 28 * 6 * 25, 10 * 10 * 16 * 6 * 25
+    dense = 400 * 120 + 120 * 84 + 84 * 10
+    return 2.0 * BATCH_LENET * (3 * (conv1 + conv2 + dense) - conv1)
+
+
+def _all() -> list[Workload]:
+    rows = [Workload("gradnet", "gradnet")]
+    for label, n in (("1e3", 10**3), ("1e5", 10**5), ("1e7", 10**7)):
+        bound = ("bytes", 8.0 * n) if n >= 10**7 else None
+        rows.append(Workload(f"elementwise-{label}", "elementwise", n, bound))
+        rows.append(Workload(f"elementwise-grad-{label}", "elementwise_grad", n, bound))
+    for n in (64, 256, 1024, 2048):
+        rows.append(Workload(f"matmul-{n}", "matmul", n, ("flops", 2.0 * n**3)))
+    rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
+    rows.append(Workload("lenet", "lenet", 0, ("flops", _lenet_flops()), 1e-4, trains=True))
+    return rows
+
+
+WORKLOADS = {workload.name: workload for workload in _all()}
+
+
+def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
+    """The arrays a call takes; the same in every process."""
+    random = np.random.default_rng(7)
+    match workload.kind:
+        case "gradnet":
+            x = np.array([[0.5, 0.6, 0.4], [1.2, 1.3, 1.1]], np.float32)
+            y = np.array([[0.01, 0.3, 1.1], [0.1, 0.2, 1.3], [2.1, 1.2, 3.3]], np.float32)
+            return x, y
+        case "elementwise" | "elementwise_grad":
+            return (random.standard_normal(workload.size, np.float32) * 2,)
+        case "matmul":
+            shape = (workload.size, workload.size)
+            return random.standard_normal(shape, np.float32), random.standard_normal(
+                shape, np.float32
+            )
+        case "mlp":
+            x = random.standard_normal((BATCH_MLP, MLP_SIZES[0]), np.float32)
+            return x, random.integers(0, CLASSES, BATCH_MLP).astype(np.int32)
+        case "lenet":
+            x = random.standard_normal((BATCH_LENET, 1, 28, 28), np.float32)
+            return x, random.integers(0, CLASSES, BATCH_LENET).astype(np.int32)
+    raise ValueError(f"no workload of kind {workload.kind!r}")
+
+
+def _weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """He-normal weights and small biases, by name, in the order of the layers."""
+    random = np.random.default_rng(11)
+    made = {}
+    for name, shape in shapes.items():
+        scale = np.sqrt(2 / np.prod(shape[1:])) if len(shape) > 1 else 0.1
+        made[name] = (random.standard_normal(shape) * scale).astype(np.float32)
+    return made
+
+
+def mlp_weights() -> dict[str, np.ndarray]:
+    """Dense layers fc1..fc3: weight [out, in] and bias [out]."""
+    shapes = {}
+    for i, (n_in, n_out) in enumerate(zip(MLP_SIZES, MLP_SIZES[1:], strict=False), 1):
+        shapes[f"fc{i}.weight"], shapes[f"fc{i}.bias"] = (n_out, n_in), (n_out,)
+    return _weights(shapes)
+
+
+def lenet_weights() -> dict[str, np.ndarray]:
+    """Convolutions conv1, conv2 [out, in, 5, 5], dense layers fc1..fc3 [out, in], their biases."""
+    layers = {
+        "conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5),
+        "fc1": (120, 400), "fc2": (84, 120), "fc3": (10, 84),
+    }  # fmt: skip
+    shapes = {}
+    for name, shape in layers.items():
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
+    return _weights(shapes)
+
+
+def gradnet_scale() -> np.ndarray:
+    """The Parameter z of the GradNet."""
+    return np.array([1.0], np.float32)
