@@ -52,6 +52,31 @@ class Node:
     def __iter__(self):
         raise TypeFault(f"found a traced value ({self.type}) where Python needs a known sequence")
 
+    def __index__(self) -> int:
+        raise KnownFault(self)
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        raise KnownFault(self)
+
+
+class KnownFault(TypeFault):
+    """A number is needed while compiling (a size, an axis, a range) but is only known when running.
+
+    The driver answers by compiling for the value of the scalar argument it came from. Where it came
+    from a tensor the user sees it.
+
+    Fails:     `ops.reshape(x, (int(n.sum()), 2))`
+    Corrected: `ops.reshape(x, (n, 2))` with `n` an int argument
+    """
+
+    def __init__(self, node: Node):
+        super().__init__(f"found a traced value ({node.type}) where a number known while compiling "
+                         "is needed (a size, an axis, an index into a tuple)",
+                         "pass it as a Python int, or take it from a shape")
+        self.node = node
+
 
 class Input(Node):
     """A value that the graph is given."""

@@ -26,6 +26,7 @@ from cellc.kernels.scalar_ops import ScalarOps, llvm_type
 from cellc.kernels.text import Function, Module, constant
 
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
+SITE = 7        # the place in the error record that says which apply failed
 NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call", "cond")
 
 
@@ -39,6 +40,7 @@ class Program:
     flops: float = 0.0
     bytes: float = 0.0
     kernels: list = field(default_factory=list)
+    sites: list = field(default_factory=list)   # the user's place of every apply that can fail
 
 
 @dataclass(eq=False)
@@ -61,6 +63,7 @@ class Host:
         self.units = ("", *symbols)
         self.kernels: dict[tuple, object] = {}
         self.functions: dict[int, tuple[Graph, str, Region]] = {}
+        self.sites: list = []
         self.flops = self.bytes = 0.0
 
     def program(self, graph: Graph, name: str, in_place: dict[int, int]) -> Program:
@@ -78,7 +81,7 @@ class Host:
         frame.store_results(region, region.emit(frame, inputs, targets), targets)
         frame.close()
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
-                       self.flops, self.bytes, list(self.kernels.values()))
+                       self.flops, self.bytes, list(self.kernels.values()), self.sites)
 
     def function(self, graph: Graph) -> tuple[str, Region]:
         """The name and plan of a called graph's function, emitted at the first call."""
@@ -416,6 +419,8 @@ class Region:
                 f.call("void", "cellc_parallel", ("ptr", f"@{phase}"), ("ptr", context),
                        ("i64", str(tasks)))
         if may_fail(node):
+            f.store("i64", str(len(self.host.sites)), f.gep("i64", "%error", str(SITE)))
+            self.host.sites.append(_failing(node).loc or node.loc)
             frame.fail_if(f.op(f"icmp ne i64 {f.load('i64', '%error')}, 0"))
 
     def _emit_call(self, frame: Frame, node: Apply) -> None:
@@ -487,10 +492,16 @@ def is_scalar(node: Apply) -> bool:
     return isinstance(node.type, ScalarType)
 
 
-def may_fail(node: Apply) -> bool:
+def _failing(node: Apply) -> Apply | None:
+    """The apply in a group (or the apply itself) whose kernel checks indices."""
+    if node.prim.name == "gather":
+        return node
     body = node.attrs.get("graph")
-    return node.prim.name == "gather" or (
-        body is not None and any(may_fail(inner) for inner in body.body))
+    return next((x for x in body.body if x.prim.name == "gather"), None) if body else None
+
+
+def may_fail(node: Apply) -> bool:
+    return _failing(node) is not None
 
 
 def _pointwise(body: Graph, x: Input) -> bool:

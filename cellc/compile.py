@@ -1,0 +1,343 @@
+"""compile: the driver. The only module that knows the whole way from a call to its machine code.
+
+A `Compiled` stands behind each cell, function or gradient that is called in graph mode. Its `call`
+is the native entry; where no compiled variant fits the arguments, the entry comes here:
+
+    arguments ─ signature ─▶ trace (parser) ─▶ passes ─▶ host and kernels ─▶ LLVM ─▶ a new variant
+
+A variant is guarded by everything outside its arguments that parsing read. A guard that fails sends
+the call here as well; facts that still hold are looked at again, and only a changed one compiles.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellc import binding, config, epoch
+from cellc.errors import IndexFault, SymbolicFault
+from cellc.ir.graph import Graph, Input, KnownFault
+from cellc.ir.types import Dim, ScalarType, TensorType
+from cellc.kernels import engine, entry, runtime
+from cellc.kernels.host import Host, Program
+from cellc.kernels.lower import emit_group
+from cellc.kernels.target import host as host_target
+from cellc.kernels.text import Module
+from cellc.parameter import Parameter
+from cellc.parser.trace import Traced, trace
+from cellc.parser.values import Leaf, unflatten
+from cellc.passes import Stages
+from cellc.passes import run as run_passes
+from cellc.signature import covers, fix, flatten, leaf_type, rebuild, symbolic
+from cellc.tensor import Tensor
+
+MAX_VARIANTS = 64           # of one callable; the oldest goes
+SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
+RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
+FLOPS, BYTES = 5e10, 2e10   # a second, for that estimate
+
+_lock = threading.RLock()
+
+
+@dataclass(eq=False)
+class Variant:
+    """One compiled signature of a callable: the program, and all that was made on the way."""
+
+    structure: object              # of the arguments, known ones included
+    types: tuple                   # of the traced leaves
+    traced: Traced
+    program: Program
+    stages: Stages
+    llvm: str
+    seconds: dict[str, float]
+    direct: entry.VariantSpec | None    # takes the user's arguments; None where the entry cannot
+    flat: entry.Entry                   # takes the leaves, unguarded
+
+    def current(self) -> bool:
+        """Whether everything that parsing read is still so."""
+        return all(g.holds() for g in self.traced.guards)
+
+    def call_flat(self, leaves: list):
+        """Run on leaves, then let Python print and put the result together."""
+        values = self.flat.call(*leaves)
+        for effect in self.traced.prints:
+            effect.show(values)
+        return unflatten(self.traced.structure, values)
+
+
+class Compiled:
+    """A callable in graph mode: its native entry, its variants, and the reasons for them."""
+
+    def __init__(self, fn: Callable):
+        self.fn = fn
+        self.name = getattr(fn, "__name__", None) or type(fn).__name__
+        self.variants: list[Variant] = []             # newest first
+        self.notes: list[str] = []
+        self._fixed: dict[object, frozenset] = {}     # structure -> leaves known for their values
+        self._static: set = set()                     # structures for which "n" was refused
+        self._busy = threading.local()
+        self.entry = entry.Entry(self._miss, _raise_fault)
+        self.call = self.entry.call
+
+    def _miss(self, *args, **kwargs):
+        """A call that no variant of the entry fits: find or make one, then run it."""
+        raw: list = []
+        given = flatten((args, kwargs), raw)
+        plain = [_contiguous(x) for x in raw]
+        with _lock:
+            variant, leaves = self.variant(given, plain)
+        again = getattr(self._busy, "on", False)
+        usual = all(a is b for a, b in zip(raw, plain, strict=True))
+        if kwargs or variant.direct is None or again or not usual:
+            return variant.call_flat(leaves)
+        if variant.direct in self.entry.variants:     # its guards fail though the facts hold
+            self.entry.clear()
+        variant.direct = _refreshed(variant)
+        self.entry.add(variant.direct)
+        self._busy.on = True
+        try:
+            return self.entry.call(*args)
+        finally:
+            self._busy.on = False
+
+    def variant(self, given, leaves: list) -> tuple[Variant, list]:
+        """The variant for these arguments, compiled if need be, and its traced leaves."""
+        while True:
+            structure, kept = fix(given, leaves, self._fixed.get(given, frozenset()))
+            types = tuple(map(leaf_type, kept))
+            for v in self.variants:
+                if v.structure == structure and covers(v.types, types) and v.current():
+                    return v, kept
+            try:
+                return self._make(structure, types, kept), kept
+            except KnownFault as fault:
+                self._fix(given, leaves, fault)
+
+    def _fix(self, given, leaves: list, fault: KnownFault) -> None:
+        """A number was needed while compiling: the ints, then the floats, become known values."""
+        before = self._fixed.get(given, frozenset())
+        for kind in (int, float):
+            more = {i for i, x in enumerate(leaves) if type(x) is kind} - before
+            if more:
+                self._fixed[given] = before | more
+                self.notes.append(f"{kind.__name__} arguments are compiled for their values: "
+                                  f"{fault.message} ({fault.loc})")
+                return
+        raise fault
+
+    def _make(self, structure, types: tuple, leaves: list) -> Variant:
+        general = self._general(structure, types)
+        if general is not None:
+            try:
+                return self._keep(build(self.fn, self.name, structure, general, leaves))
+            except SymbolicFault as fault:
+                self._static.add(structure)
+                self.notes.append(f"one program for each size of the leading dimension: "
+                                  f"{fault.message} ({fault.loc})")
+        return self._keep(build(self.fn, self.name, structure, types, leaves))
+
+    def _general(self, structure, types: tuple) -> tuple | None:
+        """Leaf types with a symbolic leading dimension, once enough sizes of it were seen."""
+        if structure in self._static:
+            return None
+        found = [s for v in self.variants if v.structure == structure
+                 and (s := symbolic(v.types, types)) is not None]
+        return found[0] if len(found) >= SYMBOLIC_AFTER else None
+
+    def _keep(self, variant: Variant) -> Variant:
+        self.variants.insert(0, variant)
+        if len(self.variants) > MAX_VARIANTS:
+            self.variants.pop()
+            self.entry.clear()
+        return variant
+
+
+def _contiguous(x):
+    """A leaf as the entry takes it."""
+    if isinstance(x, np.generic):
+        return np.array(x)
+    return np.ascontiguousarray(x).reshape(x.shape) if isinstance(x, np.ndarray) else x
+
+
+# -- one signature, all the way ------------------------------------------------------------------
+
+def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Variant:
+    """Parse, run the passes, emit, compile and load the program for one signature."""
+    stages, clock = Stages(), time.perf_counter
+    start = clock()
+    args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
+    traced = trace(fn, args, kwargs, name)
+    in_place = _updates(traced, len(types))
+    stages.add("parse", clock() - start, traced.graph)
+    graph = run_passes(traced.graph, stages)
+
+    emitted = clock()
+    symbols = _symbols(types)
+    module = Module(name)
+    program = Host(module, emit_group, symbols, target()).program(graph, "program", in_place)
+    text = module.text()
+    compiled = clock()
+    loaded = _load(text)
+    seconds = stages.seconds() | {"emit": compiled - emitted, "llvm": clock() - compiled,
+                                  "total": clock() - start}
+    variant = Variant(structure, types, traced, program, stages, text, seconds, None, None)
+    _bind(variant, loaded, leaves, graph, in_place)
+    _show(name, variant)
+    return variant
+
+
+def _updates(traced: Traced, explicit: int) -> dict[int, int]:
+    """Result index -> input index for every assigned Parameter; inputs are added where a Parameter
+    is assigned but never read."""
+    graph = traced.graph
+    place = {id(x): explicit + i for i, x in enumerate(traced.captured)}
+    found = {}
+    for parameter, result in traced.assigned:
+        if id(parameter) not in place:
+            place[id(parameter)] = len(graph.inputs)
+            traced.captured.append(parameter)
+            graph = Graph(graph.name, (*graph.inputs, Input(parameter.type, parameter.name)),
+                          graph.body, graph.result)
+        found[result] = place[id(parameter)]
+    traced.graph = graph
+    return found
+
+
+def _symbols(types: tuple) -> tuple[str, ...]:
+    names = {d.name: None for t in types for d in t.shape if isinstance(d, Dim)}
+    return tuple(names)
+
+
+@functools.cache
+def target():
+    """The CPU that code is generated for."""
+    return host_target(config.get("CPU") or None)
+
+
+def cache_dir() -> str | None:
+    """Where objects are kept between processes; None for nowhere."""
+    folder = config.get("CACHE_DIR")
+    return None if folder == "0" else folder or engine.default_cache_dir()
+
+
+@functools.cache
+def _prepare_runtime() -> dict[str, int]:
+    """Load the runtime once; returns what programs may call."""
+    runtime.use_cache_dir(cache_dir())
+    if config.get("THREADS"):
+        runtime.set_threads(config.level("THREADS"))
+    for cls in (Tensor, Parameter):
+        entry.register_tensor(cls, "_array", cls.DEFAULTS)
+    epoch.bind(entry.bump_epoch)
+    return runtime.symbols()
+
+
+def _load(text: str) -> engine.Loaded:
+    symbols = _prepare_runtime()
+    data = engine.compile_text(text, cache_dir=cache_dir())
+    used = {name: address for name, address in symbols.items() if f"@{name}(" in text}
+    return engine.load(data, used, ["program"])
+
+
+def _bind(variant: Variant, loaded: engine.Loaded, leaves: list, graph: Graph, in_place) -> None:
+    """Describe the program to the native entry, for whole arguments and for plain leaves."""
+    _prepare_runtime()
+    traced, symbols = variant.traced, variant.program.symbols
+    args = [binding.leaf_arg(x, t, symbols) for x, t in zip(leaves, variant.types, strict=True)]
+    lifted = [entry.Lifted(x, entry.TensorArg(x.dtype.numpy, x.shape, type(x),
+                                              writable=len(variant.types) + i in in_place.values()))
+              for i, x in enumerate(traced.captured)]
+    outs = [binding.result_out(r.type, symbols) for i, r in enumerate(graph.results)
+            if i not in in_place]
+    program = variant.program
+    shared = {
+        "program": loaded.address("program"), "keep": loaded, "tag": variant,
+        "symbols": (2,) * len(symbols), "arena": binding.arena_size(program.arena, symbols),
+        "release_gil": program.flops / FLOPS + program.bytes / BYTES > RELEASE_SECONDS
+        or bool(symbols),
+    }
+    variant.flat = entry.Entry(_impossible, _raise_fault)
+    variant.flat.add(entry.VariantSpec(args=args, lifted=lifted, **shared,
+                                       outputs=entry.TupleOut(tuple(outs))))
+    order: list[int] = []
+    whole = binding.structured_args(variant.structure.items[0], iter(args))
+    result = binding.structured_out(traced.structure, outs, order)
+    if (whole is not None and result is not None and not traced.prints
+            and order == list(range(len(outs)))):
+        guards, watched = binding.native_guards(traced.guards)
+        variant.direct = entry.VariantSpec(args=whole, lifted=[*lifted, *watched], guards=guards,
+                                           outputs=result, **shared)
+
+
+def _refreshed(variant: Variant) -> entry.VariantSpec:
+    """The direct form with guards that expect what is there now (equal, perhaps not identical)."""
+    spec = variant.direct
+    guards, watched = binding.native_guards([g.again() for g in variant.traced.guards])
+    lifted = [x for x in spec.lifted if isinstance(x.arg, entry.TensorArg)]
+    return entry.VariantSpec(args=spec.args, outputs=spec.outputs, program=spec.program,
+                             lifted=[*lifted, *watched], guards=guards, symbols=spec.symbols,
+                             arena=spec.arena, release_gil=spec.release_gil, keep=spec.keep,
+                             tag=spec.tag)
+
+
+def _impossible(*leaves):
+    raise AssertionError("the entry refused the leaves that its variant was chosen for")
+
+
+def _raise_fault(spec: entry.VariantSpec, record: tuple[int, ...]):
+    """An error record of the program: [code, index, size, ..., site]."""
+    site = spec.tag.program.sites[record[7]]
+    raise IndexFault(f"index {record[1]} is out of range for a size of {record[2]}",
+                     f"indices from 0 to {record[2] - 1}", site)
+
+
+# -- what users see ------------------------------------------------------------------------------
+
+_of_callable: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def compiled(fn: Callable) -> Compiled:
+    """The Compiled behind a cell, a function or a gradient, made at the first call."""
+    key = fn.cache_key() if hasattr(fn, "cache_key") else None
+    if key is not None:
+        inner, options = key
+        return _of_callable.setdefault(inner, {}).setdefault(options, None) or _remember(
+            fn, inner, options)
+    found = _of_callable.get(fn)
+    if found is None or None not in found:
+        return _remember(fn, fn, None)
+    return found[None]
+
+
+def _remember(fn: Callable, owner, options) -> Compiled:
+    made = Compiled(fn)
+    _of_callable.setdefault(owner, {})[options] = made
+    return made
+
+
+def call(fn: Callable, args: tuple, kwargs: dict):
+    """Call `fn` in graph mode."""
+    return compiled(fn).call(*args, **kwargs)
+
+
+def _show(name: str, variant: Variant) -> None:
+    """CELLC_SHOW: 1 times, 2 the graph as parsed, 3 the fused graph, 4 the LLVM text."""
+    level = config.level("SHOW")
+    if level >= 1:
+        times = ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in variant.seconds.items())
+        print(f"cellc: compiled {name} for {', '.join(map(str, variant.types))}: {times}")
+    if level >= 2:
+        print(variant.stages.rows[0][2])
+    if level >= 3:
+        print(variant.graph)
+    if level >= 4:
+        print(variant.llvm)
+
+
+__all__ = ["Compiled", "ScalarType", "TensorType", "build", "call", "compiled"]

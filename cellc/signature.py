@@ -1,0 +1,140 @@
+"""The arguments of a compiled call: what is traced, what is known, and the signature they give.
+
+Tensors, arrays, floats and ints are *traced* leaves: only their types matter to the program. Tuples,
+lists, dicts and dataclasses are looked into. Everything else (None, strings, bools, dtypes, cells,
+functions) is known: the program is made for that very value. An int turns known where the program
+needs it while compiling (a size, an axis).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellc.ir.types import Dim, ScalarType, TensorType, dtype, f64, i64
+from cellc.parser.guards import same
+from cellc.tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Known:
+    """An argument the program is made for, compared by type and value, else by identity."""
+
+    value: object
+
+    def __eq__(self, other):
+        return isinstance(other, Known) and same(self.value, other.value)
+
+    def __hash__(self):
+        return hash(type(self.value))
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container: its kind, its keys (of a dict), its items."""
+
+    kind: type
+    keys: tuple
+    items: tuple
+
+
+def flatten(value, leaves: list):
+    """The structure of an argument; its traced leaves are appended to `leaves`."""
+    kind = type(value)
+    if isinstance(value, (Tensor, np.ndarray, np.generic)) or kind in (float, int):
+        leaves.append(value)
+        return None
+    if kind in (tuple, list):
+        return Container(kind, (), tuple(flatten(v, leaves) for v in value))
+    if kind is dict:
+        return Container(dict, tuple(value), tuple(flatten(v, leaves) for v in value.values()))
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return Container(kind, (), tuple(flatten(v, leaves) for v in value))
+    return Known(value)
+
+
+def rebuild(structure, leaves):
+    """The argument again, with the next items of the iterator `leaves` in the leaves' places."""
+    if structure is None:
+        return next(leaves)
+    if isinstance(structure, Known):
+        return structure.value
+    items = [rebuild(s, leaves) for s in structure.items]
+    if structure.kind is dict:
+        return dict(zip(structure.keys, items, strict=True))
+    return structure.kind(*items) if hasattr(structure.kind, "_fields") else structure.kind(items)
+
+
+def fix(structure, leaves: list, positions: frozenset):
+    """The structure with the leaves at `positions` known for their values, and the other leaves."""
+    count, kept = iter(range(len(leaves))), []
+
+    def visit(s):
+        if s is None:
+            i = next(count)
+            if i in positions:
+                return Known(leaves[i])
+            kept.append(leaves[i])
+            return None
+        if isinstance(s, Known):
+            return s
+        return Container(s.kind, s.keys, tuple(map(visit, s.items)))
+
+    return visit(structure), kept
+
+
+def leaf_type(value) -> TensorType | ScalarType:
+    """The type by which a traced argument is known."""
+    if isinstance(value, Tensor):
+        return value.type
+    if isinstance(value, (np.ndarray, np.generic)):
+        return TensorType(dtype(value.dtype), tuple(value.shape))
+    return ScalarType(f64 if type(value) is float else i64)
+
+
+def symbolic(old: tuple, new: tuple) -> tuple | None:
+    """Leaf types that cover both signatures with one symbolic leading dimension, or None.
+
+    They must differ in leading dimensions only, all by the same two sizes, both at least 2.
+    """
+    sizes = None
+    result = []
+    for a, b in zip(old, new, strict=True):
+        if a == b:
+            result.append(a)
+            continue
+        if not (isinstance(a, TensorType) and isinstance(b, TensorType) and a.dtype is b.dtype
+                and a.ndim == b.ndim and a.shape[1:] == b.shape[1:]):
+            return None
+        pair = (a.shape[0], b.shape[0])
+        if min(pair) < 2 or (sizes is not None and sizes != pair):
+            return None
+        sizes = pair
+        result.append(a)
+    if sizes is None:
+        return None
+    n = Dim("n")
+    return tuple(t.with_shape((n, *t.shape[1:])) if isinstance(t, TensorType) and t.ndim
+                 and t.shape[0] == sizes[0] and s.shape[0] == sizes[1] else t
+                 for t, s in zip(result, new, strict=True))
+
+
+def covers(types: tuple, actual: tuple) -> bool:
+    """Whether a program for `types` serves arguments of the `actual` types."""
+    sizes: dict[str, int] = {}
+    return len(types) == len(actual) and all(
+        t == a or _covers(t, a, sizes) for t, a in zip(types, actual, strict=True))
+
+
+def _covers(type, actual, sizes: dict[str, int]) -> bool:
+    if not (isinstance(type, TensorType) and isinstance(actual, TensorType)
+            and type.dtype is actual.dtype and type.ndim == actual.ndim):
+        return False
+    for d, n in zip(type.shape, actual.shape, strict=True):
+        if isinstance(d, Dim):
+            if n < 2 or sizes.setdefault(d.name, n) != n:
+                return False
+        elif d != n:
+            return False
+    return True
