@@ -5,7 +5,9 @@
     loaded.address("main")                          # valid as long as `loaded` lives
 
 The text is already vectorised and scheduled, so no mid-level passes run on it: they would cost more
-than code generation does and change nothing. Scalar text (`opt` > 0) gets LLVM's own pipeline.
+than code generation does and change nothing. `opt` says what other text needs: 1 turns the variables
+of handwritten code into registers, 2 and 3 run LLVM's pipelines O2 and O3, which vectorise scalar
+loops.
 
 Object code is remembered by a hash of the text, the CPU, its features and the LLVM version: in
 memory, and in a directory private to the user. Objects are linked by ORC, one library each, so that
@@ -28,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cellc.kernels.objectcache import ObjectCache
+from cellc.kernels.target import host
 
 CODEGEN_LEVEL = 2
 MEMORY_CACHE_BYTES = 64 << 20
@@ -77,8 +80,8 @@ def _llvm():
 @functools.cache
 def cpu() -> tuple[str, str]:
     """Name and feature string of the CPU that code is generated for."""
-    llvm = _llvm()
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    target = host()
+    return target.name, target.features
 
 
 @functools.cache
@@ -138,10 +141,7 @@ def _generate(ir_text: str, opt: int, check: bool) -> bytes:
     except RuntimeError as fault:
         raise CompileFault(str(fault)) from None
     parsed = time.perf_counter()
-    if opt:
-        options = llvm.create_pipeline_tuning_options(speed_level=opt)
-        builder = llvm.create_pass_builder(machine, options)
-        builder.getModulePassManager().run(module, builder)
+    _run_passes(machine, module, opt)
     passed = time.perf_counter()
     data = _emit(machine, module)
     done = time.perf_counter()
@@ -151,6 +151,22 @@ def _generate(ir_text: str, opt: int, check: bool) -> bytes:
         _timings.codegen += done - passed
         _timings.compiled += 1
     return data
+
+
+def _run_passes(machine, module, opt: int) -> None:
+    llvm = _llvm()
+    if opt == 0:
+        return
+    options = llvm.create_pipeline_tuning_options(speed_level=opt)
+    builder = llvm.create_pass_builder(machine, options)
+    if opt > 1:
+        builder.getModulePassManager().run(module, builder)
+        return
+    passes = llvm.create_new_function_pass_manager()
+    passes.add_sroa_pass()
+    for function in module.functions:
+        if not function.is_declaration:
+            passes.run(function, builder)
 
 
 def _emit(machine, module) -> bytes:
@@ -176,7 +192,7 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
                  check: bool = False) -> bytes:
     """Object code of one module of LLVM text.
 
-    `cache_dir` None stands for ~/.cache/cellc, "" for no cache on disk; `check` runs LLVM's
+    `opt` is 0, 1, 2 or 3 (see the module); `cache_dir` None stands for ~/.cache/cellc, "" for no cache on disk; `check` runs LLVM's
     verifier on a text that is compiled. Raises CompileFault with LLVM's message.
     """
     key = object_key(ir_text, opt)

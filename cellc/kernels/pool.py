@@ -40,9 +40,10 @@ def emit(module: Module, machine: str, linux: bool) -> None:
     """
     cell(module, "pool_size", "i32", "1")           # threads of a region, the caller included
     cell(module, "pool_region", "i32", line=True)   # 1 while a region runs
+    threads = linux and machine in FUTEX_SYSCALL
     _emit_serial(module)
-    _emit_size(module)
-    if not (linux and machine in FUTEX_SYSCALL):
+    _emit_size(module, "%n" if threads else "1")
+    if not threads:
         _emit_parallel_without_threads(module)
         return
     for name, ty in [("pool_started", "i32"), ("pool_fn", "ptr"), ("pool_ctx", "ptr"),
@@ -70,11 +71,11 @@ def _emit_serial(module: Module) -> None:
         p.give()
 
 
-def _emit_size(module: Module) -> None:
+def _emit_size(module: Module, settable: str) -> None:
     with Procedure(module, "i64", "cellc_threads", [], "define") as p:
         p.give(p.op(f"zext i32 {p.load_atomic('i32', '@pool_size')} to i64"))
     with Procedure(module, "void", "cellc_set_threads", [("i32", "n")], "define") as p:
-        p.store_atomic("i32", "%n", "@pool_size")
+        p.store_atomic("i32", settable, "@pool_size")
         p.give()
 
 

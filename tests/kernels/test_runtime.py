@@ -1,0 +1,282 @@
+"""The thread pool runs every task once, whoever calls; memory is aligned, recycled and bounded."""
+
+import ctypes
+import os
+import sys
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellc.kernels import engine, memory, runtime
+
+TASKS = """
+declare void @cellc_parallel(ptr, ptr, i64)
+
+define void @count(ptr %ctx, i64 %task, i64 %n) {
+  %p = getelementptr i64, ptr %ctx, i64 %task
+  %old = atomicrmw add ptr %p, i64 1 seq_cst
+  ret void
+}
+
+define void @count_n(ptr %ctx, i64 %task, i64 %n) {
+  %p = getelementptr i64, ptr %ctx, i64 %task
+  store i64 %n, ptr %p
+  ret void
+}
+
+define void @nested(ptr %ctx, i64 %task, i64 %n) {
+  %row = mul i64 %task, 16
+  %p = getelementptr i64, ptr %ctx, i64 %row
+  call void @cellc_parallel(ptr @count, ptr %p, i64 16)
+  ret void
+}
+
+define void @work(ptr %ctx, i64 %task, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %j, %loop ]
+  %x = phi double [ 1.0, %entry ], [ %y, %loop ]
+  %y = fdiv double %x, 1.5
+  %j = add i64 %i, 1
+  %c = icmp eq i64 %j, 20000
+  br i1 %c, label %done, label %loop
+done:
+  %p = getelementptr i64, ptr %ctx, i64 %task
+  %bits = bitcast double %y to i64
+  %old = atomicrmw add ptr %p, i64 1 seq_cst
+  ret void
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return engine.load(engine.compile_text(TASKS, 0, ""), runtime.symbols())
+
+
+@pytest.fixture
+def threads():
+    before = runtime.get_threads()
+    yield runtime.set_threads
+    runtime.set_threads(before)
+
+
+def run(tasks, name, ctx, n):
+    """Through a ctypes function that releases the GIL, as a compiled program may."""
+    parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    parallel(runtime.symbols()["cellc_parallel"])(tasks.address(name), ctypes.addressof(ctx), n)
+
+
+def zeros(n):
+    return (ctypes.c_int64 * n)()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_every_task_runs_once(tasks, threads, size):
+    threads(size)
+    assert runtime.get_threads() == size
+    for n in [*range(9), 64, 1000]:
+        for _ in range(20):
+            counts = zeros(max(n, 1))
+            run(tasks, "count", counts, n)
+            assert list(counts)[:n] == [1] * n
+
+
+def test_a_task_is_told_how_many_there_are(tasks, threads):
+    threads(2)
+    seen = zeros(7)
+    run(tasks, "count_n", seen, 7)
+    assert list(seen) == [7] * 7
+
+
+def test_regions_after_a_pause_wake_sleeping_workers(tasks, threads):
+    threads(3)
+    for pause in (0, 1e-5, 1e-4, 1e-2):
+        for _ in range(5):
+            counts = zeros(6)
+            run(tasks, "work", counts, 6)
+            assert list(counts) == [1] * 6
+            time.sleep(pause)
+
+
+def test_a_smaller_size_leaves_workers_asleep_and_a_larger_one_wakes_them(tasks, threads):
+    for size in (4, 1, 2, 4, 3, 2):
+        threads(size)
+        for _ in range(30):
+            counts = zeros(16)
+            run(tasks, "work", counts, 16)
+            assert list(counts) == [1] * 16
+            time.sleep(1e-4)
+
+
+def test_a_region_inside_a_task_runs_in_order(tasks, threads):
+    threads(2)
+    counts = zeros(8 * 16)
+    run(tasks, "nested", counts, 8)
+    assert list(counts) == [1] * 128
+
+
+def test_two_callers_at_once(tasks, threads):
+    threads(2)
+    results = [zeros(50) for _ in range(3)]
+
+    def caller(counts):
+        for _ in range(40):
+            run(tasks, "work", counts, 50)
+    callers = [threading.Thread(target=caller, args=(counts,)) for counts in results]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join()
+    assert [list(counts) for counts in results] == [[40] * 50] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_starts_its_own_workers(tasks, threads):
+    threads(2)
+    run(tasks, "count", zeros(8), 8)
+    child = os.fork()
+    if child == 0:
+        counts = zeros(64)
+        for _ in range(10):
+            run(tasks, "work", counts, 64)
+        block = runtime.load().alloc(1 << 20)
+        runtime.load().free(block)
+        os._exit(0 if list(counts) == [10] * 64 and block else 1)
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended[0] == 0:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    counts = zeros(8)
+    run(tasks, "count", counts, 8)
+    assert list(counts) == [1] * 8
+
+
+def test_a_pool_has_at_least_one_thread():
+    with pytest.raises(ValueError, match="at least one"):
+        runtime.set_threads(0)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+@pytest.fixture
+def blocks():
+    native = runtime.load()
+    runtime.trim()
+    yield native
+    runtime.trim()
+
+
+@given(st.integers(0, 1 << 45))
+def test_a_class_holds_its_request_with_at_most_a_quarter_to_spare(size):
+    held = memory.class_bytes(memory.size_class(size))
+    assert size <= held
+    assert held <= max(64, size * 5 / 4)
+
+
+@given(st.integers(0, 1 << 22))
+@settings(deadline=None, max_examples=60)
+def test_blocks_are_aligned_and_as_large_as_asked(size):
+    native = runtime.load()
+    before = runtime.memory_use().in_use
+    block = native.alloc(size)
+    assert block % 64 == 0
+    assert runtime.memory_use().in_use - before == memory.class_bytes(memory.size_class(size))
+    ctypes.memset(block, 0xFF, size)
+    native.free(block)
+    assert runtime.memory_use().in_use == before
+
+
+def test_a_freed_block_is_used_again(blocks):
+    first = blocks.alloc(100_000)
+    blocks.free(first)
+    taken = runtime.memory_use().taken
+    assert blocks.alloc(99_000) == first
+    assert runtime.memory_use().taken == taken
+    blocks.free(first)
+
+
+def test_blocks_in_use_are_distinct(blocks):
+    held = [blocks.alloc(5000) for _ in range(50)]
+    assert len(set(held)) == 50
+    assert all(abs(a - b) >= 5000 for a in held for b in held if a != b)
+    for block in held:
+        blocks.free(block)
+
+
+def test_blocks_start_at_different_lines_of_a_page(blocks):
+    held = [blocks.alloc(1 << 20) for _ in range(16)]
+    assert len({block % 4096 for block in held}) >= 8
+    for block in held:
+        blocks.free(block)
+
+
+def test_kept_memory_is_bounded(blocks):
+    limit = blocks.cell("memory_limit").value
+    try:
+        runtime.set_cache_limit(1 << 20)
+        held = [blocks.alloc(300_000) for _ in range(20)]
+        for block in held:
+            blocks.free(block)
+        assert runtime.memory_use().kept <= 1 << 20
+        big = blocks.alloc(8 << 20)
+        blocks.free(big)
+        assert runtime.memory_use().kept <= 1 << 20
+    finally:
+        runtime.set_cache_limit(limit)
+
+
+def test_trim_gives_everything_back(blocks):
+    for size in (100, 70_000, 5 << 20):
+        blocks.free(blocks.alloc(size))
+    assert runtime.memory_use().kept > 5 << 20
+    runtime.trim()
+    assert runtime.memory_use().kept == 0
+
+
+@pytest.mark.parametrize("size", [(1 << 46) + 1, 1 << 62, -1])
+def test_impossible_requests_give_null(blocks, size):
+    before = runtime.memory_use().in_use
+    assert blocks.alloc(size) is None
+    assert runtime.memory_use().in_use == before
+
+
+def test_freeing_null_does_nothing(blocks):
+    before = runtime.memory_use()
+    blocks.free(None)
+    assert runtime.memory_use() == before
+
+
+def test_many_threads_allocate_at_once(blocks):
+    alloc = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(runtime.symbols()["cellc_alloc"])
+    free = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(runtime.symbols()["cellc_free"])
+    before = runtime.memory_use().in_use
+    faults = []
+
+    def churn(mark):
+        for n in range(2000):
+            size = 64 << (n * mark % 9)
+            block = alloc(size)
+            ctypes.memset(block, mark, size)
+            if ctypes.string_at(block, size) != bytes([mark]) * size:
+                faults.append(n)
+            free(block)
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        churners = [threading.Thread(target=churn, args=(mark,)) for mark in (1, 2, 3, 4)]
+        for thread in churners:
+            thread.start()
+        for thread in churners:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert not faults
+    assert runtime.memory_use().in_use == before
