@@ -57,6 +57,8 @@ def _fused_types(*xs, graph: Graph, **_):
 
 def _empty(type):
     """A pattern that shows if it is read after all: NaN, or the largest number."""
+    if isinstance(type, TupleType):
+        return (*map(_empty, type.items),)
     value = np.nan if type.dtype.is_float else True if type.dtype is boolean else np.iinfo(
         type.dtype.numpy).max
     return num.full(type.shape, value, type.dtype)
