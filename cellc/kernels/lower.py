@@ -1,0 +1,422 @@
+"""lower: the graph of a fused group becomes a loop nest.
+
+Every result is asked for at an index made of loop axes, and asks its operands in turn: a view maps
+the index, an elementwise primitive passes it on, an input becomes a Load at an affine address. A
+reduction met at row index `i` asks its operand at `i` and the reduced axes, which are all axes of
+the full results that `i` does not use, or new ones where there are no full results. So
+`y = x - broadcast(max(x))` becomes rows, a sweep for the maximum and a sweep that stores.
+
+`NotFusable` says that the group is no such nest; the fuse pass asks before it forms one.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from cellc.errors import SymbolicFault
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.prims.random import philox_element
+from cellc.ir.types import ScalarType, boolean, i64, u64
+from cellc.kernels.loops import (
+    Buffer, Checked, Guard, Index, Literal, Load, Nest, Reduction, ScalarOp, Store, Value, inside,
+)
+from cellc.kernels.views import (
+    ZERO, Affine, Axis, NeedSplit, NotAffine, linear, reshape_index,
+)
+
+
+class NotFusable(Exception):
+    """The graph cannot be one loop nest."""
+
+
+MAX_SPLITS = 12
+
+
+def lower(graph: Graph, first_slot: int = 0) -> Nest:
+    """The nest of a group. Buffers take slots of the context from `first_slot`: inputs, results."""
+    splits: list[tuple[int, int]] = []          # (axis number, inner extent), in order
+    for _ in range(MAX_SPLITS):
+        lowering = Lowering(graph, splits, first_slot)
+        try:
+            return lowering.run()
+        except NeedSplit as need:
+            splits.append((lowering.number[need.axis], need.inner))
+        except (NotAffine, SymbolicFault) as fault:
+            raise NotFusable(str(fault)) from fault
+    raise NotFusable("too many axes would have to be cut")
+
+
+class Lowering:
+    """One attempt, with the axes cut as `splits` says.
+
+    Axes are numbered in the order in which they are made, which an attempt repeats exactly until it
+    gets further than the last one; so a cut is remembered by number.
+    """
+
+    def __init__(self, graph: Graph, splits: list[tuple[int, int]], first_slot: int):
+        self.graph, self.splits = graph, splits
+        self.number: dict[Axis, int] = {}
+        self.anchor: list[Axis] = []             # axes of the first result
+        self.reduced: list[Axis] | None = None
+        self.reduced_index: list[Affine] = []
+        self.reduced_extents: tuple = ()
+        self.memo: dict = {}
+        self.at: dict[Node, list[Affine]] = {}   # where a node was first asked for
+        self.guards: dict[tuple[Guard, ...], Value] = {}
+        tensors = [*graph.inputs, *graph.results]
+        self.buffers = [
+            Buffer(x.name if i < len(graph.inputs) else f"out{i - len(graph.inputs)}",
+                   first_slot + i, x.dtype, x.type.size, isinstance(x.type, ScalarType))
+            for i, x in enumerate(tensors)]
+        self.input_buffers = dict(zip(graph.inputs, self.buffers, strict=False))
+
+    def run(self) -> Nest:
+        stores = {}
+        for result in self._order():
+            index = self._result_index(result)
+            value = self.value(self.graph.results[result], index)
+            buffer = self.buffers[len(self.graph.inputs) + result]
+            place = linear(index, self.graph.results[result].shape)
+            stores[result] = Store(buffer, place, value)
+        reduced = self.reduced or []
+        rows = [a for a in self.number if a not in reduced and a in self.live]
+        nest = Nest(rows, [a for a in reduced if a.extent != 1],
+                    [stores[i] for i in sorted(stores)])
+        self._check(nest)
+        return nest
+
+    def _check(self, nest: Nest) -> None:
+        """Every result covers its array: a full one uses all axes; a row needs no reduced axis."""
+        for store in nest.stores:
+            wanted = frozenset(store.place.terms)
+            if not store.value.axes <= wanted:
+                raise NotFusable(f"{store} depends on axes that it does not store")
+            if wanted & frozenset(nest.reduced) and not wanted >= frozenset(nest.reduced):
+                raise NotFusable(f"{store} covers only some of the reduced axes")
+
+    # -- axes ----------------------------------------------------------------------------------
+    def new_axes(self, extents, letter: str) -> tuple[list[Axis], list[Affine]]:
+        """Axes for the extents, cut as decided; the index of each extent in terms of them."""
+        made, index = [], []
+        for extent in extents:
+            axis = Axis(f"{letter}{len(self.number)}", extent)
+            self.number[axis] = len(self.number)
+            self.live.add(axis)
+            pieces, expressions = self._cut(axis)
+            made.extend(pieces)
+            index.append(expressions)
+        return made, index
+
+    @functools.cached_property
+    def live(self) -> set[Axis]:
+        """Axes that have not been cut."""
+        return set()
+
+    def _cut(self, axis: Axis) -> tuple[list[Axis], Affine]:
+        inner_extent = next((inner for n, inner in self.splits if n == self.number[axis]), None)
+        if inner_extent is None:
+            return [axis], Affine.of(axis)
+        pieces, parts = [], []
+        self.live.discard(axis)
+        for suffix, extent in (("o", axis.extent // inner_extent), ("i", inner_extent)):
+            piece = Axis(axis.name + suffix, extent)
+            self.number[piece] = len(self.number)
+            self.live.add(piece)
+            axes, expression = self._cut(piece)
+            pieces.extend(axes)
+            parts.append(expression)
+        return pieces, parts[0] * inner_extent + parts[1]
+
+    # -- results -------------------------------------------------------------------------------
+    def _order(self) -> list[int]:
+        """The largest result first: its axes are the nest's."""
+        results = self.graph.results
+        sizes = [x.size for x in results]
+        first = 0
+        for i in range(1, len(results)):
+            if _larger(sizes[i], sizes[first]):
+                first = i
+        return [first, *(i for i in range(len(results)) if i != first)]
+
+    def _result_index(self, result: int) -> list[Affine]:
+        node = self.graph.results[result]
+        if not self.number:
+            self.anchor, index = self.new_axes(node.shape, "i")
+            self.anchor_index = index
+            return index
+        index = self.at.get(node)
+        if index is None:
+            index = self._infer(node)
+        if index is None or not _bijective(index, node.shape):
+            index = self._by_shape(node)
+        return index
+
+    def _by_shape(self, node: Node) -> list[Affine]:
+        """The index of a result that shares nothing with the others: by its shape."""
+        if node.size == self.graph.results[self._order()[0]].size:
+            shape = self.graph.results[self._order()[0]].shape
+            return reshape_index(self.anchor_index, node.shape and shape, node.shape)
+        rows = [a for a in self.number if a in self.live and a not in (self.reduced or ())]
+        if tuple(a.extent for a in rows) == tuple(n for n in node.shape if n != 1):
+            axes = iter(rows)
+            return [ZERO if n == 1 else Affine.of(next(axes)) for n in node.shape]
+        if node.size == 1:
+            return [ZERO] * node.ndim
+        raise NotFusable(f"result {node} is not indexed by the axes of the others")
+
+    def _infer(self, node: Node) -> list[Affine] | None:
+        """The index at which `node` fits what has been asked for already: from its operands'."""
+        if node in self.at:
+            return self.at[node]
+        if not isinstance(node, Apply):
+            return None
+        for x in node.operands:
+            index = self._infer(x) if x.type.shape else None
+            if index is None:
+                continue
+            found = self._forward(node, x, index)
+            if found is not None:
+                return found
+        return None
+
+    def _forward(self, node: Apply, x: Node, index: list[Affine]) -> list[Affine] | None:
+        """The index of `node` whose operand x is read at `index`."""
+        name, kind = node.prim.name, node.prim.kind
+        if kind == "elementwise":
+            return index
+        if name == "transpose":
+            return [index[i] for i in node.attrs["perm"]]
+        if name == "reshape":
+            try:
+                return reshape_index(index, x.shape, node.shape)
+            except NotAffine:
+                return None
+        if kind == "reduce":
+            axes = _reduced_axes(node)
+            return [i for k, i in enumerate(index) if k not in axes]
+        return None
+
+    # -- values --------------------------------------------------------------------------------
+    def value(self, node: Node, index: list[Affine], guards: tuple[Guard, ...] = ()) -> Value:
+        """The element of `node` at `index`; where a guard fails nothing may be read."""
+        key = (node, tuple(index), guards)
+        if key not in self.memo:
+            if node not in self.at and not guards:
+                self.at[node] = list(index)
+            self.memo[key] = self._value(node, index, guards)
+        return self.memo[key]
+
+    def _value(self, node: Node, index, guards) -> Value:
+        if isinstance(node, Constant):
+            return self._constant(node)
+        if isinstance(node, Input):
+            return self._load(node, linear(index, node.shape), guards)
+        name = node.prim.name
+        special = getattr(self, f"_at_{name}", None)
+        if special is not None:
+            return special(node, index, guards)
+        if node.prim.kind == "reduce":
+            return self._reduce(node, index, guards)
+        if node.prim.kind == "elementwise" and node.prim.scalar is not None:
+            inputs = tuple(self.value(x, index if x.shape else [], guards) for x in node.operands)
+            make = functools.partial(node.prim.scalar, **node.attrs)
+            return ScalarOp(node.dtype, name, make, inputs)
+        raise NotFusable(f"{name} is no part of a loop nest")
+
+    def _constant(self, node: Constant) -> Value:
+        if not node.is_fill:
+            raise NotFusable("an array constant must be an operand of the group")
+        return Literal(node.dtype, node.value)
+
+    def _load(self, node: Input, place: Affine, guards, dynamic=None) -> Value:
+        if node.size == 0:
+            return Literal(node.dtype, 0)
+        return Load(node.dtype, self.input_buffers[node], place, guards, dynamic)
+
+    def inside(self, guards: tuple[Guard, ...]) -> Value:
+        if guards not in self.guards:
+            self.guards[guards] = inside(guards)
+        return self.guards[guards]
+
+    # -- views ---------------------------------------------------------------------------------
+    def _at_transpose(self, node, index, guards):
+        operand_index = [ZERO] * len(index)
+        for i, axis in enumerate(node.attrs["perm"]):
+            operand_index[axis] = index[i]
+        return self.value(node.operands[0], operand_index, guards)
+
+    def _at_broadcast(self, node, index, guards):
+        x = node.operands[0]
+        return self.value(x, [ZERO if n == 1 else index[at]
+                              for n, at in zip(x.shape, node.attrs["dims"], strict=True)], guards)
+
+    def _at_slice(self, node, index, guards):
+        return self.value(node.operands[0], [
+            i * step + start for i, start, step in
+            zip(index, node.attrs["starts"], node.attrs["steps"], strict=True)], guards)
+
+    def _at_flip(self, node, index, guards):
+        return self.value(node.operands[0], [
+            i * -1 + (n - 1) if k in node.attrs["axes"] else i
+            for k, (i, n) in enumerate(zip(index, node.shape, strict=True))], guards)
+
+    def _at_windows(self, node, index, guards):
+        k, x = len(node.attrs["sizes"]), node.operands[0]
+        lead = x.ndim - k
+        own = [outer * stride + inner * dilation for outer, inner, stride, dilation in zip(
+            index[lead:lead + k], index[lead + k:], node.attrs["strides"],
+            node.attrs["dilations"], strict=True)]
+        return self.value(x, [*index[:lead], *own], guards)
+
+    def _at_reshape(self, node, index, guards):
+        x = node.operands[0]
+        while isinstance(x, Apply) and x.prim.name == "reshape":
+            x = x.operands[0]
+        if isinstance(x, Input):
+            return self._load(x, linear(index, node.shape), guards)
+        return self.value(x, reshape_index(index, node.shape, x.shape), guards)
+
+    # -- things with an index or a condition -----------------------------------------------------
+    def _at_pad(self, node, index, guards):
+        x, low = node.operands[0], node.attrs["low"]
+        if any(node.attrs.get("interior") or ()):
+            raise NotFusable("a pad between elements is a kernel of its own")
+        fill = Literal(node.dtype, node.attrs["value"])
+        if x.size == 0:
+            return fill
+        own = [i + -a for i, a in zip(index, low, strict=True)]
+        new = tuple(Guard(i, n) for i, n, a, m in zip(own, x.shape, low, node.shape, strict=True)
+                    if a or n != m)
+        if not new:
+            return self.value(x, index, guards)
+        value = self.value(x, own, guards + tuple(g for g in new if g not in guards))
+        return ScalarOp(node.dtype, "select", lambda b, c, v, w: b.select(c, v, w),
+                        (self.inside(new), value, fill))
+
+    def _at_iota(self, node, index, guards):
+        return ScalarOp(node.dtype, "cast", lambda b, x: b.cast(x, node.dtype),
+                        (Index(i64, index[node.attrs["axis"]]),))
+
+    def _at_dim_size(self, node, index, guards):
+        return Index(i64, Affine(node.attrs["dim"]))
+
+    def _at_random_bits(self, node, index, guards):
+        key = [self.value(node.operands[0], [Affine(i)], ()) for i in (0, 1)]
+        place = Index(i64, linear(index, node.shape))
+        return ScalarOp(node.dtype, "random_bits",
+                        lambda b, i, *key: philox_element(b, b.cast(i, u64), *key), (place, *key))
+
+    def _at_gather(self, node, index, guards):
+        """x at [..., index, ...]: an input is read through an address that depends on memory."""
+        x, position = node.operands
+        if not isinstance(x, Input):
+            raise NotFusable("gather reads an operand of the group")
+        axis, n = node.attrs["axis"], position.ndim
+        at = self.value(position, index[axis:axis + n], guards)
+        if x.shape[axis] == 0:
+            raise NotFusable("gather from nothing")
+        wide = ScalarOp(i64, "cast", lambda b, i: b.cast(i, i64), (at,))
+        checked = Checked(i64, wide, x.shape[axis], 0, guards)
+        own = [*index[:axis], ZERO, *index[axis + n:]]
+        stride = linear([ZERO if k != axis else Affine(1) for k in range(x.ndim)], x.shape).const
+        return self._load(x, linear(own, x.shape), guards, (checked, stride))
+
+    # -- reductions ------------------------------------------------------------------------------
+    def _reduce(self, node, index, guards):
+        x, axes = node.operands[0], _reduced_axes(node)
+        if guards:
+            raise NotFusable("a reduction inside a pad")
+        extents = tuple(x.shape[i] for i in axes)
+        inner = self._reduction_index(index, extents)
+        kept, inner_index = iter(index), dict(zip(axes, inner, strict=True))
+        own = [inner_index[k] if k in inner_index else next(kept) for k in range(x.ndim)]
+        operand = self.value(x, own)
+        name = node.prim.name
+        if name in ("argmax", "argmin"):
+            return Reduction(node.dtype, name, operand, None, tuple(self.reduced), inner[0])
+        op, neutral = node.prim.reduce
+        return Reduction(node.dtype, op, operand, neutral(node.dtype.compute), tuple(self.reduced))
+
+    def _reduction_index(self, index, extents) -> list[Affine]:
+        """The reduced axes, made at the first reduction; later ones must have the same."""
+        if self.reduced is None:
+            used = {a for i in index for a in i.terms}
+            left = [a for a in self.anchor if a not in used and a.extent != 1]
+            if left:
+                self._adopt(left, extents)
+            else:
+                self.reduced, self.reduced_index = self.new_axes(extents, "r")
+                self.reduced_extents = extents
+        if extents != self.reduced_extents:
+            raise NotFusable(f"reductions over {extents} and {self.reduced_extents}")
+        if any(a in self.reduced for i in index for a in i.terms):
+            raise NotFusable("a reduction within a reduction")
+        return self.reduced_index
+
+    def _adopt(self, left: list[Axis], extents) -> None:
+        """The axes of the full results that a row does not use are the reduced ones."""
+        shape = tuple(a.extent for a in left)
+        if _product(shape) != _product(extents):
+            raise NotFusable(f"a reduction over {extents} beside full results over {shape}")
+        self.reduced, self.reduced_extents = left, extents
+        self.reduced_index = reshape_index([Affine.of(a) for a in left], shape, extents)
+
+    def _at_windows_add(self, node, index, guards):
+        """The sum over the window's places of the windows that hold this element (stride 1)."""
+        w, k = node.operands[0], len(node.attrs["shape"])
+        lead = w.ndim - 2 * k
+        if any(s != 1 for s in node.attrs["strides"]) or guards:
+            raise NotFusable("windows_add with a stride is a kernel of its own")
+        inner = self._reduction_index(index, w.shape[lead + k:])
+        outer = [i + j * -d for i, j, d in
+                 zip(index[lead:], inner, node.attrs["dilations"], strict=True)]
+        guards = tuple(Guard(i, n) for i, n in zip(outer, w.shape[lead:lead + k], strict=True))
+        element = self.value(w, [*index[:lead], *outer, *inner], guards)
+        operand = ScalarOp(node.dtype, "select", lambda b, c, v, z: b.select(c, v, z),
+                           (self.inside(guards), element, Literal(node.dtype, 0)))
+        return Reduction(node.dtype, "add", operand, 0, tuple(self.reduced))
+
+
+def _reduced_axes(node: Apply) -> tuple[int, ...]:
+    axes = node.attrs.get("axes")
+    return tuple(sorted(axes)) if axes is not None else (node.attrs["axis"],)
+
+
+def _product(extents):
+    total = 1
+    for n in extents:
+        total = total * n
+    return total
+
+
+def _larger(a, b) -> bool:
+    try:
+        return bool(a > b)
+    except SymbolicFault:
+        return not isinstance(a, int)
+
+
+def _bijective(index: list[Affine], shape) -> bool:
+    """Each place of `shape` is met once: the index is one axis each, with its whole extent."""
+    seen = set()
+    for i, n in zip(index, shape, strict=True):
+        if n == 1:
+            continue
+        if i.const != 0 or len(i.terms) == 0:
+            return False
+        span = 1
+        for axis, coef in sorted(i.terms.items(), key=lambda term: _size_key(term[1])):
+            if coef != span or axis in seen:
+                return False
+            seen.add(axis)
+            span = span * axis.extent
+        if span != n:
+            return False
+    return True
+
+
+def _size_key(coef):
+    return (0, coef) if isinstance(coef, int) else (1, coef.coef)
+
+
+__all__ = ["Lowering", "NotFusable", "lower", "boolean"]
