@@ -22,7 +22,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellc.kernels import engine, memory, native_entry, pool
+from cellc.kernels import engine, memory, native_entry, native_layout, pool
 from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
 
@@ -58,7 +58,7 @@ class Runtime:
     def __init__(self, cache_dir: str | Path | None):
         data = engine.compile_text(text(), OPTIMISATION, cache_dir)
         exports = FOR_PROGRAMS + FOR_PYTHON
-        self.loaded = engine.load(data, native_entry.python_symbols(), exports)
+        self.loaded = engine.load(data, native_layout.python_symbols(), exports)
         # Sleeping workers return into this code and arrays point to its destructor: it never goes.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.loaded))
         self.set_threads = self._function("cellc_set_threads", None, ctypes.c_int32)
