@@ -213,7 +213,7 @@ class Region:
     def __init__(self, host: Host, graph: Graph, in_place: dict[int, int]):
         self.host, self.graph = host, graph
         self.slots: dict[tuple[Node, int], Slot] = {}
-        self.inputs = [Slot(x.type, input=i) for i, x in enumerate(graph.inputs)]
+        self.inputs = {x: Slot(x.type, input=i) for i, x in enumerate(graph.inputs)}
         self.inner: dict[Node, list[Region]] = {}
         self.inner_blocks: dict[Node, dict[str, Block]] = {}
         self.scratch: dict[Node, Block] = {}
@@ -228,7 +228,7 @@ class Region:
     def slot(self, node: Node, index: int = 0) -> Slot:
         """Where an array value lives; `item` and `reshape` are other names for their operand."""
         if isinstance(node, Input):
-            return self.inputs[self.graph.inputs.index(node)]
+            return self.inputs[node]
         if isinstance(node, Constant):
             key = (node, 0)
             if key not in self.slots:
@@ -336,7 +336,7 @@ class Region:
                 self.pointers[id(slot)] = targets[slot.target]
             else:
                 self.pointers[id(slot)] = self._at(frame, slot.block)
-        for slot in self.inputs:
+        for slot in self.inputs.values():
             self.pointers[id(slot)] = inputs[slot.input]
         self.scalars: dict[Node, str] = {
             x: inputs[i] for i, x in enumerate(self.graph.inputs) if isinstance(x.type, ScalarType)}
