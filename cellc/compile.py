@@ -14,28 +14,29 @@ from __future__ import annotations
 import functools
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MethodType
 
 import numpy as np
+from cellc.ops.composite import GradFunction
+from cellc.parameter import Parameter
+from cellc.parser.trace import Traced, trace
 
 from cellc import binding, config, epoch
-from cellc.errors import IndexFault, SymbolicFault
-from cellc.ir.graph import Graph, Input, KnownFault
-from cellc.ir.types import Dim, ScalarType, TensorType
+from cellc.errors import IndexFault, SymbolicFault, TypeFault, ValueFault
+from cellc.ir.graph import Graph, Input, KnownFault, current_builder
+from cellc.ir.types import Dim
 from cellc.kernels import engine, entry, runtime
 from cellc.kernels.host import Host, Program
 from cellc.kernels.lower import emit_group
 from cellc.kernels.target import host as host_target
 from cellc.kernels.text import Module
-from cellc.parameter import Parameter
-from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.signature import covers, fix, flatten, leaf_type, rebuild, symbolic
-from cellc.tensor import Tensor
+from cellc.tensor import SLOT_DEFAULTS, Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
@@ -233,7 +234,7 @@ def _prepare_runtime() -> dict[str, int]:
     if config.get("THREADS"):
         runtime.set_threads(config.level("THREADS"))
     for cls in (Tensor, Parameter):
-        entry.register_tensor(cls, "_array", cls.DEFAULTS)
+        entry.register_tensor(cls, "_array", SLOT_DEFAULTS)
     epoch.bind(entry.bump_epoch)
     return runtime.symbols()
 
@@ -299,31 +300,71 @@ def _raise_fault(spec: entry.VariantSpec, record: tuple[int, ...]):
 
 # -- what users see ------------------------------------------------------------------------------
 
-_of_callable: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
 def compiled(fn: Callable) -> Compiled:
-    """The Compiled behind a cell, a function or a gradient, made at the first call."""
-    key = fn.cache_key() if hasattr(fn, "cache_key") else None
-    if key is not None:
-        inner, options = key
-        return _of_callable.setdefault(inner, {}).setdefault(options, None) or _remember(
-            fn, inner, options)
-    found = _of_callable.get(fn)
-    if found is None or None not in found:
-        return _remember(fn, fn, None)
-    return found[None]
+    """The Compiled behind a cell, a function, a method or a gradient, made when first asked for.
+
+    It is kept on the object itself, so it goes when the object goes.
+    """
+    owner, key = _owner(fn)
+    table = owner.__dict__.setdefault("_compiled", {})
+    if key not in table:
+        table[key] = Compiled(fn)
+    return table[key]
 
 
-def _remember(fn: Callable, owner, options) -> Compiled:
-    made = Compiled(fn)
-    _of_callable.setdefault(owner, {})[options] = made
-    return made
+def _owner(fn: Callable) -> tuple[object, object]:
+    """The object on which the Compiled of `fn` is kept, and the key it has there."""
+    if isinstance(fn, GradFunction):
+        owner, key = _owner(fn.fn)
+        return owner, (fn.options, key)
+    if isinstance(fn, MethodType):
+        return fn.__self__, fn.__func__
+    if not hasattr(fn, "__dict__"):
+        raise TypeFault(f"found {type(fn).__name__} where a cell or a function was expected",
+                        "wrap it in a function of your own")
+    return fn, None
 
 
 def call(fn: Callable, args: tuple, kwargs: dict):
     """Call `fn` in graph mode."""
     return compiled(fn).call(*args, **kwargs)
+
+
+class Jitted:
+    """What `jit` returns: a function, or a method of whatever object it is looked up on."""
+
+    def __init__(self, fn: Callable):
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+
+    def __call__(self, *args, **kwargs):
+        if current_builder() is not None:
+            return self.fn(*args, **kwargs)
+        return compiled(self.fn).call(*args, **kwargs)
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        return functools.partial(_call_method, MethodType(self.fn, instance))
+
+
+def _call_method(method: MethodType, *args, **kwargs):
+    if current_builder() is not None:
+        return method(*args, **kwargs)
+    return compiled(method).call(*args, **kwargs)
+
+
+def jit(fn: Callable | None = None, **options):
+    """Compile one function or method, whatever the mode: `@cellc.jit` or `cellc.jit(f)`.
+
+    Arguments: tensors, arrays and numbers are traced, tuples, lists and dicts of them too; anything
+               else is known, and another value compiles again.
+    Errors:    SyntaxFault for what the compiler does not take, SourceFault without source text.
+    Gradient:  `cellc.grad` of it, or of anything that calls it.
+    """
+    if options:
+        raise ValueFault(f"jit has no option {', '.join(options)}", "use @cellc.jit alone")
+    return jit if fn is None else Jitted(fn)
 
 
 def _show(name: str, variant: Variant) -> None:
@@ -338,6 +379,3 @@ def _show(name: str, variant: Variant) -> None:
         print(variant.graph)
     if level >= 4:
         print(variant.llvm)
-
-
-__all__ = ["Compiled", "ScalarType", "TensorType", "build", "call", "compiled"]

@@ -12,8 +12,8 @@ What is generated, by kind of node, walking the list forwards and then backwards
     tuple, item                            bwd: cotangents are passed through by index.
     call g                                 fwd: call g.fwd, bwd: call g.bwd on its residuals.
     cond p {then=g, orelse=h}              fwd: a cond of g.fwd and h.fwd, each giving also `empty`
-                                           values in the other's residual places; bwd: a cond on the
-                                           same p of g.bwd and h.bwd. A branch not taken costs nothing.
+                                           values in the other's residual places; bwd: a cond on
+                                           the same p of g.bwd and h.bwd. What is not taken is free.
 
 The residuals need no analysis: f.bwd is built by a second Builder, and a forward value that a rule
 mentions there is *captured*, as any outside value is. A value is active where a float depends on an

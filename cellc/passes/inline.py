@@ -32,7 +32,8 @@ def run(graph: Graph) -> Graph:
         for node in g.body:
             inner = {key: visit(h) for key, h in subgraphs(node).items()}
             if node.prim.name == "call" and id(node.attrs["graph"]) not in stay:
-                env[node] = copy_body(builder, inner["graph"], [env.get(x, x) for x in node.operands])
+                operands = [env.get(x, x) for x in node.operands]
+                env[node] = copy_body(builder, inner["graph"], operands)
             else:
                 env[node] = builder.append(renew(node, env, node.attrs | inner if inner else None))
         done[id(g)] = Graph(g.name, g.inputs, builder.body, env.get(g.result, g.result))

@@ -25,7 +25,7 @@ def copy_body(builder: Builder, graph: Graph, operands: Iterable[Node]) -> Node:
 
 
 def renew(node: Apply, env: dict[Node, Node], attrs: dict | None = None) -> Apply:
-    """The same apply on the operands that `env` maps to; the type is known and not derived again."""
+    """The same apply on the operands that `env` maps to, with the type it is known to have."""
     operands = tuple(env.get(x, x) for x in node.operands)
     return Apply(node.prim, operands, node.attrs if attrs is None else attrs, node.type, node.name,
                  node.loc)

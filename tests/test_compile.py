@@ -1,0 +1,294 @@
+"""Graph mode means what the code says: guards, traced numbers, symbolic sizes, native calls, errors."""
+
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+import cellc
+from cellc import Parameter, Tensor, context, nn, ops
+from cellc.compile import compiled
+from cellc.errors import IndexFault
+
+X = Tensor(np.float32([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]]))
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    before = context.get_context("mode")
+    context.set_context(mode=context.GRAPH_MODE)
+    yield
+    context.set_context(mode=before)
+
+
+def variants(fn):
+    return len(compiled(fn).variants)
+
+
+# -- what changes between two calls --------------------------------------------------------------
+
+class Scaled(nn.Cell):
+    def __init__(self, k):
+        super().__init__()
+        self.k = k
+        self.sizes = [1.0, 2.0]
+
+    def construct(self, x):
+        return x * self.k
+
+
+class Outer(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.inner = Scaled(2.0)
+
+    def construct(self, x):
+        return self.inner(x) + 1.0
+
+
+class ReadsList(Scaled):
+    def construct(self, x):
+        for size in self.sizes:
+            x = x + size
+        return x
+
+
+factor = 3.0
+
+
+def reads_global(x):
+    return x * factor
+
+
+def test_an_attribute():
+    net = Scaled(2)
+    assert np.array_equal(net(X).asnumpy(), X.asnumpy() * 2)
+    net.k = 5
+    assert np.array_equal(net(X).asnumpy(), X.asnumpy() * 5)
+    net.k = 2
+    assert np.array_equal(net(X).asnumpy(), X.asnumpy() * 2)
+    assert variants(net) == 2, "the first program serves again"
+
+
+def test_an_attribute_of_an_inner_cell():
+    net = Outer()
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() * 2 + 1)
+    net.inner.k = 4.0
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() * 4 + 1)
+    net.inner = Scaled(7.0)
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() * 7 + 1)
+
+
+def test_a_list_that_an_attribute_holds():
+    net = ReadsList(1)
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() + 3)
+    net.sizes.append(10.0)
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() + 13)
+
+
+def test_a_global(monkeypatch):
+    f = cellc.jit(reads_global)
+    assert np.allclose(f(X).asnumpy(), X.asnumpy() * 3)
+    monkeypatch.setitem(globals(), "factor", 4.0)
+    assert np.allclose(f(X).asnumpy(), X.asnumpy() * 4)
+
+
+def test_a_closure_cell():
+    k = 2.0
+
+    @cellc.jit
+    def f(x):
+        return x * k
+
+    assert np.allclose(f(X).asnumpy(), X.asnumpy() * 2)
+    k = 6.0
+    assert np.allclose(f(X).asnumpy(), X.asnumpy() * 6)
+
+
+def test_a_default():
+    def f(x, k=2.0):
+        return x * k
+
+    g = cellc.jit(f)
+    assert np.allclose(g(X).asnumpy(), X.asnumpy() * 2)
+    f.__defaults__ = (8.0,)
+    assert np.allclose(g(X).asnumpy(), X.asnumpy() * 8)
+
+
+def test_a_parameter_with_new_data():
+    class Net(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.w = Parameter(Tensor(np.float32([1, 2, 3])), name="w")
+
+        def construct(self, x):
+            return x * self.w
+
+    net = Net()
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() * [1, 2, 3])
+    net.w.set_data(Tensor(np.float32([4, 5, 6])))
+    assert np.allclose(net(X).asnumpy(), X.asnumpy() * [4, 5, 6])
+    assert variants(net) == 1
+
+
+# -- numbers and sizes ---------------------------------------------------------------------------
+
+def scale_by(x, s):
+    return x * s
+
+
+def scale_by_item(x, pair):
+    return x * pair[1]
+
+
+def scale_by_key(x, options):
+    return x * options["s"]
+
+
+@pytest.mark.parametrize("function, wrap", [
+    (scale_by, lambda s: s), (scale_by_item, lambda s: (1.0, s)),
+    (scale_by_key, lambda s: {"s": s})], ids=["plain", "in a tuple", "in a dict"])
+def test_a_thousand_floats_need_one_program(function, wrap):
+    f = cellc.jit(lambda x, s: function(x, s))
+    for s in np.linspace(-3, 3, 1000).tolist():
+        assert np.array_equal(f(X, wrap(s)).asnumpy(), X.asnumpy() * np.float32(s))
+    assert variants(f.fn) <= 2
+
+
+def rows(x, n):
+    return ops.reshape(x, (n, -1))
+
+
+def test_a_size_is_known_and_says_so():
+    f = cellc.jit(rows)
+    assert f(X, 3).shape == (3, 2)
+    assert f(X, 6).shape == (6, 1)
+    assert "compiled for their values" in str(cellc.explain(rows))
+
+
+class Mlp(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Dense(3, 8)
+        self.fc2 = nn.Dense(8, 2)
+
+    def construct(self, x):
+        return self.fc2(ops.relu(self.fc1(x))).mean()
+
+
+def test_two_hundred_leading_dimensions_share_a_symbolic_one():
+    net = Mlp()
+    rng = np.random.default_rng(0)
+    for n in range(1, 201):
+        x = rng.normal(size=(n, 3)).astype(np.float32)
+        found = net(Tensor(x))
+        if n % 20 == 0:
+            context.set_context(mode=context.PYNATIVE_MODE)
+            expected = net(Tensor(x))
+            context.set_context(mode=context.GRAPH_MODE)
+            assert np.allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-6)
+    assert variants(net) <= 5
+
+
+def needs_the_size(x):
+    return x[: x.shape[0] - 1] * 2.0
+
+
+def test_a_program_that_needs_the_size_says_so():
+    f = cellc.jit(needs_the_size)
+    for n in range(3, 8):
+        x = np.arange(n, dtype=np.float32)
+        assert np.array_equal(f(Tensor(x)).asnumpy(), x[:-1] * 2)
+    assert "leading dimension" in str(cellc.explain(needs_the_size))
+
+
+# -- the call ------------------------------------------------------------------------------------
+
+def test_no_python_runs_inside_a_compiled_call():
+    net = Mlp()
+    net(X)
+    call = compiled(net).call
+    events = []
+    sys.setprofile(lambda frame, event, arg: events.append((event, frame.f_code.co_name)))
+    call(X)
+    sys.setprofile(None)
+    assert [e for e in events if e[0] == "call"] == []
+    assert sum(e[0] == "c_call" for e in events) <= 2    # the entry, and setprofile itself
+
+
+Pair = namedtuple("Pair", "first second")
+
+
+def structures(x, options):
+    return {"sum": x + options["bias"], "pair": Pair(x * 2.0, None), "list": [x, (1, "one")]}
+
+
+def test_structures_in_and_out():
+    f = cellc.jit(structures)
+    found = f(X, {"bias": 1.5})
+    assert np.allclose(found["sum"].asnumpy(), X.asnumpy() + 1.5)
+    assert isinstance(found["pair"], Pair) and found["pair"].second is None
+    assert np.allclose(found["pair"].first.asnumpy(), X.asnumpy() * 2)
+    assert found["list"][1] == (1, "one")
+
+
+def test_scalars_come_back_as_numbers():
+    f = cellc.jit(lambda a, b: (a + b, a < b, a // 2))
+    assert f(7, 9.5) == (16.5, True, 3)
+    assert [type(v) for v in f(7, 9.5)] == [float, bool, int]
+
+
+def test_arrays_that_are_not_contiguous():
+    f = cellc.jit(scale_by)
+    x = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    assert np.array_equal(f(x, 2.0).asnumpy(), x * 2)
+
+
+def test_equal_cells_compile_once():
+    class Block(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Dense(16, 16)
+            self.norm = nn.LayerNorm((16,))
+
+        def construct(self, x):
+            return x + ops.gelu(self.fc(self.norm(x)))
+
+    class Deep(nn.Cell):
+        def __init__(self, n):
+            super().__init__()
+            self.blocks = nn.CellList([Block() for _ in range(n)])
+
+        def construct(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return x
+
+    x = Tensor(np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32))
+    one, many = cellc.inspect(Deep(1), x), cellc.inspect(Deep(24), x)
+    assert len(many.llvm) < 3 * len(one.llvm)
+
+
+# -- bad input -----------------------------------------------------------------------------------
+
+class Lookup(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(4, 2)
+        self.count = Parameter(Tensor(np.float32([0.0])), name="count")
+
+    def construct(self, ids):
+        self.count = self.count + 1.0
+        return self.table(ids)
+
+
+def test_an_index_out_of_range_changes_nothing():
+    net = Lookup()
+    net(Tensor(np.int32([0, 3])))
+    assert net.count.asnumpy()[0] == 1
+    with pytest.raises(IndexFault, match="index 9 is out of range for a size of 4"):
+        net(Tensor(np.int32([0, 9])))
+    assert net.count.asnumpy()[0] == 1
+    net(Tensor(np.int32([1, 2])))
+    assert net.count.asnumpy()[0] == 2
