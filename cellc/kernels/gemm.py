@@ -31,27 +31,36 @@ from .gemm_plan import (
     Schedule,
     View,
     arrange,
+    check_extents,
     k_uniform,
     schedule,
     tasks_worth,
 )
+from .gemm_simple import emit_integer_product
 from .gemm_view import (
     BITS,
     MEMORY_TYPE,
     Axis,
     Offsets,
     Operand,
+    Reach,
     Strip,
+    ceil_div,
+    count,
     emit_count,
     emit_maximum,
     emit_minimum,
     emit_offset,
     emit_subtract,
     merged,
+    prefetch,
     text_of,
 )
 from .target import Target, host
 from .text import Function, Module
+
+WORTH_PREFETCH = 64         # shorter sums are done before a prefetch of C would be
+
 
 __all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
 
@@ -86,21 +95,34 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     threads = threads or target.cores
     symbols = tuple(sorted({x for o in (a, b, c) for axis in (*o.batch, *o.rows, *o.cols)
                             for x in (axis.extent, axis.stride) if isinstance(x, str)}))
+    check_extents(a, b, c)
+    arguments = [("ptr", x) for x in ("a", "b", "c", "extra", "scratch")]
+    arguments += [("i64", x) for x in ("task", "n_tasks", *symbols)]
+    if a.dtype.startswith("i"):
+        if epilogue:
+            raise ValueError("matrix product: integers take no epilogue")
+        f = Function(module, "void", name, arguments)
+        emit_integer_product(f, a, b, c)
+        f.ret()
+        f.close()
+        flops, moved = work(a, b, c)
+        return GemmPlan(name, None, symbols, flops, moved, tasks_worth(10 * flops, moved, target),
+                        0, (), None)
     sums = "f64" if a.dtype == "f64" else "f32"
     product = arrange(a, b, c, target, target.lanes(BITS[sums]))
-    blocked = Blocked(module, name, product, schedule(product, target, threads), epilogue, symbols)
+    blocked = Blocked(module, name, product, schedule(product, target, threads), epilogue, arguments)
     blocked.emit()
-    flops, moved = work(product)
+    flops, moved = work(product.a, product.b, product.c)
     return GemmPlan(name, blocked.reduce_name, symbols, flops, moved,
                     tasks_worth(flops, moved, target), blocked.scratch_size,
                     blocked.partial_extents(), blocked.s)
 
 
-def work(p: Product) -> tuple[int, int]:
+def work(a: Operand | View, b: Operand | View, c: Operand | View) -> tuple[int, int]:
     """Floating-point operations, and bytes that have to be moved at least once."""
-    m, n, k, batches = (ASSUMED if x is None else x for x in (p.m, p.n, p.k, p.batches))
-    size = {name: BITS[view.dtype] // 8 for name, view in (("a", p.a), ("b", p.b), ("c", p.c))}
-    moved = batches * (m * k * size["a"] + k * n * size["b"] + m * n * size["c"])
+    m, n, k, batches = (ASSUMED if (size := count(axes)) is None else size
+                        for axes in (c.rows, c.cols, a.cols, c.batch))
+    moved = batches * (m * k * BITS[a.dtype] + k * n * BITS[b.dtype] + m * n * BITS[c.dtype]) // 8
     return 2 * batches * m * n * k, moved
 
 
@@ -124,15 +146,15 @@ class Blocked:
     """Emits one blocked product."""
 
     def __init__(self, module: Module, name: str, product: Product, s: Schedule,
-                 epilogue: Callable | None, symbols: tuple[str, ...]):
+                 epilogue: Callable | None, arguments: list[tuple[str, str]]):
         self.module, self.name, self.p, self.s = module, name, product, s
-        self.symbols, self.epilogue = symbols, epilogue
+        self.arguments, self.epilogue = arguments, epilogue
         self.sums = "f64" if product.a.dtype == "f64" else "f32"
         self.ty = MEMORY_TYPE[self.sums]
         self.vector = f"<{s.lanes} x {self.ty}>"
         self.reduce_name = f"{name}.reduce" if s.partial else None
         a, b = product.a, product.b
-        self.b_strip, self.b_k = Strip(b.cols, s.lanes), Offsets(b.rows)
+        self.b_strip, self.b_k = Strip(b.cols, s.lanes, s.tile.vectors), Offsets(b.rows)
         self.side = min(s.lanes, 256 // BITS[self.sums])
         self.b_across, self.b_columns = Strip(b.rows, self.side), Offsets(b.cols)
         self.a_rows, self.a_along = Offsets(a.rows), Strip(a.cols, s.lanes)
@@ -153,7 +175,8 @@ class Blocked:
             cols_slack = self.a_strip.width
             wanted["tile"] = size * max(s.tile.rows * s.a_pitch,
                                         s.tile.rows * s.block_k + cols_slack)
-        wanted["c_strip"] = 0 if s.partial else Strip(self.p.c.cols, s.lanes).table_bytes(s.block_n)
+        c_strip = Strip(self.p.c.cols, s.lanes, s.tile.vectors)
+        wanted["c_strip"] = 0 if s.partial else c_strip.table_bytes(s.block_n)
         if s.pack_b == "transpose":
             wanted["b_across"] = self.b_across.table_bytes(s.block_k)
             wanted["b_columns"] = self.b_columns.table_bytes(s.block_n)
@@ -184,9 +207,7 @@ class Blocked:
 
     # -- functions ---------------------------------------------------------------------------------
     def _open(self, name: str) -> Function:
-        arguments = [("ptr", x) for x in ("a", "b", "c", "extra", "scratch")]
-        arguments += [("i64", x) for x in ("task", "n_tasks", *self.symbols)]
-        f = Function(self.module, "void", name, arguments)
+        f = Function(self.module, "void", name, self.arguments)
         self.m, self.n, self.k = (emit_count(f, axes) for axes in
                                   (self.p.c.rows, self.p.c.cols, self.p.a.cols))
         self.batches = emit_count(f, self.p.c.batch)
@@ -204,15 +225,17 @@ class Blocked:
                     (Axis(size(self.m), size(self.n)),), (Axis(size(self.n), 1),))
 
     def emit(self) -> None:
-        f, s = self._open(self.name), self.s
-        if 0 in (self.p.m, self.p.n, self.p.batches):
-            f.ret()
-            f.close()
-        else:
-            self.c_strip = Strip(self.c.cols, s.lanes)
+        f = self._open(self.name)
+        self.c_strip = Strip(self.c.cols, self.s.lanes, self.s.tile.vectors)
+        sizes = (self.p.m, self.p.n, self.p.batches)
+        if None in sizes:
+            size = f.mul(f.mul(self.m, self.n), self.batches)
+            with f.when(f.op(f"icmp ne i64 {size}, 0")):
+                self._emit_groups(f)
+        elif 0 not in sizes:
             self._emit_groups(f)
-            f.ret()
-            f.close()
+        f.ret()
+        f.close()
         if self.reduce_name:
             self._emit_reduce()
 
@@ -249,8 +272,9 @@ class Blocked:
     def _emit_group(self, f: Function, rows: tuple[str, str], part: str, batch: str,
                     block: str) -> None:
         s, p = self.s, self.p
-        bases = [f.gep(MEMORY_TYPE[view.dtype], f"%{name}", emit_offset(f, view.batch, batch))
-                 for name, view in (("a", p.a), ("b", p.b))]
+        names = ("%b", "%a") if p.arrangement.swapped else ("%a", "%b")
+        bases = [f.gep(MEMORY_TYPE[view.dtype], name, emit_offset(f, view.batch, batch))
+                 for name, view in zip(names, (p.a, p.b), strict=True)]
         c = "%c"
         if s.partial:
             c = f.gep(self.ty, "%scratch", f.mul(part, self.part_stride))
@@ -346,10 +370,11 @@ class Blocked:
         if reaches[0].lead != "0":
             places = [f.gep(MEMORY_TYPE[self.c.dtype], place, reaches[0].lead) for place in places]
         panel = self._emit_panel(f, block, column, whole)
-        initial = [["zeroinitializer"] * s.tile.vectors for _ in indices]
+        if self.p.k is None or self.p.k >= WORTH_PREFETCH:
+            prefetch_tile(f, self.c, places, reaches)
+        sums = emit_sums(f, source, panel, block.size_k, self.vector, s.tile.vectors)
         if block.first is not None:
-            initial = self._emit_initial(f, block.first, places, reaches)
-        sums = emit_sums(f, source, panel, block.size_k, self.vector, initial)
+            sums = self._emit_earlier(f, block.first, sums, places, reaches)
         masks = [None] * s.tile.vectors
         if not whole:
             left = emit_subtract(f, block.size_n, column)
@@ -378,19 +403,25 @@ class Blocked:
         reaches = Strip((), s.lanes).reach(f, "0", s.tile.vectors, whole=True)
         return PanelSource(self.sums, base, lambda k: f.mul(k, str(s.width)), reaches)
 
-    def _emit_initial(self, f: Function, first: str, places: list[str], reaches) -> list[list[str]]:
-        """Zeros at the first block of k, what the earlier ones left in C at the others."""
-        again, start = f.label("again"), f.label("start")
+    def _emit_earlier(self, f: Function, first: str, sums, places: list[str],
+                      reaches: list[Reach]) -> list[list[str]]:
+        """Add what earlier blocks of k left in C.
+
+        All of it is read before any row is stored: rows past the last one repeat its address.
+        """
+        again, done = f.label("again"), f.label("done")
         before = f.block
-        f.branch_if(first, start, again)
+        f.branch_if(first, done, again)
         f.start(again)
         element = MEMORY_TYPE[self.c.dtype]
-        loaded = [[reach.load(f, element, place) for reach in reaches] for place in places]
-        after = f.block
-        f.branch(start)
-        f.start(start)
-        return [[f.op(f"phi {self.vector} [ zeroinitializer, %{before} ], [ {value}, %{after} ]")
-                 for value in row] for row in loaded]
+        totals = [[f.op(f"fadd {self.vector} {sum_}, {reach.load(f, element, place)}")
+                   for sum_, reach in zip(row, reaches, strict=True)]
+                  for row, place in zip(sums, places, strict=True)]
+        f.branch(done)
+        f.start(done)
+        return [[f.op(f"phi {self.vector} [ {new}, %{before} ], [ {total}, %{again} ]")
+                 for new, total in zip(*rows, strict=True)]
+                for rows in zip(sums, totals, strict=True)]
 
     # -- adding up the parts -----------------------------------------------------------------------
     def _emit_reduce(self) -> None:
@@ -426,11 +457,13 @@ class Blocked:
         return part.results[0]
 
 
-def ceil_div(f: Function, value: str, by: int | str) -> str:
-    if value.isdigit() and str(by).isdigit():
-        return str(-(-int(value) // int(by)))
-    less_one = str(by - 1) if isinstance(by, int) else f.op(f"sub i64 {by}, 1")
-    return f.op(f"udiv i64 {f.add(value, less_one)}, {by}")
+def prefetch_tile(f: Function, c: View, places: list[str], reaches: list[Reach]) -> None:
+    """Ask for a tile of C while its sums are being computed."""
+    for place in places:
+        for reach in reaches:
+            offset, _ = reach.pieces[0]
+            if reach.kind == "contiguous":
+                prefetch(f, f.gep(MEMORY_TYPE[c.dtype], place, offset), write=True)
 
 
 def divide(f: Function, value: str, by: str, single: bool) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from .gemm_view import (
     MEMORY_TYPE,
     Operand,
     Reach,
-    Strip,
     counting,
     emit_offset,
     merged,
@@ -63,11 +62,11 @@ class PanelSource:
 
 
 def emit_sums(f: Function, a: RowSource, b: PanelSource, size_k: str, ty: str,
-              initial: list[list[str]]) -> list[list[str]]:
-    """The tile's sums over k, on top of `initial`."""
-    height, vectors = len(initial), len(initial[0])
-    flat = [(ty, value) for row in initial for value in row]
-    with f.loop("0", size_k, carried=flat, hint="k") as loop:
+              vectors: int) -> list[list[str]]:
+    """The tile's sums over k: a list of vectors for each row."""
+    height = len(a.bases)
+    zeros = [(ty, "zeroinitializer")] * (height * vectors)
+    with f.loop("0", size_k, carried=zeros, hint="k") as loop:
         columns, moved, following = b.load(f, loop.index), {}, []
         for r in range(height):
             element = a.load(f, r, moved, loop.index, ty)

@@ -8,7 +8,7 @@ whatever the memory held: it only reaches parts of C that are not stored.
 
 from __future__ import annotations
 
-from .gemm_view import MEMORY_TYPE, Offsets, Strip, emit_minimum, emit_offset, widen
+from .gemm_view import MEMORY_TYPE, Offsets, Strip, emit_minimum, emit_offset, prefetch, widen
 from .text import Function
 
 
@@ -25,6 +25,8 @@ def pack_b_strip(f: Function, dtype: str, ty: str, b: str, panels: str, strip: S
             place = f.gep(element, source, k.at(f, row.index))
             out = f.gep(ty, target, f.mul(row.index, str(width)))
             for v, reach in enumerate(reaches):
+                if strip.kind == "contiguous":
+                    prefetch(f, f.gep(element, place, str(width + v * lanes)))
                 vector = widen(f, reach.load(f, element, place), dtype, lanes)
                 f.store(f"<{lanes} x {ty}>", vector, f.gep(ty, out, str(v * lanes)), 4)
 

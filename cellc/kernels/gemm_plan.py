@@ -78,7 +78,6 @@ class Product:
 
 
 def arrange(a: Operand, b: Operand, c: Operand, target: Target, n_lanes: int) -> Product:
-    _check(a, b, c)
     stay, to_rows, to_cols = [], [], []
     for i, axis in enumerate(c.batch):
         if axis.extent == 1:
@@ -94,7 +93,8 @@ def arrange(a: Operand, b: Operand, c: Operand, target: Target, n_lanes: int) ->
     return min(choices, key=lambda p: _cycles(p, target))
 
 
-def _check(a: Operand, b: Operand, c: Operand) -> None:
+def check_extents(a: Operand, b: Operand, c: Operand) -> None:
+    """Refuse operands that do not fit each other."""
     for name, left, right in (("row", a.rows, c.rows), ("column", b.cols, c.cols),
                               ("summed", a.cols, b.rows)):
         if count(left) != count(right):
@@ -212,10 +212,10 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     m, n, k = (ASSUMED if x is None else x for x in (p.m, p.n, p.k))
     tile = choose_tile(target, bits, max(m, 1), max(n, 1))
     width = tile.vectors * lanes
-    parts, part_k, partial = _split(p, tile, width, threads)
-    block_k = _block_k(p, tile, bits, target, part_k)
+    parts, part_k, partial = _split(p, target, tile, width, threads)
+    block_k = _block_k(bits, target, part_k)
     pack_a, pack_b = _pack_a(p, tile, lanes, n, k, width), _pack_b(p, tile, lanes, m)
-    fits = int(0.7 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
+    fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
     fits = max(fits // width, 1) * width
     even = math.ceil(max(n, 1) / math.ceil(max(n, 1) / fits))
     block_n = -(-even // width) * width if p.n is not None else fits
@@ -223,10 +223,9 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, partial)
 
 
-def _block_k(p: Product, tile: Tile, bits: int, target: Target, part_k: int | None) -> int:
-    """A tile's rows of A stay in the first-level cache, with room for B to stream by."""
-    most = int(0.6 * target.l1_bytes) // (max(tile.rows, 6) * bits // 8) // 32 * 32
-    most = max(64, min(most, 512))
+def _block_k(bits: int, target: Target, part_k: int | None) -> int:
+    """A tile's rows of A (12 at most) stay in the first-level cache while B streams by."""
+    most = max(64, int(0.4 * target.l1_bytes) // (12 * bits // 8) // 64 * 64)
     if part_k is None:
         return most
     k = max(part_k, 1)
@@ -271,15 +270,18 @@ def _enough_blocks(p: Product, tile: Tile, width: int, block_n: int, threads: in
     return block_n
 
 
-def _split(p: Product, tile: Tile, width: int, threads: int) -> tuple[int, int | None, bool]:
+def _split(p: Product, target: Target, tile: Tile, width: int,
+           threads: int) -> tuple[int, int | None, bool]:
     """Cut a long sum where the result alone has too few tiles for the threads."""
     partial = p.c.dtype in ("f16", "bf16") and (p.k is None or p.k > 512)
     if None in (p.m, p.n, p.k, p.batches) or threads == 1:
         return 1, p.k, partial
     tiles = math.ceil(p.m / tile.rows) * math.ceil(p.n / width) * p.batches
     wanted = math.ceil(4 * threads / max(tiles, 1)) if tiles < 2 * threads else 1
-    length_for_grain = max(1024, int(2e6 / max(p.m * p.n * p.batches, 1)))
-    parts = max(1, min(wanted, p.k // length_for_grain))
+    elements = p.batches * (p.m * BITS[p.a.dtype] + p.n * BITS[p.b.dtype]) / 8
+    seconds = max(2 * p.batches * p.m * p.n / target.flops_per_second,
+                  elements / target.bytes_per_second, 1e-12)
+    parts = max(1, min(wanted, int(p.k * seconds / GRAIN_SECONDS * 2)))
     if parts == 1:
         return 1, p.k, partial
     return parts, -(-math.ceil(p.k / parts) // 16) * 16, True

@@ -112,7 +112,22 @@ def emit_maximum(f: Function, a: str, b: str) -> str:
 
 
 def emit_subtract(f: Function, a: str, b: str) -> str:
+    if a.isdigit() and b.isdigit():
+        return str(int(a) - int(b))
     return a if b == "0" else f.op(f"sub i64 {a}, {b}", "i")
+
+
+def ceil_div(f: Function, value: str, by: int | str) -> str:
+    if value.isdigit() and str(by).isdigit():
+        return str(-(-int(value) // int(by)))
+    less_one = str(by - 1) if isinstance(by, int) else emit_subtract(f, by, "1")
+    return f.op(f"udiv i64 {f.add(value, less_one)}, {by}")
+
+
+def prefetch(f: Function, pointer: str, write: bool = False) -> None:
+    """Ask for the cache line at `pointer`; any address is allowed."""
+    f.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", str(int(write))), ("i32", "3"),
+           ("i32", "1"))
 
 
 def splat(f: Function, value: str, ty: str) -> str:
@@ -206,11 +221,14 @@ class Strip:
     uniform      all at one place (a broadcast)
     runs         a few contiguous pieces, each loaded under a mask
     gather       anywhere
+
+    Vectors are used `vectors` at a time; those past the end have no lanes.
     """
 
-    def __init__(self, axes, width: int):
+    def __init__(self, axes, width: int, vectors: int = 1):
         self.axes = merged(axes)
         self.width = width
+        self.panel = width * vectors
         inner = self.axes[-1] if self.axes else Axis(1, 1)
         self.runs = 0
         if len(self.axes) <= 1 and inner.stride in (0, 1):
@@ -231,8 +249,8 @@ class Strip:
 
     def table_bytes(self, most: int) -> int:
         if self.kind == "runs":
-            return 16 * self.runs * -(-most // self.width)
-        return 8 * (-(-most // self.width) * self.width) if self.kind == "gather" else 0
+            return 16 * self.runs * -(-most // self.panel) * (self.panel // self.width)
+        return 8 * -(-most // self.panel) * self.panel if self.kind == "gather" else 0
 
     def fill(self, f: Function, table: str, start: str, size: str) -> None:
         """Prepare for the elements start .. start + size - 1."""
@@ -244,12 +262,13 @@ class Strip:
 
     def _fill_gather(self, f: Function) -> None:
         """One offset a lane; lanes past the end repeat the last element."""
-        padded = f.op(f"add i64 {self.size}, {self.width - 1}")
-        padded = f.op(f"and i64 {padded}, {-self.width}")
-        last = f.op(f"sub i64 {self.size}, 1")
-        with f.loop("0", padded) as i:
+        last = emit_subtract(f, self.size, "1")
+        with f.loop("0", self._padded(f)) as i:
             index = f.add(self.start, emit_minimum(f, i.index, last))
             f.store("i64", emit_offset(f, self.axes, index), f.gep("i64", self.table, i.index))
+
+    def _padded(self, f: Function) -> str:
+        return f.mul(ceil_div(f, self.size, self.panel), str(self.panel))
 
     def _fill_runs(self, f: Function) -> None:
         """For each vector and run: the offset lane 0 would have, and the lanes that belong to it.
@@ -259,11 +278,12 @@ class Strip:
         """
         inner, outer = self.axes[-1], self.axes[:-1]
         extent, width = inner.extent, self.width
-        with f.loop("0", self.size, width) as i:
+        with f.loop("0", self._padded(f), width) as i:
             first = f.add(self.start, i.index)
             run = f.op(f"udiv i64 {first}, {extent}")
             begin = f.op(f"sub i64 {f.mul(run, str(extent))}, {first}")      # lane, <= 0 at first
             left = emit_minimum(f, emit_subtract(f, self.size, i.index), str(width))
+            left = emit_maximum(f, left, "0")
             entry = f.mul(f.op(f"udiv i64 {i.index}, {width}"), str(2 * self.runs))
             place = f.gep("i64", self.table, entry)
             for number in range(self.runs):
@@ -281,16 +301,15 @@ class Strip:
         below = [f.op(f"sub i64 {f.op(f'shl i64 1, {bound}')}, 1") for bound in (low, high)]
         return f.op(f"xor i64 {below[0]}, {below[1]}")
 
-    def reach(self, f: Function, first: str, vectors: int, whole: bool, size: str | None = None) -> list:
+    def reach(self, f: Function, first: str, vectors: int, whole: bool) -> list[Reach]:
         """Access to the `vectors` vectors from element start + first on.
 
-        `whole` promises that all their lanes are elements. `size` may replace the number of
-        elements prepared for.
+        `whole` promises that all their lanes are elements.
         """
         if self.kind == "runs":
             return [self._reach_runs(f, f.add(first, str(v * self.width))) for v in range(vectors)]
         lead = f.add(self.start, first) if self.kind == "contiguous" else "0"
-        left = None if whole else emit_subtract(f, size or self.size, first)
+        left = None if whole else emit_subtract(f, self.size, first)
         reaches = []
         for v in range(vectors):
             mask = None if whole else self.mask(f, left, v)

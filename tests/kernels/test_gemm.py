@@ -1,0 +1,331 @@
+"""The generated matrix product against NumPy in double precision, over views of every kind."""
+
+import ctypes
+import functools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cellc.kernels import engine
+from cellc.kernels.gemm import Axis, Operand, emit_gemm
+from cellc.kernels.target import TARGETS, host
+from cellc.kernels.text import Module, constant
+
+UNIT = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+GUARD = 64      # elements around C that must not change
+
+
+# -- running an emitted product --------------------------------------------------------------------
+class Compiled:
+    """An emitted product as a Python function of buffers."""
+
+    def __init__(self, a, b, c, epilogue=None, target=None, threads=2):
+        module = Module("test")
+        self.plan = emit_gemm(module, "product", a, b, c, epilogue, target or host(), threads)
+        self.text = module.text()
+        self.loaded = engine.load(engine.compile_text(self.text, cache_dir="", check=True))
+
+    def __call__(self, a, b, c, extra=(), n_tasks=1, sizes=None, order=None):
+        sizes = sizes or {}
+        scratch = np.full(self.plan.scratch_bytes(n_tasks, sizes) + 128, 0xFF, np.uint8)
+        start = -scratch.ctypes.data % 64
+        scratch[start + self.plan.scratch_bytes(n_tasks, sizes):] = 0x5A
+        pointers = (ctypes.c_void_p * max(len(extra), 1))(*[x.ctypes.data for x in extra])
+        fixed = [a.ctypes.data, b.ctypes.data, c.ctypes.data, ctypes.addressof(pointers),
+                 scratch.ctypes.data + start]
+        symbols = [sizes[name] for name in self.plan.symbols]
+        signature = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5,
+                                     *[ctypes.c_int64] * (2 + len(symbols)))
+        for name in filter(None, (self.plan.name, self.plan.reduce_name)):
+            for task in order or range(n_tasks):
+                signature(self.loaded.address(name))(*fixed, task, n_tasks, *symbols)
+        beyond = scratch[start + self.plan.scratch_bytes(n_tasks, sizes):]
+        assert (beyond == 0x5A).all(), "wrote past the scratch memory it asked for"
+
+
+def offsets(operand, sizes=None):
+    """The buffer offset of each element, [batch, rows, cols]."""
+    known = lambda x: x if isinstance(x, int) else sizes[x]  # noqa: E731
+
+    def index(axes):
+        total = np.zeros(1, np.int64)
+        for axis in axes:
+            steps = np.arange(known(axis.extent)) * known(axis.stride)
+            total = (total[:, None] + steps).reshape(-1)
+        return total
+
+    return (index(operand.batch)[:, None, None] + index(operand.rows)[:, None]
+            + index(operand.cols))
+
+
+def to_memory(values, dtype):
+    """Values as the array the buffer holds; bf16 is its high sixteen bits."""
+    if dtype == "bf16":
+        return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return values.astype({"f16": "f2", "f32": "f4", "f64": "f8", "i32": "i4", "i64": "i8"}[dtype])
+
+
+def from_memory(array, dtype):
+    if dtype == "bf16":
+        return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return array if dtype.startswith("i") else array.astype(np.float64)
+
+
+def buffer(operand, rng, sizes=None):
+    at = offsets(operand, sizes)
+    size = int(at.max()) + 1 if at.size else 1
+    if operand.dtype.startswith("i"):
+        return to_memory(rng.integers(-2**31, 2**31, size), operand.dtype)
+    return to_memory(rng.standard_normal(size), operand.dtype)
+
+
+def check(a, b, c, epilogue=None, reference=None, extra=(), tasks=(1, 3), sizes=None, target=None,
+          threads=2):
+    """Run the product with several numbers of tasks and compare all of C's buffer."""
+    rng = np.random.default_rng(0)
+    product = Compiled(a, b, c, epilogue, target, threads)
+    buffers = [buffer(x, rng, sizes) for x in (a, b)]
+    left, right = (from_memory(m[offsets(x, sizes)], x.dtype)
+                   for m, x in zip(buffers, (a, b), strict=True))
+    at = offsets(c, sizes)
+    with np.errstate(over="ignore"):
+        expected = left @ right if at.size else np.zeros(at.shape)
+        bound = abs(left) @ abs(right) if at.size else expected
+    if reference is not None:
+        expected = reference(expected)
+    untouched = buffer(c, rng, sizes)
+    untouched = np.concatenate([np.ones(GUARD, untouched.dtype), untouched,
+                                np.ones(GUARD, untouched.dtype)])
+    results = []
+    for n_tasks in tasks:
+        got = untouched.copy()
+        product(*buffers, got[GUARD:], extra, n_tasks, sizes, order=[*reversed(range(n_tasks))])
+        results.append(got)
+        assert np.array_equal(got, results[0]), f"{n_tasks} tasks give other bits"
+    rest = np.ones(len(untouched), bool)
+    rest[at.ravel() + GUARD] = False
+    assert np.array_equal(results[0][rest], untouched[rest]), "wrote outside C"
+    got = from_memory(results[0][at + GUARD], c.dtype)
+    if c.dtype.startswith("i"):
+        assert np.array_equal(got, expected.astype(got.dtype))
+        return product
+    sums = "f64" if a.dtype == "f64" else "f32"
+    k = max(left.shape[-1], 1)
+    allowed = (k + 4) * UNIT[sums] * (bound + 1) + UNIT[c.dtype] * abs(expected)
+    assert (abs(got - expected) <= allowed).all(), abs(got - expected).max()
+    return product
+
+
+def dense(dtype, *shape, transpose=False, batch=()):
+    """A dense matrix, or the transpose of one, in a dense batch."""
+    rows, cols = shape
+    steps = (1, rows) if transpose else (cols, 1)
+    outer = tuple(Axis(extent, rows * cols * math.prod(batch[i + 1:]))
+                  for i, extent in enumerate(batch))
+    return Operand(dtype, outer, (Axis(rows, steps[0]),), (Axis(cols, steps[1]),))
+
+
+# -- shapes, layouts, dtypes -----------------------------------------------------------------------
+SHAPES = [(1, 1, 1), (3, 3, 3), (64, 64, 64), (12, 32, 384), (13, 33, 385), (1, 1000, 70),
+          (1000, 1, 70), (1, 1, 5000), (5, 7, 600), (100, 17, 0), (0, 5, 3), (5, 0, 3), (130, 257, 300),
+          (65, 1100, 40), (2, 2, 40000)]
+
+
+@pytest.mark.parametrize("m, n, k", SHAPES)
+@pytest.mark.parametrize("transposed", ["nn", "nt", "tn", "tt"])
+def test_shapes(m, n, k, transposed):
+    check(dense("f32", m, k, transpose=transposed[0] == "t"),
+          dense("f32", k, n, transpose=transposed[1] == "t"), dense("f32", m, n), tasks=(1, 2, 7, 64))
+
+
+@pytest.mark.parametrize("dtypes", ["f64 f64 f64", "f16 f16 f16", "bf16 bf16 bf16", "bf16 bf16 f32",
+                                    "f32 bf16 f32", "f32 f16 bf16", "i32 i32 i32", "i64 i64 i64"])
+@pytest.mark.parametrize("m, n, k", [(3, 5, 7), (50, 70, 90), (20, 130, 700), (1, 65, 300)])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_dtypes(dtypes, m, n, k, transpose):
+    a, b, c = dtypes.split()
+    check(dense(a, m, k, transpose=transpose), dense(b, k, n, transpose=not transpose), dense(c, m, n))
+
+
+@pytest.mark.parametrize("layout", ["dense", "a broadcast", "b broadcast", "inner broadcast"])
+@pytest.mark.parametrize("m, n, k", [(4, 5, 6), (40, 70, 30)])
+def test_batches(layout, m, n, k):
+    a, b, c = (dense("f32", *shape, batch=(3, 4)) for shape in ((m, k), (k, n), (m, n)))
+    without = {"dense": ("", ""), "a broadcast": ("ab", ""), "b broadcast": ("", "ab"),
+               "inner broadcast": ("a", "b")}[layout]
+    a, b = (Operand(x.dtype, tuple(Axis(axis.extent, 0 if "ab"[i] in gone else axis.stride)
+                                   for i, axis in enumerate(x.batch)), x.rows, x.cols)
+            for x, gone in zip((a, b), without, strict=True))
+    check(a, b, c, tasks=(1, 5))
+
+
+@pytest.mark.parametrize("column_step, row_step", [(2, 200), (1, 123), (300, 1), (301, 2)])
+def test_strided_result(column_step, row_step):
+    c = Operand("f32", (), (Axis(60, row_step),), (Axis(50, column_step),))
+    check(dense("f32", 60, 600), dense("f32", 600, 50), c)
+
+
+def test_result_with_composite_columns():
+    """C[m, (i, j)] with a gap after each run of j, as a slice of a larger array has."""
+    c = Operand("f32", (), (Axis(20, 500),), (Axis(6, 25), Axis(20, 1)))
+    check(dense("f32", 20, 30), dense("f32", 30, 120), c)
+    gaps = Operand("f32", (), (Axis(20, 500),), (Axis(40, 7), Axis(3, 2)))
+    check(dense("f32", 20, 300), dense("f32", 300, 120), gaps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_views(data):
+    """Random composite indices with random strides on both operands."""
+    def cut(extent):
+        parts = [d for d in range(1, extent + 1) if extent % d == 0]
+        inner = data.draw(st.sampled_from(parts))
+        return (extent // inner, inner)
+
+    def view(dtype, rows, cols, batch):
+        stride = lambda: data.draw(st.integers(0, 40))  # noqa: E731
+        index = lambda extent: tuple(Axis(e, stride()) for e in cut(extent))  # noqa: E731
+        return Operand(dtype, tuple(Axis(e, stride()) for e in batch), index(rows), index(cols))
+
+    m, n, k = (data.draw(st.integers(1, 70)) for _ in range(3))
+    batch = data.draw(st.sampled_from([(), (3,), (2, 3)]))
+    dtype = data.draw(st.sampled_from(["f32", "f32", "f64", "bf16"]))
+    check(view(dtype, m, k, batch), view(dtype, k, n, batch), dense(dtype, m, n, batch=batch))
+
+
+# -- convolutions ----------------------------------------------------------------------------------
+def windows(channels, height, width, size, stride, dilation, batch):
+    """The k and n index of a convolution's window view, the image's dtype f32, and the result size."""
+    out_h, out_w = ((x - dilation * (size - 1) - 1) // stride + 1 for x in (height, width))
+    k = (Axis(channels, height * width), Axis(size, dilation * width), Axis(size, dilation))
+    n = (Axis(out_h, stride * width), Axis(out_w, stride))
+    return k, n, (Axis(batch, channels * height * width),), out_h * out_w
+
+
+CONVOLUTIONS = [(3, 12, 13, 3, 1, 1, 2), (3, 12, 13, 3, 2, 1, 2), (2, 20, 19, 3, 1, 2, 3),
+                (1, 32, 32, 5, 1, 1, 4), (6, 14, 14, 5, 1, 1, 4), (16, 30, 30, 3, 1, 1, 2),
+                (4, 9, 9, 1, 1, 1, 5), (8, 64, 64, 3, 1, 1, 1)]
+
+
+@pytest.mark.parametrize("spec", CONVOLUTIONS)
+@pytest.mark.parametrize("out", [1, 6, 20])
+def test_convolution(spec, out):
+    k, n, images, area = windows(*spec)
+    length = spec[0] * spec[3] ** 2
+    weights = Operand("f32", (Axis(spec[-1], 0),), (Axis(out, length),), (Axis(length, 1),))
+    result = Operand("f32", (Axis(spec[-1], out * area),), (Axis(out, area),), (Axis(area, 1),))
+    check(weights, Operand("f32", images, k, n), result, tasks=(1, 4))
+
+
+@pytest.mark.parametrize("spec", CONVOLUTIONS)
+@pytest.mark.parametrize("out", [6, 20])
+def test_convolution_weight_gradient(spec, out):
+    k, n, images, area = windows(*spec)
+    length = spec[0] * spec[3] ** 2
+    gradient = Operand("f32", (), (Axis(out, area),), (Axis(spec[-1], out * area), Axis(area, 1)))
+    view = Operand("f32", (), (*images, *n), k)
+    check(gradient, view, dense("f32", out, length), tasks=(1, 3))
+
+
+@pytest.mark.parametrize("m, n, k", [(64, 27, 30000), (3, 3, 100000), (1, 1, 200000), (10, 500, 5000)])
+def test_long_sums_are_shared_out(m, n, k):
+    product = check(dense("f32", m, k), dense("f32", k, n), dense("f32", m, n), tasks=(1, 2, 6),
+                    threads=8)
+    assert (product.plan.reduce_name is not None) == (m * n < 5000)
+
+
+# -- the epilogue ----------------------------------------------------------------------------------
+def bias_relu(bias, residual=None):
+    """relu(sums + bias [+ residual]); the operands are %extra's pointers in that order."""
+    def epilogue(f, ty, sums, coords):
+        for i, operand in enumerate(filter(None, (bias, residual))):
+            sums = f.op(f"fadd {ty} {sums}, {coords.load(coords.extra(i), operand)}")
+        return f.intrinsic("maxnum", ty, sums, constant(0, ty))
+
+    return epilogue
+
+
+@pytest.mark.parametrize("m, n, k", [(7, 9, 5), (70, 100, 700), (3, 3, 30000), (1, 300, 40), (300, 1, 40),
+                                     (4, 4, 0)])
+@pytest.mark.parametrize("along", ["row", "column", "both", "whole"])
+@pytest.mark.parametrize("column_major", [False, True])
+def test_epilogue(m, n, k, along, column_major):
+    strides = {"row": (1, 0), "column": (0, 1), "both": (2, 3), "whole": (n, 1)}[along]
+    bias = Operand("f32", (Axis(2, 0),), (Axis(m, strides[0]),), (Axis(n, strides[1]),))
+    values = buffer(bias, np.random.default_rng(1))
+    residual = dense("bf16", m, n, batch=(2,))
+    more = buffer(residual, np.random.default_rng(2))
+    check(dense("f32", m, k, batch=(2,)), dense("f32", k, n, batch=(2,)),
+          dense("f32", m, n, batch=(2,), transpose=column_major), bias_relu(bias, residual),
+          lambda x: np.maximum(x + values[offsets(bias)]
+                               + from_memory(more[offsets(residual)], "bf16"), 0),
+          (values, more))
+
+
+def test_epilogue_of_batch_that_became_rows_or_columns():
+    """A batch axis that A or B lacks is folded into an index; the bias still varies with it."""
+    bias = Operand("f32", (Axis(5, 1),), (Axis(20, 0),), (Axis(36, 5),))
+    values = buffer(bias, np.random.default_rng(1))
+    c = dense("f32", 20, 36, batch=(5,))
+    for without in ("a", "b"):
+        a, b = dense("f32", 20, 9, batch=(5,)), dense("f32", 9, 36, batch=(5,))
+        if without == "a":
+            a = Operand("f32", (Axis(5, 0),), a.rows, a.cols)
+        else:
+            b = Operand("f32", (Axis(5, 0),), b.rows, b.cols)
+        check(a, b, c, bias_relu(bias), lambda x: np.maximum(x + values[offsets(bias)], 0), (values,))
+
+
+# -- sizes known at run time -----------------------------------------------------------------------
+@functools.cache
+def symbolic(dtype):
+    a = Operand(dtype, (), (Axis("m", "k"),), (Axis("k", 1),))
+    b = Operand(dtype, (), (Axis("k", 48),), (Axis(48, 1),))
+    return a, b, Operand(dtype, (), (Axis("m", 48),), (Axis(48, 1),))
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (100, 700), (0, 4), (4, 0)])
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "i32"])
+def test_symbolic_sizes(sizes, dtype):
+    check(*symbolic(dtype), sizes=dict(zip("mk", sizes, strict=True)))
+
+
+def test_symbolic_columns():
+    a, b = dense("f32", 30, 40), Operand("f32", (), (Axis(40, "n"),), (Axis("n", 1),))
+    check(a, b, Operand("f32", (), (Axis(30, "n"),), (Axis("n", 1),)), sizes={"n": 77})
+
+
+# -- what is not run on this machine, and what is refused ------------------------------------------
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("m, n, k", [(13, 33, 385), (70, 200, 90)])
+def test_other_targets(name, m, n, k):
+    """Narrower vectors and fewer registers are right as well (the host runs them too)."""
+    for transpose in (False, True):
+        check(dense("f32", m, k), dense("f32", k, n, transpose=transpose), dense("f32", m, n),
+              target=host(name))
+    check(dense("f64", m, k), dense("f64", k, n, transpose=True), dense("f64", m, n), target=host(name))
+
+
+def test_aarch64_text_is_sound():
+    import llvmlite.binding as llvm
+
+    module = Module("arm")
+    emit_gemm(module, "product", dense("f32", 50, 60), dense("f32", 60, 70), dense("f32", 50, 70),
+              target=TARGETS["aarch64"])
+    llvm.parse_assembly(module.text()).verify()
+
+
+def test_extents_must_agree():
+    with pytest.raises(ValueError, match="summed extents differ"):
+        emit_gemm(Module(), "product", dense("f32", 2, 3), dense("f32", 4, 5), dense("f32", 2, 5))
+
+
+def test_suggested_tasks_grow_with_the_work():
+    def tasks(size):
+        return emit_gemm(Module(), "product", *[dense("f32", size, size)] * 3).max_tasks
+
+    assert tasks(32) == 1
+    assert tasks(512) > 16
