@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
+from cellc.kernels.frame import Frame
 from cellc.kernels.plan_memory import Block, byte_size, plan
 from cellc.kernels.scalar_ops import ScalarOps, llvm_type
+from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module, constant
 
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
@@ -72,14 +72,13 @@ class Host:
         graph = _updates_last(graph, set(in_place))
         region = Region(self, graph, in_place)
         f = Function(self.module, "i32", name, [*SIGNATURE[:3], ("ptr", "arena"), SIGNATURE[4]])
-        frame = Frame(f, self)
+        frame = Frame(f, self.symbols)
         frame.bases = self._split_arena(f, region.totals)
         inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
         outs = [i for i in range(len(graph.results)) if i not in in_place]
         targets = {r: inputs[i] for r, i in in_place.items()}
         targets |= {r: frame.out_pointer(k) for k, r in enumerate(outs)}
-        frame.store_results(region, region.emit(frame, inputs, targets), targets)
-        frame.close()
+        self._finish(frame, region, inputs, targets)
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
                        self.flops, self.bytes, list(self.kernels.values()), self.sites)
 
@@ -90,14 +89,19 @@ class Host:
             region = Region(self, graph, {})
             self.functions[id(graph)] = (graph, name, region)
             f = Function(self.module, "i32", name, SIGNATURE, linkage="define internal")
-            frame = Frame(f, self)
+            frame = Frame(f, self.symbols)
             frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
                            for i, u in enumerate(self.units)}
             inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
             targets = {r: frame.out_pointer(r) for r in range(len(graph.results))}
-            frame.store_results(region, region.emit(frame, inputs, targets), targets)
-            frame.close()
+            self._finish(frame, region, inputs, targets)
         return self.functions[id(graph)][1:]
+
+    def _finish(self, frame: Frame, region: Region, inputs: list[str], targets) -> None:
+        """The body of a function: everything in the region, then its scalar results."""
+        for r, value in region.emit(frame, inputs, targets).items():
+            frame.store_scalar(region.graph.results[r].type, value, targets[r])
+        frame.close()
 
     def kernel(self, node: Apply):
         """The kernel of a group; groups of one structure share one."""
@@ -120,91 +124,6 @@ class Host:
                                                        str(self.symbols.index(unit)))))
             offset = f.add(offset, size)
         return bases
-
-
-class Frame:
-    """One LLVM function being written: its arguments, allocas, dims and the way out on failure."""
-
-    def __init__(self, f: Function, host: Host):
-        self.f, self.host = f, host
-        self.bases: dict[str, str] = {}
-        self.fails = False
-
-    def alloca(self, text: str) -> str:
-        """Stack space, reserved once at the function's entry."""
-        register = self.f.fresh("stack")
-        self.f.lines.insert(1, f"  {register} = alloca {text}")
-        return register
-
-    def argument(self, index: int, type) -> str:
-        """Argument `index`: a scalar in a register, or the pointer to an array."""
-        place = self.f.gep("ptr", "%args", str(index))
-        if isinstance(type, TensorType):
-            return self.f.load("ptr", place)
-        return self.load_scalar(type, place)
-
-    def out_pointer(self, index: int) -> str:
-        return self.f.load("ptr", self.f.gep("ptr", "%outs", str(index)))
-
-    def dim(self, name: str) -> str:
-        index = self.host.symbols.index(name)
-        return self.f.load("i64", self.f.gep("i64", "%dims", str(index)))
-
-    def size(self, unit: str, count: int) -> str:
-        """A byte count as an i64."""
-        return self.f.mul(str(count), self.dim(unit)) if unit else str(count)
-
-    def load_scalar(self, type: ScalarType, pointer: str) -> str:
-        if type.dtype.kind == "b":
-            return self.f.op(f"trunc i64 {self.f.load('i64', pointer)} to i1")
-        return self.f.load(llvm_type(type.dtype), pointer)
-
-    def store_scalar(self, type: ScalarType, value: str, pointer: str) -> None:
-        if type.dtype.kind == "b":
-            value = self.f.op(f"zext i1 {value} to i64")
-            self.f.store("i64", value, pointer)
-        else:
-            self.f.store(llvm_type(type.dtype), value, pointer)
-
-    def store_results(self, region: Region, scalars: dict[int, str], targets) -> None:
-        for r, value in scalars.items():
-            self.store_scalar(region.graph.results[r].type, value, targets[r])
-
-    def copy(self, type: TensorType, source: str, target: str) -> None:
-        size = self.size(*byte_size(type))
-        self.f.module.declare("void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-        self.f.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, "
-                  "i1 false)")
-
-    def fill(self, c: Constant, target: str) -> None:
-        """Write a tensor constant into its buffer."""
-        f, element = self.f, c.type.dtype
-        if not c.is_fill:
-            data = np.ascontiguousarray(c.value).tobytes()
-            name = f"constant.{len(f.module.globals)}"
-            text = "".join(f"\\{byte:02X}" for byte in data)
-            f.module.globals.append(f"@{name} = private unnamed_addr constant "
-                                    f"[{len(data)} x i8] c\"{text}\", align 64")
-            self.copy(c.type, f"@{name}", target)
-            return
-        size = c.type.size
-        count = f.mul(str(size.coef), self.dim(size.name)) if isinstance(size, Dim) else str(size)
-        ty = "i8" if element.kind == "b" else llvm_type(element)
-        with f.loop("0", count) as loop:
-            f.store(ty, constant(c.value, ty), f.gep(ty, target, loop.index))
-
-    def fail_if(self, condition: str) -> None:
-        self.fails = True
-        onward = self.f.label("onward")
-        self.f.branch_if(condition, "fail", onward)
-        self.f.start(onward)
-
-    def close(self) -> None:
-        self.f.ret("i32 0")
-        if self.fails:
-            self.f.start("fail")
-            self.f.ret("i32 1")
-        self.f.close()
 
 
 class Region:
@@ -539,30 +458,3 @@ def _updates_last(graph: Graph, updated: set[int]) -> Graph:
             late.update((node, *items))
     order = sorted(graph.body, key=lambda node: (node is graph.result, node in late))
     return Graph(graph.name, graph.inputs, order, graph.result)
-
-
-def structure(node: Apply) -> tuple:
-    """What makes two groups the same kernel: everything but names and places."""
-    return (node.prim.name, tuple(map(_operand, node.operands)), _attributes(node))
-
-
-def _operand(x: Node):
-    return (x.type, repr(x.value)) if isinstance(x, Constant) else x.type
-
-
-def _attributes(node: Apply) -> tuple:
-    return tuple((key, _graph_structure(value) if isinstance(value, Graph) else value)
-                 for key, value in sorted(node.attrs.items()))
-
-
-def _graph_structure(graph: Graph) -> tuple:
-    number: dict[Node, int] = {x: i for i, x in enumerate(graph.inputs)}
-    rows: list = [tuple(x.type for x in graph.inputs)]
-
-    def reference(x: Node):
-        return (x.type, repr(x.value)) if isinstance(x, Constant) else number[x]
-
-    for node in graph.body:
-        rows.append((node.prim.name, tuple(map(reference, node.operands)), _attributes(node)))
-        number[node] = len(number)
-    return (*rows, reference(graph.result))
