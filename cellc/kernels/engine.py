@@ -4,10 +4,10 @@
     loaded = load(data, {"cellc_parallel": address})
     loaded.address("main")                          # valid as long as `loaded` lives
 
-The text is already vectorised and scheduled, so no mid-level passes run on it: they would cost more
-than code generation does and change nothing. `opt` says what other text needs: 1 turns the variables
-of handwritten code into registers, 2 and 3 run LLVM's pipelines O2 and O3, which vectorise scalar
-loops.
+The text is already vectorised and scheduled, so no mid-level passes run on it: they would cost
+more than code generation does and change nothing. `opt` says what other text needs: 1 turns the
+variables of handwritten code into registers, 2 and 3 run LLVM's pipelines O2 and O3, which
+vectorise scalar loops.
 
 Object code is remembered by a hash of the text, the CPU, its features and the LLVM version: in
 memory, and in a directory private to the user. Objects are linked by ORC, one library each, so that
@@ -192,8 +192,9 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
                  check: bool = False) -> bytes:
     """Object code of one module of LLVM text.
 
-    `opt` is 0, 1, 2 or 3 (see the module); `cache_dir` None stands for ~/.cache/cellc, "" for no cache on disk; `check` runs LLVM's
-    verifier on a text that is compiled. Raises CompileFault with LLVM's message.
+    `opt` is 0, 1, 2 or 3 (see the module); `cache_dir` None stands for ~/.cache/cellc, "" for no
+    cache on disk; `check` runs LLVM's verifier on a text that is compiled. Raises CompileFault
+    with LLVM's message.
     """
     key = object_key(ir_text, opt)
     with _lock:

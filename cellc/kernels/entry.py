@@ -145,6 +145,8 @@ class Entry:
     .add(spec)  put a variant at the head of the chain
     .clear()    drop all variants (those in use by a running call live until it ends)
     .variants   the specs, newest first
+    .chain()    the specs in the order they are tried: a match moves to the front
+    .running()  how many calls are inside
     """
 
     # The native side finds the header through the first slot: a bytes object with its address.
@@ -171,6 +173,19 @@ class Entry:
     def variants(self) -> tuple[VariantSpec, ...]:
         """The specs, newest first."""
         return tuple(packed.spec for packed in reversed(self._packed))
+
+    def chain(self) -> tuple[VariantSpec, ...]:
+        """The specs in the order in which they are tried."""
+        by_address = {packed.address: packed.spec for packed in self._packed}
+        order, address = [], self._get("first")
+        while address:
+            order.append(by_address[address])
+            address = native.word(address, native.VARIANT["next"])
+        return tuple(order)
+
+    def running(self) -> int:
+        """How many calls are inside: matching, or in a program."""
+        return self._get("active")
 
     def add(self, spec: VariantSpec) -> None:
         """Put a variant at the head of the chain."""

@@ -332,10 +332,12 @@ class Packed:
             places[f"at_{name}"] = self.scratch_bytes
             self.scratch_bytes += 8 * max(count, 1)
         self.address = words.array(words.record(
-            VARIANT, n_args=len(spec.args), guards=words.array(list(chain(*guards))),
-            n_guards=len(guards), rows=words.array(list(chain(*self.rows))),
-            n_rows=len(self.rows), minima=words.array(list(spec.symbols)), n_slots=self.n_slots,
-            outs=words.array(list(chain(*self.outs))), n_outs=n_outs, arena=words.array(self._size_code(spec.arena)), program=spec.program,
+            VARIANT, n_args=len(spec.args),
+            guards=words.array(list(chain(*guards))), n_guards=len(guards),
+            rows=words.array(list(chain(*self.rows))), n_rows=len(self.rows),
+            minima=words.array(list(spec.symbols)), n_slots=self.n_slots,
+            outs=words.array(list(chain(*self.outs))), n_outs=n_outs,
+            arena=words.array(self._size_code(spec.arena)), program=spec.program,
             release_gil=int(spec.release_gil), spec=words.object(spec), **places))
 
 
