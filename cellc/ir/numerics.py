@@ -141,7 +141,7 @@ def _each(function):
 
 
 def _lgamma(x: float) -> float:
-    return math.inf if x <= 0 and x == math.floor(x) else math.lgamma(x)
+    return math.inf if x <= 0 and x % 1 == 0 else math.lgamma(x)
 
 
 erf, erfc, lgamma = _each(math.erf), _each(math.erfc), _each(_lgamma)
@@ -175,15 +175,31 @@ def digamma(x) -> np.ndarray:
     return result.astype(x.dtype)
 
 
-def polygamma(x, n: int) -> np.ndarray:
-    """The n-th derivative of digamma for x > 0 (NaN below): recurrence, asymptotic series.
+def cotangent_derivative(n: int) -> list[float]:
+    """The polynomial p, lowest coefficient first, with d^n/dx^n cot(x) = p(cot(x)).
 
-    Source: Abramowitz and Stegun 6.4.6, 6.4.11.
+    The derivative of p(cot) is -(1 + cot^2) p'(cot).
+    """
+    p = [0.0, 1.0]
+    for _ in range(n):
+        slope = [k * c for k, c in enumerate(p)][1:]
+        p = [-(a + b) for a, b in zip([*slope, 0.0, 0.0], [0.0, 0.0, *slope], strict=True)]
+    return p
+
+
+def polygamma(x, n: int) -> np.ndarray:
+    """The n-th derivative of digamma: recurrence to 10 + n, asymptotic series, reflection below 0.
+
+    NaN at the poles 0, -1, ... Source: Abramowitz and Stegun 6.4.6, 6.4.7, 6.4.11.
     """
     x = np.asarray(x)
     z = x.astype(np.float64)
     limit = 10 + n
     with np.errstate(all="ignore"):
+        below, fraction = z <= 0, z - np.floor(z)
+        cotangent = np.where(fraction == 0, np.nan, 1 / np.tan(math.pi * fraction))
+        reflected = math.pi ** (n + 1) * np.polyval(cotangent_derivative(n)[::-1], cotangent)
+        z = np.where(below, 1 - z, z)
         result = np.zeros_like(z)
         for _ in range(limit):
             small = z < limit
@@ -193,7 +209,7 @@ def polygamma(x, n: int) -> np.ndarray:
         for k, b in enumerate(BERNOULLI, 1):
             weight = b * math.factorial(2 * k + n - 1) / math.factorial(2 * k)
             result = result + weight / z ** (2 * k + n)
-        result = np.where(x > 0, result * (-1) ** (n + 1), np.nan)
+        result = np.where(below, -result - reflected, result * (-1) ** (n + 1))
     return result.astype(x.dtype)
 
 

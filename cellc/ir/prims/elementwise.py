@@ -143,15 +143,15 @@ lgamma = unary("lgamma", "The logarithm of the absolute value of the gamma funct
                lambda g, y, x: [g * digamma(x)], scalar=gamma.lgamma, samples=spread(-2.9, 6))
 digamma = unary("digamma", "The derivative of lgamma.", num.digamma,
                 lambda g, y, x: [g * polygamma(x, n=1)], scalar=gamma.digamma,
-                samples=spread(0.2, 12))
+                samples=spread(-3, 12))
 
 
 def _polygamma_samples():
-    return [(operands, {"n": n}) for n in (1, 2) for operands, _ in spread(0.3, 12)()]
+    return [(operands, {"n": n}) for n in (1, 2) for operands, _ in spread(-3, 12)()]
 
 
 polygamma = primitive(
-    "polygamma", "x", doc="The n-th derivative of digamma, n >= 1, for x > 0; NaN elsewhere.",
+    "polygamma", "x", doc="The n-th derivative of digamma, n >= 1; NaN at its poles.",
     kind="elementwise", types=lambda x, n: takes("polygamma", x, FLOAT),
     eval=num.rounded(num.polygamma), vjp=lambda g, y, x, n: [g * polygamma(x, n=n + 1)],
     scalar=gamma.polygamma, samples=_polygamma_samples)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from cellc.ir.numerics import BERNOULLI
+from cellc.ir.numerics import BERNOULLI, cotangent_derivative
 from cellc.ir.types import f64
 
 
@@ -36,17 +36,14 @@ class _Wide:
             x = self.mul(x, x) if n else x
         return result
 
-    def series(self, z, weights, odd: int):
-        """sum(w_k / z**(2 k + odd)), k from 1, by Horner's rule in 1 / z**2."""
+    def series(self, z, weights, more: int):
+        """sum(w_k / z**(2 k + more)), k from 1, more >= -1, by Horner's rule in 1 / z**2."""
         inverse = self.div(1, z)
         square = self.mul(inverse, inverse)
         total = self.number(weights[-1])
         for weight in reversed(weights[:-1]):
             total = self.fma(total, square, weight)
-        total = self.mul(total, square)
-        for _ in range(odd):
-            total = self.mul(total, inverse)
-        return self.mul(total, z) if odd < 0 else total
+        return self.mul(total, self.power(inverse, 2 + more))
 
 
 def _climb(w, z, limit: int, first, combine):
@@ -93,16 +90,22 @@ def digamma(b, x):
 
 
 def polygamma(b, x, n: int):
-    """The recurrence up to 10 + n, then the asymptotic series; NaN for x <= 0."""
+    """The recurrence up to 10 + n, then the asymptotic series; reflection for x <= 0."""
     w, of = _Wide(b), b.dtype(x)
     x = b.cast(x, f64)
+    below, fraction = w.le(x, 0), w.sub(x, w.floor(x))
+    cotangent = w.div(1, w.tan(w.mul(math.pi, fraction)))
+    *rest, reflected = cotangent_derivative(n)
+    for coefficient in reversed(rest):
+        reflected = w.fma(reflected, cotangent, coefficient)
+    reflected = w.select(w.eq(fraction, 0), math.nan, w.mul(math.pi ** (n + 1), reflected))
     scale = math.factorial(n)
-    total, z = _climb(w, x, 10 + n, 0,
+    total, z = _climb(w, w.select(below, w.sub(1, x), x), 10 + n, 0,
                       lambda t, z: w.add(t, w.div(scale, w.power(z, n + 1))))
     first = w.div(math.factorial(n - 1), w.power(z, n))
     second = w.div(scale / 2, w.power(z, n + 1))
     weights = [value * math.factorial(2 * k + n - 1) / math.factorial(2 * k)
                for k, value in enumerate(BERNOULLI, 1)]
     total = w.add(w.add(total, first), w.add(second, w.series(z, weights, n)))
-    total = w.mul((-1) ** (n + 1), total)
-    return b.cast(w.select(w.gt(x, 0), total, math.nan), of)
+    total = w.select(below, w.sub(w.neg(total), reflected), w.mul((-1) ** (n + 1), total))
+    return b.cast(total, of)
