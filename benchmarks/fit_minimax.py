@@ -1,16 +1,18 @@
-"""Where the coefficients of `cellc/kernels/vecmath_tables.py` come from.
+"""Where the coefficients of `cellc/kernels/vecmath/tables.py` come from.
 
 Every table entry is the polynomial P of given degree which makes the largest value of
-|weight(x) * (target(x) - P(variable(x)))| on an interval smallest. Remez's exchange algorithm finds it, run on a fine
-Chebyshev grid in 60-digit arithmetic; the coefficients are then rounded to the element type. The targets leave out
-the leading terms (the `x` of sin x = x + x^3 S(x^2)), so rounding a coefficient costs a small fraction of an ulp.
+|weight(x) (target(x) - P(variable(x)))| on an interval smallest. Remez's exchange algorithm finds
+it on a fine Chebyshev grid in 60-digit arithmetic; the coefficients are then rounded to the element
+type. The targets leave out the leading terms (the x of sin x = x + x^3 S(x^2)), so rounding a
+coefficient costs a small fraction of an ulp.
 
-    python benchmarks/fit_minimax.py > cellc/kernels/vecmath_tables.py
+    python benchmarks/fit_minimax.py > cellc/kernels/vecmath/tables.py
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable
 
@@ -88,7 +90,7 @@ def exchange(errors, wanted: int) -> list[int]:
         if len(peaks) == wanted + 1:          # one too many: an end must go, the alternation stays
             peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
             continue
-        pairs = [max(abs(errors[a]), abs(errors[b])) for a, b in zip(peaks, peaks[1:])]
+        pairs = [max(abs(errors[a]), abs(errors[b])) for a, b in itertools.pairwise(peaks)]
         weakest = min(range(len(pairs)), key=pairs.__getitem__)
         del peaks[weakest:weakest + 2]
     if len(peaks) < wanted:
@@ -100,7 +102,7 @@ HALF_LN2 = 0.34658
 SQRT_HALF, SQRT_TWO = 0.70710678, 1.41421357
 QUARTER_PI = 0.785399
 TAN_EIGHTH_PI = 0.41422
-BOTH = ("float", "double")
+GAMMA_STIRLING = 10.0                   # lgamma and digamma use their asymptotic series from here
 
 
 def log1p_tail(f):
@@ -110,6 +112,31 @@ def log1p_tail(f):
 def scaled_erfcx(x):
     """e^(x^2) erfc(x), times 1 + 2x to keep it near 1 (Shepherd and Laframboise, 1981)."""
     return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
+
+
+def odd_tail(function: Callable):
+    """(f(x)/x - 1)/x^2 of an odd function with f'(0) = 1, and the weight of f = x + x^3 P(x^2)."""
+    return (cut(lambda x: (function(x) / x - 1) / x**2), cut(lambda x: x**3 / function(x)))
+
+
+def lgamma_quotient(x):
+    """lgamma without its zeros at 1 and 2."""
+    with mp.workdps(100):
+        x = mp.mpf(x)
+        if min(abs(x - 1), abs(x - 2)) < mp.mpf("1e-20"):
+            x += mp.mpf("1e-20")
+        return mp.loggamma(x) / ((x - 1) * (x - 2))
+
+
+def lgamma_remainder(u):
+    """What Stirling's formula leaves at x = 1/u, times x."""
+    x = 1 / u
+    return (mp.loggamma(x) - (x - mp.mpf(1) / 2) * mp.log(x) + x - mp.log(2 * mp.pi) / 2) * x
+
+
+def digamma_remainder(u):
+    x = 1 / u
+    return (mp.digamma(x) - mp.log(x) + u / 2) * x * x
 
 
 def fits() -> list[Fit]:
@@ -129,8 +156,7 @@ def fits() -> list[Fit]:
             cut(lambda s: s**3 / mp.atanh(s)), 0, 0.17158, {"double": 6}, square),
         Fit("ATANH_TAIL", cut(lambda s: (mp.atanh(s) / s - 1 - s * s / 3) / s**4),
             cut(lambda s: s**5 / mp.atanh(s)), 0, 0.17158, {"double": 6}, square),
-        Fit("SIN", cut(lambda r: (mp.sin(r) - r) / r**3), cut(lambda r: r**3 / mp.sin(r)),
-            0, QUARTER_PI, {"float": 2, "double": 5}, square),
+        Fit("SIN", *odd_tail(mp.sin), 0, QUARTER_PI, {"float": 2, "double": 5}, square),
         Fit("COS", cut(lambda r: (mp.cos(r) - 1 + r * r / 2) / r**4),
             lambda r: r**4 / mp.cos(r), 0, QUARTER_PI, {"float": 2, "double": 5}, square),
         Fit("ERF", cut(lambda x: mp.erf(x) / x - 1), cut(lambda x: x / mp.erf(x)),
@@ -143,13 +169,43 @@ def fits() -> list[Fit]:
             lambda x: (x - 3) / (x + 3)),
         Fit("ERFCX", scaled_erfcx, lambda x: 1 / scaled_erfcx(x), 0.5, 27.5, {"double": 22},
             lambda x: (x - 4) / (x + 4)),
+        Fit("SINH", *odd_tail(mp.sinh), 0, 1.0001, {"float": 3, "double": 6}, square),
+        Fit("ASIN", *odd_tail(mp.asin), 0, 0.5001, {"float": 4, "double": 11}, square),
+        Fit("ATAN", *odd_tail(mp.atan), 0, TAN_EIGHTH_PI, {"float": 4, "double": 10}, square),
+        Fit("SINPI", cut(lambda x: mp.sin(mp.pi * x) / x), lambda x: 1, 0, 0.5, {"double": 8},
+            square),
+        Fit("LGAMMA_QUOTIENT", lgamma_quotient, lambda x: 1 / lgamma_quotient(x), 1.0, 2.0,
+            {"double": 20}, lambda x: x - 1.5),
+        Fit("LGAMMA_STIRLING", lgamma_remainder, lambda u: u, 1e-8, 1 / GAMMA_STIRLING,
+            {"double": 6}, square),
+        Fit("DIGAMMA_STIRLING", digamma_remainder, lambda u: u * u, 1e-8, 1 / GAMMA_STIRLING,
+            {"double": 6}, square),
     ]
 
 
-def literal(value, element: str) -> str:
-    if element == "float":
-        return str(np.float32(float(value)))
-    return repr(float(value))
+def constants() -> dict[str, tuple]:
+    """Name -> value, and how many numbers represent it; `short` leaves low bits of the first 0."""
+    return {
+        "LN2": (mp.ln(2), 2), "ONE_OVER_LN2": (1 / mp.ln(2), 2), "ONE_OVER_LN10": (1 / mp.ln(10), 2),
+        "HALF_PI": (mp.pi / 2, 3), "THIRD": (mp.mpf(1) / 3, 2),
+        "SHORT_LN2": (mp.ln(2), 2), "LOG10_2": (mp.log10(2), 2),
+    }
+
+
+def rounded(value, element: str, bits: int | None = None) -> float:
+    if bits is not None:
+        return float(mp.floor(value * mp.mpf(2) ** bits) / mp.mpf(2) ** bits)
+    return float(np.float32(float(value))) if element == "float" else float(value)
+
+
+def split(name: str, value, count: int, element: str) -> tuple[float, ...]:
+    """`value` as a sum; the first of a short one times any exponent of two is exact."""
+    short = {"float": 15, "double": 42}[element] if name in ("SHORT_LN2", "LOG10_2") else None
+    parts = []
+    for k in range(count):
+        parts.append(rounded(value, element, short if k == 0 else None))
+        value -= mp.mpf(parts[-1])
+    return tuple(parts)
 
 
 def two_over_pi_chunks(count: int) -> list[int]:
@@ -158,9 +214,47 @@ def two_over_pi_chunks(count: int) -> list[int]:
     return [bits >> (53 * (count - 1 - k)) & (2**53 - 1) for k in range(count)]
 
 
+def literal(value, element: str) -> str:
+    return str(np.float32(float(value))) if element == "float" else repr(float(value))
+
+
+HEADER = '''"""Numbers for the vector mathematics, written by `benchmarks/fit_minimax.py`.
+
+Polynomials have their lowest coefficient first; the comment gives the largest weighted error
+before rounding. Constants in more than one number are unevaluated sums, largest first.
+"""
+
+from __future__ import annotations
+
+
+def of(name: str, x) -> tuple[float, ...]:
+    """The polynomial `name` in the precision of the lanes x."""
+    return globals()[name + {"float": "_F32", "double": "_F64"}[x.element]]
+
+
+def split(name: str, x) -> tuple[float, ...]:
+    """The constant `name` as a sum of numbers in the precision of the lanes x."""
+    return SUMS[name][x.element]
+
+'''
+
+
 def main() -> None:
-    print('"""Minimax coefficients for vecmath, lowest power first; written by `benchmarks/fit_minimax.py`.\n\n'
-          'The comment beside each gives the largest weighted error before rounding, as a power of two.\n"""\n')
+    print(HEADER)
+    print(f"ONE_OVER_LN2 = {float(1 / mp.ln(2))!r}")
+    print(f"TWO_OVER_PI = {float(2 / mp.pi)!r}")
+    print(f"TAN_EIGHTH_PI = {float(mp.tan(mp.pi / 8))!r}")
+    print(f"TAN_3_EIGHTHS_PI = {float(mp.tan(3 * mp.pi / 8))!r}")
+    print(f"PI = {float(mp.pi)!r}")
+    print(f"LOG_PI = {float(mp.log(mp.pi))!r}")
+    print(f"HALF_LOG_TWO_PI = {float(mp.log(2 * mp.pi) / 2)!r}")
+    print("SUMS = {")
+    for name, (value, count) in constants().items():
+        print(f'    "{name}": {{')
+        for element in ("float", "double"):
+            print(f'        "{element}": {split(name, value, count, element)},')
+        print("    },")
+    print("}")
     for fit in fits():
         for element, degree in fit.degrees.items():
             coefficients, error = remez(fit, degree)
@@ -170,7 +264,7 @@ def main() -> None:
                 print(f"    {literal(coefficient, element)},")
             print(")")
             print(f"{fit.name} {element} 2^{np.log2(error):.1f}", file=sys.stderr)
-    print("\n# 2/pi = sum of chunk * 2^-53(k+1): its first 53-bit groups")
+    print("# 2/pi is the sum of chunk * 2^(-53 (k + 1)): its bits in groups of 53.")
     print("TWO_OVER_PI_CHUNKS = (")
     for chunk in two_over_pi_chunks(22):
         print(f"    {chunk},")

@@ -1,0 +1,45 @@
+"""The error function and its complement."""
+
+from __future__ import annotations
+
+from . import tables
+from .exponential import exp_parts, expm1_bounded, scale
+from .lanes import Lanes, absolute, at_most, copysign, fma, polynomial, select
+
+ERFC_RANGE = {"float": 10.5, "double": 28.0}        # beyond: 0
+TAIL_CENTER = {"float": 3.0, "double": 4.0}
+
+
+def erf(x: Lanes) -> Lanes:
+    return copysign({"float": erf_f32, "double": erf_f64}[x.element](absolute(x)), x)
+
+
+def erf_f32(t: Lanes) -> Lanes:
+    """t + t P(t^2) near 0, further out 1 - e^(-t Q(t)); t >= 0."""
+    t = at_most(t, 4.0)
+    near = fma(t, polynomial(t * t, tables.ERF_F32), t)
+    far = -expm1_bounded(-t * polynomial(t, tables.ERF_TAIL_F32))
+    return select(t < 0.93, near, far)
+
+
+def erf_f64(t: Lanes) -> Lanes:
+    t = at_most(t, 7.0)
+    near = fma(t, polynomial(t * t, tables.ERF_F64), t)
+    return select(t < 1.0, near, 1.0 - erfc_tail(t))
+
+
+def erfc(x: Lanes) -> Lanes:
+    """1 - erf near 0; further out the tail, or 2 minus it on the left."""
+    t = absolute(x)
+    near = 1.0 - fma(x, polynomial(x * x, tables.of("ERF", x)), x)
+    tail = erfc_tail(at_most(t, ERFC_RANGE[x.element]))
+    return select(t < 0.5, near, select(x < 0.0, 2.0 - tail, tail))
+
+
+def erfc_tail(t: Lanes) -> Lanes:
+    """erfc(t), t >= 1/2, as e^(-t^2) P(q) / (1 + 2t) with q = (t - k)/(t + k)."""
+    center = TAIL_CENTER[t.element]
+    square = t * t
+    p, n = exp_parts(-square, -fma(t, t, -square))
+    shape = polynomial((t - center) / (t + center), tables.of("ERFCX", t)) / fma(t, 2.0, 1.0)
+    return scale(fma(p, shape, shape), n)

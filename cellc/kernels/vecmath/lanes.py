@@ -1,0 +1,222 @@
+"""Values in an LLVM function as Python objects: `a * b + 1.0` appends the instructions.
+
+The formulas of this package are written with these, so that they read like the mathematics. A
+`Lanes` is a scalar or a vector of any element; a Python number beside one becomes a constant of its
+type. Nothing is contracted or reassociated: the code is exactly what is written, and a fused
+multiply-add is asked for by `fma`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from ..text import Function, constant, element_type, mangled, with_element
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What formulas need to know of an IEEE binary format."""
+
+    integer: str            # the integer type of the same width
+    width: int
+    mantissa: int           # stored mantissa bits
+    bias: int
+    smallest_normal: float
+
+    @property
+    def magic(self) -> float:
+        """Adding 1.5 * 2^mantissa to a small number rounds it to an integer, left in the low bits."""
+        return 1.5 * 2.0**self.mantissa
+
+    @property
+    def magic_bits(self) -> int:
+        return ((self.bias + self.mantissa) << self.mantissa) + (1 << (self.mantissa - 1))
+
+
+FORMATS = {
+    "float": Format("i32", 32, 23, 127, 2.0**-126),
+    "double": Format("i64", 64, 52, 1023, 2.0**-1022),
+}
+
+
+class Lanes:
+    """A register or literal `text` of type `ty` in function `f`."""
+
+    __slots__ = ("f", "ty", "text")
+
+    def __init__(self, f: Function, ty: str, text: str):
+        self.f, self.ty, self.text = f, ty, text
+
+    @property
+    def element(self) -> str:
+        return element_type(self.ty)
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.element]
+
+    def like(self, value) -> Lanes:
+        """`value`, or where it is a Python number the constant of this type."""
+        if isinstance(value, Lanes):
+            return value
+        return Lanes(self.f, self.ty, constant(value, self.ty))
+
+    def append(self, text: str, ty: str | None = None) -> Lanes:
+        """The result, of type `ty` or this one's, of the instruction `text`."""
+        return Lanes(self.f, ty or self.ty, self.f.op(text))
+
+    def _binary(self, op: str, other, swapped: bool = False) -> Lanes:
+        left, right = self, self.like(other)
+        if swapped:
+            left, right = right, left
+        return self.append(f"{op} {self.ty} {left.text}, {right.text}")
+
+    def _arithmetic(self, op: str, other, swapped: bool = False) -> Lanes:
+        return self._binary(("f" if self.element in FORMATS else "") + op, other, swapped)
+
+    def __add__(self, other): return self._arithmetic("add", other)
+    def __sub__(self, other): return self._arithmetic("sub", other)
+    def __mul__(self, other): return self._arithmetic("mul", other)
+    def __truediv__(self, other): return self._binary("fdiv", other)
+    def __rsub__(self, other): return self._arithmetic("sub", other, swapped=True)
+    def __rtruediv__(self, other): return self._binary("fdiv", other, swapped=True)
+    def __and__(self, other): return self._binary("and", other)
+    def __or__(self, other): return self._binary("or", other)
+    def __xor__(self, other): return self._binary("xor", other)
+    def __lshift__(self, other): return self._binary("shl", other)
+    def __rshift__(self, other): return self._binary("ashr", other)
+    def __invert__(self): return self._binary("xor", 1 if self.element == "i1" else -1)
+    def __neg__(self): return self.append(f"fneg {self.ty} {self.text}")
+
+    def _compare(self, predicate: str, other) -> Lanes:
+        return self.append(f"fcmp {predicate} {self.ty} {self.text}, {self.like(other).text}",
+                           with_element(self.ty, "i1"))
+
+    # Ordered: false where either side is NaN.
+    def __lt__(self, other): return self._compare("olt", other)
+    def __gt__(self, other): return self._compare("ogt", other)
+    def equals(self, other) -> Lanes: return self._compare("oeq", other)
+    def is_nan(self) -> Lanes: return self._compare("uno", self)
+
+    def is_zero(self) -> Lanes:
+        """Of integers."""
+        zero = self.like(0).text
+        return self.append(f"icmp eq {self.ty} {self.text}, {zero}", with_element(self.ty, "i1"))
+
+    # -- other views of the same lanes ---------------------------------------------------------
+    def bits(self) -> Lanes:
+        """The float's bits as integers of its width."""
+        return self.convert("bitcast", self.format.integer)
+
+    def from_bits(self, ty: str) -> Lanes:
+        """These integer bits as floats of type `ty`."""
+        return self.convert("bitcast", element_type(ty))
+
+    def convert(self, instruction: str, element: str) -> Lanes:
+        """`bitcast`, `fpext`, `fptrunc`, ... to another element."""
+        ty = with_element(self.ty, element)
+        return self.append(f"{instruction} {self.ty} {self.text} to {ty}", ty)
+
+
+def select(condition: Lanes, yes, no) -> Lanes:
+    """`yes` in the lanes where `condition` holds; at least one of the two is a `Lanes`."""
+    known = yes if isinstance(yes, Lanes) else no
+    yes, no = known.like(yes), known.like(no)
+    return known.append(f"select {condition.ty} {condition.text}, {known.ty} {yes.text}, "
+                        f"{known.ty} {no.text}")
+
+
+def intrinsic(name: str, first: Lanes, *others) -> Lanes:
+    """An LLVM intrinsic whose operands and result all have the type of `first`."""
+    values = [first.text, *(first.like(other).text for other in others)]
+    return Lanes(first.f, first.ty, first.f.intrinsic(name, first.ty, *values))
+
+
+def fma(a: Lanes, b, c) -> Lanes:
+    """a * b + c, rounded once."""
+    return intrinsic("fma", a, b, c)
+
+
+def absolute(x: Lanes) -> Lanes:
+    return intrinsic("fabs", x)
+
+
+def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:
+    return intrinsic("copysign", magnitude, sign)
+
+
+def is_integer(x: Lanes) -> Lanes:
+    return intrinsic("rint", x).equals(x)
+
+
+def at_most(x: Lanes, bound) -> Lanes:
+    """min(x, bound), a NaN in x passing through."""
+    return select(x > bound, bound, x)
+
+
+def at_least(x: Lanes, bound) -> Lanes:
+    """max(x, bound), a NaN in x passing through."""
+    return select(x < bound, bound, x)
+
+
+def splat(x: Lanes, ty: str) -> Lanes:
+    """The scalar x in every lane of `ty`."""
+    if ty == x.ty:
+        return x
+    single = x.append(f"insertelement {ty} poison, {x.ty} {x.text}, i32 0", ty)
+    mask = f"{with_element(ty, 'i32')} zeroinitializer"
+    return single.append(f"shufflevector {ty} {single.text}, {ty} poison, {mask}")
+
+
+def replace_rare(condition: Lanes, common: list[Lanes], rare) -> list[Lanes]:
+    """`common`, but `rare()` in lanes where `condition` holds; a branch skips it if there are none."""
+    f, some = condition.f, condition
+    if condition.ty != "i1":
+        some = Lanes(f, "i1", f.call("i1", f"llvm.vector.reduce.or.{mangled(condition.ty)}",
+                                     (condition.ty, condition.text)))
+    before, then, done = f.block, f.label("rare"), f.label("common")
+    f.branch_if(some.text, then, done)
+    f.start(then)
+    replaced = [select(condition, new, old) for new, old in zip(rare(), common, strict=True)]
+    after = f.block
+    f.branch(done)
+    f.start(done)
+    return [old.append(f"phi {old.ty} [ {old.text}, %{before} ], [ {new.text}, %{after} ]")
+            for old, new in zip(common, replaced, strict=True)]
+
+
+# -- arithmetic on unevaluated sums ------------------------------------------------------------
+def two_sum(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
+    """a + b and its rounding error, exactly (Knuth)."""
+    total = a + b
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
+
+
+def fast_two_sum(a: Lanes, b: Lanes) -> tuple[Lanes, Lanes]:
+    """a + b and its rounding error, exactly, where |a| >= |b| or a is 0 (Dekker)."""
+    total = a + b
+    return total, b - (total - a)
+
+
+# -- polynomials -------------------------------------------------------------------------------
+LONG_POLYNOMIAL = 9
+
+
+def polynomial(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
+    """The sum of coefficients[k] x^k in fused multiply-adds.
+
+    Horner's rule: an array loop keeps several chains in flight, so the shortest program is the
+    fastest. A long one is halved, as otherwise too few chains fit the processor's window.
+    """
+    if len(coefficients) < LONG_POLYNOMIAL:
+        return horner(x, coefficients)
+    square = x * x
+    return fma(horner(square, coefficients[1::2]), x, horner(square, coefficients[0::2]))
+
+
+def horner(x: Lanes, coefficients: tuple[float, ...]) -> Lanes:
+    total = x.like(coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = fma(total, x, coefficient)
+    return total
