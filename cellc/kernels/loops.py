@@ -2,8 +2,8 @@
 
 A `Nest` has row axes and reduced axes. For each row it makes one or more *sweeps* over the reduced
 axes (or one without any); a value that depends on a reduction belongs to a later sweep than the
-reduction. Values are Loads, ScalarOps, Indices, Literals and Reductions; results are Stores. Nothing
-here knows of a target: the order of loops, vectors and threads are a `Schedule` (schedule.py).
+reduction. Values are Loads, ScalarOps, Indices, Literals and Reductions; results are Stores.
+Nothing here knows of a target: the order of loops, vectors and threads are a `Schedule`.
 
     rows i:4096; sweeps over j:768
       sweep 0:
@@ -35,13 +35,14 @@ EXPENSIVE = 8               # an operation of this cost is not done twice where 
 
 @dataclass(eq=False)
 class Buffer:
-    """A dense array the kernel is given: its place in the context, element type and element count."""
+    """A dense array the kernel is given: its place in the context, element type and count."""
 
     name: str
     slot: int
     dtype: DType
     size: object
     scalar: bool = False         # 8 bytes holding one of Python's own numbers
+    offset: int = 0              # bytes into the scratch memory
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Guard:
 
 @dataclass(eq=False)
 class Value:
-    """One element for each point of the axes it depends on. `sweep`: the first in which it is known."""
+    """One element for each point of its axes. `sweep`: the first in which it is known."""
 
     dtype: DType
     axes: frozenset = field(default=frozenset(), init=False)
@@ -137,7 +138,7 @@ class Load(Value):
 
 @dataclass(eq=False)
 class ScalarOp(Value):
-    """An operation on elements: `make(b, *elements)` builds it from a back end's scalar operations."""
+    """An operation on elements: `make(b, *elements)` builds it from a back end's operations."""
 
     name: str
     make: Callable
@@ -254,8 +255,9 @@ class Nest:
     @property
     def sweeps(self) -> int:
         """How often each row is walked; 1 where nothing is reduced."""
-        last = [v.sweep + 1 for v in (*self.values(), *self.stores) if self.full(v)]
-        return max(last, default=1 if not self.reduced else 0)
+        last = [v.sweep for v in self.values() if isinstance(v, Reduction)]
+        last += [s.sweep + 1 for s in self.stores if self.full(s)]
+        return max(last, default=1)
 
     def __str__(self) -> str:
         names = {v: f"%{i}" for i, v in enumerate(self.values())}
@@ -289,7 +291,7 @@ def inside(guards: tuple[Guard, ...]) -> Inside:
 class Kernel:
     """An emitted kernel: functions to run one after another, each with as many tasks as pay.
 
-    `scratch` is the bytes of scratch memory all phases share; `flops` and `bytes` estimate the work.
+    `scratch` bytes of scratch memory are shared by all phases; `flops`, `bytes` estimate the work.
     """
 
     phases: list[tuple[str, int]]

@@ -16,12 +16,29 @@ import functools
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.prims.random import philox_element
-from cellc.ir.types import ScalarType, boolean, i64, u64
+from cellc.ir.types import ScalarType, i64, u64
 from cellc.kernels.loops import (
-    Buffer, Checked, Guard, Index, Literal, Load, Nest, Reduction, ScalarOp, Store, Value, inside,
+    Buffer,
+    Checked,
+    Guard,
+    Index,
+    Literal,
+    Load,
+    Nest,
+    Reduction,
+    ScalarOp,
+    Store,
+    Value,
+    inside,
 )
 from cellc.kernels.views import (
-    ZERO, Affine, Axis, NeedSplit, NotAffine, linear, reshape_index,
+    ZERO,
+    Affine,
+    Axis,
+    NeedSplit,
+    NotAffine,
+    linear,
+    reshape_index,
 )
 
 
@@ -56,6 +73,7 @@ class Lowering:
     def __init__(self, graph: Graph, splits: list[tuple[int, int]], first_slot: int):
         self.graph, self.splits = graph, splits
         self.number: dict[Axis, int] = {}
+        self.live: set[Axis] = set()             # axes that have not been cut
         self.anchor: list[Axis] = []             # axes of the first result
         self.reduced: list[Axis] | None = None
         self.reduced_index: list[Affine] = []
@@ -106,11 +124,6 @@ class Lowering:
             made.extend(pieces)
             index.append(expressions)
         return made, index
-
-    @functools.cached_property
-    def live(self) -> set[Axis]:
-        """Axes that have not been cut."""
-        return set()
 
     def _cut(self, axis: Axis) -> tuple[list[Axis], Affine]:
         inner_extent = next((inner for n, inner in self.splits if n == self.number[axis]), None)
@@ -324,34 +337,42 @@ class Lowering:
     # -- reductions ------------------------------------------------------------------------------
     def _reduce(self, node, index, guards):
         x, axes = node.operands[0], _reduced_axes(node)
-        if guards:
-            raise NotFusable("a reduction inside a pad")
         extents = tuple(x.shape[i] for i in axes)
         inner = self._reduction_index(index, extents)
         kept, inner_index = iter(index), dict(zip(axes, inner, strict=True))
         own = [inner_index[k] if k in inner_index else next(kept) for k in range(x.ndim)]
-        operand = self.value(x, own)
         name = node.prim.name
+        if all(n == 1 for n in extents):
+            element = self.value(x, own, guards)
+            return Literal(node.dtype, 0) if name in ("argmax", "argmin") else element
+        if guards:
+            raise NotFusable("a reduction inside a pad")
+        operand = self.value(x, own)
         if name in ("argmax", "argmin"):
             return Reduction(node.dtype, name, operand, None, tuple(self.reduced), inner[0])
         op, neutral = node.prim.reduce
         return Reduction(node.dtype, op, operand, neutral(node.dtype.compute), tuple(self.reduced))
 
     def _reduction_index(self, index, extents) -> list[Affine]:
-        """The reduced axes, made at the first reduction; later ones must have the same."""
+        """The index along axes that are reduced: they are made at the first reduction, and later
+        ones must have the same."""
+        long = tuple(n for n in extents if n != 1)
+        if not long:
+            return [ZERO] * len(extents)
         if self.reduced is None:
             used = {a for i in index for a in i.terms}
             left = [a for a in self.anchor if a not in used and a.extent != 1]
             if left:
-                self._adopt(left, extents)
+                self._adopt(left, long)
             else:
-                self.reduced, self.reduced_index = self.new_axes(extents, "r")
-                self.reduced_extents = extents
-        if extents != self.reduced_extents:
-            raise NotFusable(f"reductions over {extents} and {self.reduced_extents}")
+                self.reduced, self.reduced_index = self.new_axes(long, "r")
+                self.reduced_extents = long
+        if long != self.reduced_extents:
+            raise NotFusable(f"reductions over {long} and {self.reduced_extents}")
         if any(a in self.reduced for i in index for a in i.terms):
             raise NotFusable("a reduction within a reduction")
-        return self.reduced_index
+        places = iter(self.reduced_index)
+        return [ZERO if n == 1 else next(places) for n in extents]
 
     def _adopt(self, left: list[Axis], extents) -> None:
         """The axes of the full results that a row does not use are the reduced ones."""
@@ -418,5 +439,3 @@ def _bijective(index: list[Affine], shape) -> bool:
 def _size_key(coef):
     return (0, coef) if isinstance(coef, int) else (1, coef.coef)
 
-
-__all__ = ["Lowering", "NotFusable", "lower", "boolean"]

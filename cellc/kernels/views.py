@@ -1,8 +1,8 @@
-"""Affine index arithmetic: how views (transpose, slice, broadcast, windows, reshape) become addresses.
+"""Affine index arithmetic: how views (transpose, slice, windows, reshape, ...) become addresses.
 
 An index is an `Affine`: a constant plus whole multiples of loop axes. Every view maps the index of
-its result to the index of its operand, so a chain of views costs nothing at run time: it ends in one
-affine address. Only a reshape can fail to be affine; where cutting a loop axis in two would help,
+its result to the index of its operand, so a chain of views costs nothing at run time: it ends in
+one affine address. Only a reshape can fail to be affine; where cutting a loop axis in two would help,
 `NeedSplit` says which, and lowering starts again with that axis cut.
 """
 
@@ -17,10 +17,14 @@ from cellc.errors import SymbolicFault
 
 @dataclass(eq=False)
 class Axis:
-    """A loop variable 0 <= i < extent; `extent` is an int or a Dim."""
+    """A loop variable 0 <= i < extent; `extent` is an int or a Dim.
+
+    A `limit`, an expression of axes further out, may stop the loop earlier.
+    """
 
     name: str
     extent: object
+    limit: Affine | None = None
 
     def __repr__(self) -> str:
         return self.name
@@ -201,7 +205,7 @@ def _require_within(inner: Affine, stride) -> None:
         for axis, coef in inner.terms.items():
             if isinstance(coef, int) and coef > 0 and stride % coef == 0:
                 piece = stride // coef
-                if 1 < piece and _divides(piece, axis.extent):
+                if piece > 1 and _divides(piece, axis.extent):
                     raise NeedSplit(axis, piece)
                 common = math.gcd(piece, axis.extent) if isinstance(axis.extent, int) else 1
                 if 1 < common < axis.extent:

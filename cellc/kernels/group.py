@@ -1,0 +1,67 @@
+"""group: one group of the fused graph as a kernel.
+
+    kernel = emit_group(module, "softmax", node, target, symbols=("n",))
+
+A group is a `fused` apply, or any other apply of tensors, taken as a group of one. Its kernel is made
+of one or more functions `void @k(ptr %ctx, i64 %task, i64 %n_tasks)`, to be run one after another,
+each for every task in 0 .. n_tasks-1, in any order. `%ctx` points to an array of pointers: operands
+(a scalar as 8 bytes), results, scratch memory, the i64 values of `symbols`, the error record i64[8].
+"""
+
+from __future__ import annotations
+
+from cellc.ir.graph import Apply, Graph, Input
+from cellc.ir.types import TupleType
+from cellc.kernels import named
+from cellc.kernels.emit import emit_nest
+from cellc.kernels.loops import Kernel, Nest
+from cellc.kernels.lower import lower
+from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, split
+from cellc.kernels.target import Target
+from cellc.kernels.text import Module
+
+
+def emit_group(module: Module, name: str, node: Apply | Graph, target: Target,
+               symbols: tuple[str, ...] = ()) -> Kernel:
+    """Put the functions of a group's kernel into the module, and say how to run them."""
+    graph = body_of(node)
+    special = named.find(graph)
+    if special is not None:
+        return special(module, name, graph, target, symbols)
+    return emit_loops(module, name, lower(graph), n_slots(graph), target, symbols)
+
+
+def body_of(node: Apply | Graph) -> Graph:
+    """The graph of a group; a single apply becomes a graph of itself."""
+    if isinstance(node, Graph):
+        return node
+    if node.prim.name == "fused":
+        return node.attrs["graph"]
+    places = [Input(x.type, f"x{i}") for i, x in enumerate(node.operands)]
+    alone = Apply(node.prim, tuple(places), node.attrs, node.type, node.name)
+    return Graph(node.prim.name, places, [alone], alone)
+
+
+def n_slots(graph: Graph) -> int:
+    """How many pointers of the context come before the scratch memory's."""
+    results = len(graph.type.items) if isinstance(graph.type, TupleType) else 1
+    return len(graph.inputs) + results
+
+
+def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target,
+               symbols: tuple[str, ...]) -> Kernel:
+    """The kernel of a nest: one function, or two where a reduction is cut into chunks."""
+    nest = collapse(nest)
+    schedule = plan(nest, target)
+    flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
+    cut = split(nest, schedule, target, slots)
+    if cut is None:
+        emit_nest(module, name, nest, schedule, slots, symbols, target)
+        return Kernel([(name, schedule.tasks)], 0, flops, moved_bytes(nest))
+    phases = []
+    for part, suffix in zip(cut[:2], ("parts", "whole"), strict=True):
+        part = collapse(part)
+        schedule = plan(part, target)
+        emit_nest(module, f"{name}.{suffix}", part, schedule, slots, symbols, target)
+        phases.append((f"{name}.{suffix}", schedule.tasks))
+    return Kernel(phases, cut[2], flops, moved_bytes(nest))

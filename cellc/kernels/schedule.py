@@ -1,0 +1,356 @@
+"""schedule: in what order, how wide and on how many threads a nest is run; data, beside the nest.
+
+Before planning, axes that lie behind one another in every array are collapsed into one. Then one
+axis is chosen for the vectors: the one along which the most is read and written contiguously. A
+vectorised reduced axis gives each lane its own accumulator, a vectorised row axis gives each row its
+own lane. Reductions to few rows are cut into chunks whose partial results a second nest combines;
+the cut depends on shapes alone, so that results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cellc.errors import SymbolicFault
+from cellc.ir.types import Dim
+from cellc.kernels.loops import (
+    Buffer,
+    Checked,
+    Guard,
+    Index,
+    Inside,
+    Load,
+    Nest,
+    Reduction,
+    ScalarOp,
+    Store,
+    Value,
+)
+from cellc.kernels.target import Target
+from cellc.kernels.views import Affine, Axis
+
+ASSUMED = 64                    # the size a symbolic dimension is taken for when estimating
+INSTRUCTION_SECONDS = 3e-10     # of one vector instruction
+PARALLEL_SECONDS = 15e-6        # work below this stays on one thread
+CHUNK_ELEMENTS = 32768          # of a reduction that is cut into chunks
+MOST_CHUNKS = 256
+GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
+
+
+@dataclass
+class Schedule:
+    """How a nest is run. `rows` and `reduced` are loop orders; the vector axis is last in its own."""
+
+    rows: list[Axis]
+    reduced: list[Axis]
+    vector: Axis | None
+    lanes: int
+    unroll: int
+    parallel: Axis | None
+    tasks: int
+    seconds: float
+
+    def __str__(self) -> str:
+        parts = [f"rows {' '.join(map(str, self.rows))}"]
+        if self.reduced:
+            parts.append(f"reduced {' '.join(map(str, self.reduced))}")
+        if self.vector:
+            parts.append(f"vector {self.vector} x {self.lanes} x {self.unroll}")
+        if self.parallel:
+            parts.append(f"{self.tasks} tasks over {self.parallel}")
+        return ", ".join(parts)
+
+
+# -- rewriting nests ---------------------------------------------------------------------------------
+def rewrite(nest: Nest, change: Callable[[Affine], Affine], rows: list[Axis], reduced: list[Axis],
+            replaced: dict[Value, Value] | None = None) -> Nest:
+    """The nest with every affine expression changed, on other axes; `replaced` gives new values."""
+    new: dict[Value, Value] = dict(replaced or {})
+
+    def guards(old: tuple[Guard, ...]) -> tuple[Guard, ...]:
+        return tuple(Guard(change(g.place), g.extent) for g in old)
+
+    def dynamic(old):
+        return (renew(old[0]), old[1]) if old else None
+
+    def renew(v: Value) -> Value:
+        if v not in new:
+            new[v] = made(v)
+        return new[v]
+
+    def made(v: Value) -> Value:
+        if isinstance(v, Load):
+            return Load(v.dtype, v.buffer, change(v.place), guards(v.guards), dynamic(v.dynamic))
+        if isinstance(v, ScalarOp):
+            return ScalarOp(v.dtype, v.name, v.make, tuple(map(renew, v.inputs)))
+        if isinstance(v, Reduction):
+            position = change(v.position) if v.position is not None else None
+            return Reduction(v.dtype, v.op, renew(v.operand), v.neutral, tuple(reduced), position)
+        if isinstance(v, Index):
+            return Index(v.dtype, change(v.place))
+        if isinstance(v, Inside):
+            return Inside(v.dtype, guards(v.guards))
+        if isinstance(v, Checked):
+            return Checked(v.dtype, renew(v.index), v.extent, v.site, guards(v.guards))
+        return v
+
+    stores = [Store(s.buffer, change(s.place), renew(s.value), guards(s.guards),
+                    dynamic(s.dynamic), s.add) for s in nest.stores]
+    return Nest(rows, reduced, stores)
+
+
+def affines(nest: Nest) -> list[Affine]:
+    """Every affine expression in the nest."""
+    found = [a for v in nest.values() for a in v.affines()]
+    found += [v.position for v in nest.values()
+              if isinstance(v, Reduction) and v.position is not None]
+    for s in nest.stores:
+        found += [s.place, *(g.place for g in s.guards)]
+    return found
+
+
+def collapse(nest: Nest) -> Nest:
+    """Axes of which one always continues the other become one axis."""
+    rows, reduced = list(nest.rows), list(nest.reduced)
+    current = {a.key(): a for a in affines(nest)}
+    image = dict(current)                        # key of the original -> expression now
+    for axes in (rows, reduced):
+        merging = True
+        while merging:
+            merging = False
+            for outer in axes:
+                inner = next((b for b in axes if b is not outer
+                              and _continues(outer, b, image.values())), None)
+                if inner is not None:
+                    merged = Axis(inner.name, outer.extent * inner.extent)
+                    image = {k: _merge(a, outer, inner, merged) for k, a in image.items()}
+                    axes[axes.index(outer)] = merged
+                    axes.remove(inner)
+                    merging = True
+                    break
+    if len(rows) == len(nest.rows) and len(reduced) == len(nest.reduced):
+        return nest
+    return rewrite(nest, lambda a: image[a.key()], rows, reduced)
+
+
+def _continues(outer: Axis, inner: Axis, expressions) -> bool:
+    if isinstance(outer.extent, Dim) and isinstance(inner.extent, Dim):
+        return False
+    for a in expressions:
+        high, low = a.coef(outer), a.coef(inner)
+        try:
+            if high != low * inner.extent:
+                return False
+        except SymbolicFault:
+            return False
+    return True
+
+
+def _merge(a: Affine, outer: Axis, inner: Axis, merged: Axis) -> Affine:
+    terms = {axis: coef for axis, coef in a.terms.items() if axis not in (outer, inner)}
+    return Affine(a.const, terms | {merged: a.coef(inner)})
+
+
+# -- planning ----------------------------------------------------------------------------------------
+def assumed(extent) -> int:
+    """An extent as a number, for estimates."""
+    return extent if isinstance(extent, int) else ASSUMED * extent.coef
+
+
+def count(axes) -> int:
+    total = 1
+    for axis in axes:
+        total *= assumed(axis.extent)
+    return total
+
+
+def plan(nest: Nest, target: Target) -> Schedule:
+    """The schedule of a collapsed nest."""
+    lanes = lanes_of(nest, target)
+    axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1]
+    costs = {axis: Cost(nest, axis, lanes).total() for axis in axes}
+    vector = min(axes, key=lambda a: (costs[a], -axes.index(a)), default=None)
+    if vector is None or lanes == 1:
+        vector, lanes = None, 1
+    rows = [a for a in nest.rows if a is not vector]
+    reduced = [a for a in nest.reduced if a is not vector]
+    if vector in nest.rows:
+        rows.append(vector)
+    elif vector is not None:
+        reduced.append(vector)
+    unroll = _unroll(nest, vector, lanes)
+    seconds = _seconds(nest, costs.get(vector, 1.0), target)
+    parallel, tasks = None, 1
+    if seconds > PARALLEL_SECONDS and target.cores > 1:
+        parallel, tasks = _parallel(rows, vector, lanes * unroll, target.cores)
+    return Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds)
+
+
+def lanes_of(nest: Nest, target: Target) -> int:
+    """As many lanes as the widest common element allows; index arithmetic may take two registers."""
+    narrow = [v.dtype.compute.bits for v in nest.values()
+              if isinstance(v, (Load, ScalarOp, Reduction)) and v.dtype.bits < 64
+              and v.dtype.kind != "b"]
+    floats = [b for b in narrow if b >= 32]
+    bits = min(floats) if floats else max(narrow, default=0)
+    if not bits:
+        wide = any(v.dtype.bits == 64 for v in nest.values())
+        bits = 64 if wide else 8
+    return target.lanes(bits)
+
+
+class Cost:
+    """Vector instructions for one point of the nest if `axis` is vectorised."""
+
+    def __init__(self, nest: Nest, axis: Axis, lanes: int):
+        self.nest, self.axis, self.lanes = nest, axis, lanes
+        extent = assumed(axis.extent)
+        self.used = extent / (-(-extent // lanes) * lanes)        # the part of the lanes in use
+        self.points = count([*nest.rows, *nest.reduced])
+
+    def total(self) -> float:
+        total = 0.0
+        for v in self.nest.values():
+            share = count(v.axes) / self.points if self.points else 1.0
+            if self.nest.full(v):
+                share *= max(1, self._uses(v))
+            total += share * self._value(v)
+        for s in self.nest.stores:
+            share = count(s.axes) / self.points if self.points else 1.0
+            total += share * self._access(s.place, s.dynamic, 2.0)
+        rounds = [v for v in self.nest.values() if isinstance(v, Reduction)]
+        if self.axis in self.nest.reduced:                        # lanes meet once a row
+            total += 10 * len(rounds) / max(1, count(self.nest.reduced))
+        return total
+
+    def _uses(self, v: Value) -> int:
+        """In how many sweeps a full value is computed anew: at most those after it is known."""
+        return 1 if v.sweep else self.nest.sweeps
+
+    def _value(self, v: Value) -> float:
+        per_lane = 1 / (self.lanes * self.used) if self.axis in v.axes else 1.0
+        if isinstance(v, Load):
+            return self._access(v.place, v.dynamic, 1.0)
+        if isinstance(v, ScalarOp):
+            return v.cost * per_lane
+        return per_lane
+
+    def _access(self, place: Affine, dynamic, weight: float) -> float:
+        coef = place.coef(self.axis)
+        if dynamic and self.axis in dynamic[0].axes:
+            return GATHER_COST * weight
+        if coef == 0:
+            return 0.5
+        if coef in (1, -1):
+            return weight / (self.lanes * self.used)
+        if isinstance(coef, int) and abs(coef) <= 4:
+            return 3 * weight / (self.lanes * self.used)
+        return GATHER_COST * weight
+
+
+def body_cost(nest: Nest) -> float:
+    """Instructions for one point, its reductions included."""
+    return sum(v.cost if isinstance(v, ScalarOp) else 1 for v in nest.values()
+               if nest.full(v) or not nest.reduced)
+
+
+def _unroll(nest: Nest, vector: Axis | None, lanes: int) -> int:
+    """Copies of the body: enough to keep the pipeline busy, no more than the axis has vectors."""
+    if vector is None:
+        return 1
+    cost = body_cost(nest)
+    unroll = 4 if cost <= 12 else 2 if cost <= 30 else 1
+    if isinstance(vector.extent, int):
+        while unroll > 1 and lanes * unroll > vector.extent:
+            unroll //= 2
+    return unroll
+
+
+def _seconds(nest: Nest, cost: float, target: Target) -> float:
+    """How long one thread is likely to take."""
+    computing = cost * count([*nest.rows, *nest.reduced]) * INSTRUCTION_SECONDS
+    return max(computing, moved_bytes(nest) / target.bytes_per_second)
+
+
+def moved_bytes(nest: Nest) -> float:
+    """The bytes of all buffers, each counted once, at most one element for each point."""
+    buffers: dict[Buffer, int] = {}
+    for v in nest.values():
+        if isinstance(v, Load):
+            buffers[v.buffer] = max(buffers.get(v.buffer, 0), count(v.axes))
+    for s in nest.stores:
+        buffers[s.buffer] = max(buffers.get(s.buffer, 0), count(s.axes))
+    return sum(min(points, _size(b)) * b.dtype.itemsize for b, points in buffers.items())
+
+
+def _size(buffer: Buffer) -> int:
+    return assumed(buffer.size)
+
+
+def _parallel(rows: list[Axis], vector: Axis | None, step: int, cores: int):
+    """The row axis to share out: the outermost with pieces enough, else the one with most."""
+    def pieces(axis: Axis) -> int:
+        extent = assumed(axis.extent)
+        return -(-extent // step) if axis is vector else extent
+
+    for axis in rows:
+        if pieces(axis) >= 8 * cores or (pieces(axis) >= cores and pieces(axis) % cores == 0):
+            return axis, cores
+    best = max(rows, key=pieces, default=None)
+    if best is None or pieces(best) < 2:
+        return None, 1
+    return best, min(cores, pieces(best))
+
+
+# -- reductions in chunks --------------------------------------------------------------------------
+def split(nest: Nest, schedule: Schedule, target: Target, scratch: int) -> tuple | None:
+    """(nest of partial results, nest that combines them, bytes of scratch), or None.
+
+    For a reduction in one sweep whose rows are too few to keep the cores busy.
+    """
+    values = nest.values()
+    rounds = [v for v in values if isinstance(v, Reduction)]
+    sizes = [a.extent for a in (*nest.rows, *nest.reduced)]
+    if not rounds or any(v.sweep > 1 for v in rounds) or not all(isinstance(n, int) for n in sizes):
+        return None
+    if any(v.position is not None for v in rounds) or any(
+            nest.full(v) and v.sweep for v in (*values, *nest.stores)):
+        return None
+    total = count([*nest.rows, *nest.reduced])
+    chunks = min(MOST_CHUNKS, total // CHUNK_ELEMENTS)
+    rows = count(nest.rows)
+    axis = max(schedule.reduced, key=lambda a: a.extent)
+    if schedule.tasks > 1 or schedule.seconds < PARALLEL_SECONDS or chunks < 2 or (
+            axis.extent < 2 * chunks) or rows * chunks * 4 > total:
+        return None
+    step = schedule.lanes * schedule.unroll if axis is schedule.vector else 1
+    length = -(-axis.extent // (chunks * step)) * step
+    chunks = -(-axis.extent // length)
+    return _cut(nest, rounds, axis, length, chunks, scratch)
+
+
+def _cut(nest: Nest, rounds: list[Reduction], axis: Axis, length: int, chunks: int, scratch: int):
+    chunk = Axis("chunk", chunks)
+    inner = Axis(axis.name, length, Affine(axis.extent, {chunk: -length}))
+    place = Affine(0, {chunk: length, inner: 1})
+    reduced = [inner if a is axis else a for a in nest.reduced]
+    row, stride = Affine(), 1
+    for a in reversed(nest.rows):
+        row, stride = row + Affine(0, {a: stride}), stride * a.extent
+    stores, partial, offset = [], {}, 0
+    for v in rounds:
+        held = v.dtype.compute
+        buffer = Buffer(f"partial{len(partial)}", scratch, held, chunks * stride, offset=offset)
+        where = row + Affine(0, {chunk: stride})
+        stores.append(Store(buffer, where, v))
+        partial[v] = Reduction(v.dtype, v.op, Load(held, buffer, where), v.neutral, (chunk,))
+        offset += -(-chunks * stride * held.itemsize // 64) * 64
+    full = [s for s in nest.stores if s.sweep == 0]
+    late = [s for s in nest.stores if s.sweep > 0]
+    first = rewrite(Nest(nest.rows, nest.reduced, [*full, *stores]),
+                    lambda a: a.substitute({axis: place}), [chunk, *nest.rows], reduced)
+    second = rewrite(Nest(nest.rows, [chunk], late), lambda a: a, nest.rows, [chunk],
+                     dict(partial))
+    return first, second, offset
+
