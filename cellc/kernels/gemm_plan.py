@@ -73,11 +73,11 @@ class Product:
 
     @property
     def sum_dtype(self) -> str:
-        return "f32" if self.c.dtype in ("f16", "bf16") or self.a.dtype in ("f16", "bf16") \
-            else self.a.dtype
+        return "f64" if self.a.dtype == "f64" else "f32"
 
 
-def arrange(a: Operand, b: Operand, c: Operand, target: Target, n_lanes: int) -> Product:
+def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
+    n_lanes = target.lanes(64 if a.dtype == "f64" else 32)
     stay, to_rows, to_cols = [], [], []
     for i, axis in enumerate(c.batch):
         if axis.extent == 1:
@@ -126,6 +126,7 @@ def _product(a: Operand, b: Operand, c: Operand, arrangement: Arrangement) -> Pr
 
 # -- what a choice costs, in cycles a vector instruction takes -------------------------------------
 LOAD_COST = {"contiguous": 1.0, "uniform": 1.0, "runs": 3.0, "gather": 24.0}
+TRANSPOSE_COST = 4.0
 
 
 def _cycles(p: Product, target: Target) -> float:
@@ -136,13 +137,14 @@ def _cycles(p: Product, target: Target) -> float:
     tiles = math.ceil(m / tile.rows) * math.ceil(n / (tile.vectors * lanes))
     total = tiles * k * tile.cycles
     kind_b, kind_c = Strip(p.b.cols, lanes).kind, Strip(p.c.cols, lanes).kind
-    inner_k = p.b.rows and merged(p.b.rows) and merged(p.b.rows)[-1].stride == 1
-    per_vector = min(LOAD_COST[kind_b], 6.0) if inner_k else LOAD_COST[kind_b]
+    inner_k = merged(p.b.rows)
+    along_k = inner_k and inner_k[-1].stride == 1
+    per_vector = min(LOAD_COST[kind_b], TRANSPOSE_COST) if along_k else LOAD_COST[kind_b]
     total += per_vector * k * math.ceil(n / lanes)
     total += 3 * LOAD_COST[kind_c] * m * math.ceil(n / lanes)
     if k_uniform(p.a) is None or p.a.dtype in ("f16", "bf16"):
         rows = Strip(p.a.cols, lanes).kind, Strip(p.a.rows, lanes).kind
-        total += min(LOAD_COST[kind] for kind in rows) * m * math.ceil(k / lanes)
+        total += 3 * min(LOAD_COST[kind] for kind in rows) * m * math.ceil(k / lanes)
     return total
 
 
@@ -174,7 +176,7 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
         if vectors == 2:
             most = min(most, 12)            # beyond, row pointers no longer fit the registers
         tall = math.ceil(m / math.ceil(max(m, 1) / most)) if m else 1
-        cycles = max(tall * vectors, 0.75 * (tall + vectors), 4) + 0.1 * (tall + vectors)
+        cycles = max(tall * vectors, 0.75 * (tall + vectors), 4) + 0.1 * tall + 0.5 * vectors
         tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
         if best is None or tiles * cycles < best[0]:
             best = tiles * cycles, Tile(tall, vectors, cycles)
@@ -187,7 +189,7 @@ class Schedule:
 
     tile: Tile
     lanes: int
-    block_k: int
+    block_k: int | None     # None: all of it
     block_n: int
     pack_a: str | None      # None, "rows" (vectors along k) or "cols" (vectors along m)
     pack_b: str | None      # None, "strip" (vectors along n) or "transpose" (along k)
@@ -201,6 +203,11 @@ class Schedule:
         return self.tile.vectors * self.lanes
 
     @property
+    def single(self) -> bool:
+        """Whether each part of k is one block."""
+        return self.block_k is None or (self.part_k is not None and self.part_k <= self.block_k)
+
+    @property
     def a_pitch(self) -> int:
         """Elements between packed rows of A; not a power of two, or rows would share cache sets."""
         return -(-self.block_k // self.lanes) * self.lanes + self.lanes
@@ -212,7 +219,7 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     m, n, k = (ASSUMED if x is None else x for x in (p.m, p.n, p.k))
     tile = choose_tile(target, bits, max(m, 1), max(n, 1))
     width = tile.vectors * lanes
-    parts, part_k, partial = _split(p, target, tile, width, threads)
+    parts, part_k, partial = split(p, target, tile, width, threads)
     block_k = _block_k(bits, target, part_k)
     pack_a, pack_b = _pack_a(p, tile, lanes, n, k, width), _pack_b(p, tile, lanes, m)
     fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
@@ -270,8 +277,8 @@ def _enough_blocks(p: Product, tile: Tile, width: int, block_n: int, threads: in
     return block_n
 
 
-def _split(p: Product, target: Target, tile: Tile, width: int,
-           threads: int) -> tuple[int, int | None, bool]:
+def split(p: Product, target: Target, tile: Tile, width: int,
+          threads: int) -> tuple[int, int | None, bool]:
     """Cut a long sum where the result alone has too few tiles for the threads."""
     partial = p.c.dtype in ("f16", "bf16") and (p.k is None or p.k > 512)
     if None in (p.m, p.n, p.k, p.batches) or threads == 1:
