@@ -34,7 +34,6 @@ from cellc.kernels.target import host
 
 CODEGEN_LEVEL = 2
 MEMORY_CACHE_BYTES = 64 << 20
-DEFAULT_CACHE_DIR = Path("~/.cache/cellc")
 
 
 class CompileFault(RuntimeError):
@@ -192,9 +191,9 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
                  check: bool = False) -> bytes:
     """Object code of one module of LLVM text.
 
-    `opt` is 0, 1, 2 or 3 (see the module); `cache_dir` None stands for ~/.cache/cellc, "" for no
-    cache on disk; `check` runs LLVM's verifier on a text that is compiled. Raises CompileFault
-    with LLVM's message.
+    `opt` is 0, 1, 2 or 3 (see the module); `cache_dir` is where the object is kept for other
+    processes, None for nowhere; `check` runs LLVM's verifier on a text that is compiled. Raises
+    CompileFault with LLVM's message.
     """
     key = object_key(ir_text, opt)
     with _lock:
@@ -240,10 +239,15 @@ def forget() -> None:
         _remembered.clear()
 
 
+def default_cache_dir() -> str:
+    """Where objects are kept unless the user names another directory."""
+    return str(Path("~/.cache/cellc").expanduser())
+
+
 def _disk_cache(cache_dir: str | Path | None) -> ObjectCache | None:
-    if cache_dir == "":
+    if cache_dir is None:
         return None
-    path = str(Path(DEFAULT_CACHE_DIR if cache_dir is None else cache_dir).expanduser())
+    path = str(Path(cache_dir).expanduser())
     with _lock:
         if path not in _disk:
             _disk[path] = ObjectCache(Path(path))

@@ -45,7 +45,7 @@ import numpy as np
 
 from cellc.kernels import native_layout as native
 from cellc.kernels import runtime
-from cellc.kernels.pack import Packed, bump_epoch, epoch_address, register_tensor
+from cellc.kernels.pack import Packed, bump_epoch, epoch, epoch_address, register_tensor
 from cellc.kernels.variant import (
     MISSING,
     Arg,
@@ -106,6 +106,7 @@ __all__ = [
     "TupleOut",
     "VariantSpec",
     "bump_epoch",
+    "epoch",
     "epoch_address",
     "register_tensor",
 ]

@@ -90,6 +90,11 @@ def epoch_address() -> int:
     return ctypes.addressof(_epoch)
 
 
+def epoch() -> int:
+    """The global epoch."""
+    return _epoch.value
+
+
 def bump_epoch() -> None:
     """Make every EpochGuard added so far fail."""
     _epoch.value += 1
@@ -214,8 +219,8 @@ class Packed:
 
     def _dim_code(self, dim: int | Symbol) -> int:
         if not isinstance(dim, Symbol):
-            if dim < 0:
-                raise ValueError(f"a dimension is not negative: {dim}")
+            if not isinstance(dim, int) or dim < 0:
+                raise ValueError(f"an argument's dimension is a Symbol or an int >= 0, not {dim}")
             return int(dim)
         if not 0 <= dim.index < len(self.spec.symbols):
             raise ValueError(f"symbol {dim.index} of {len(self.spec.symbols)}")
@@ -227,8 +232,9 @@ class Packed:
     def _guard(self, guard: Guard) -> list[int]:
         of = self.words.object
         match guard:
-            case EpochGuard():
-                values = (native.GUARD_EPOCH, epoch_address(), _epoch.value, 0)
+            case EpochGuard(value):
+                values = (native.GUARD_EPOCH, epoch_address(), epoch() if value is None else value,
+                          0)
             case DictGuard(mapping, key, expected):
                 if not isinstance(mapping, dict):
                     raise TypeError(f"a DictGuard looks into a dict, not {type(mapping).__name__}")

@@ -99,7 +99,11 @@ class Lifted:
 
 @dataclass(frozen=True)
 class EpochGuard:
-    """The global epoch is what it was when the variant was added (see `bump_epoch`)."""
+    """The global epoch is `value`: what `epoch()` said before the variant's facts were read.
+
+    None stands for the epoch at the time the variant is added.
+    """
+    value: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class TupleOut:
 Out = TensorOut | FloatOut | IntOut | BoolOut | ObjectOut | ArgumentOut | TupleOut
 
 
-@dataclass
+@dataclass(eq=False)
 class VariantSpec:
     """One compiled signature.
 

@@ -11,6 +11,8 @@ from types import CellType
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cellc.kernels import engine, native_layout, runtime
 from cellc.kernels.entry import (
@@ -39,6 +41,8 @@ from cellc.kernels.entry import (
     TupleOut,
     VariantSpec,
     bump_epoch,
+    epoch,
+    epoch_address,
     register_tensor,
 )
 
@@ -153,7 +157,7 @@ entry:
 def program():
     register_tensor(Held, "_array", {"extra": SHARED})
     register_tensor(SubHeld, "_array")
-    loaded = engine.load(engine.compile_text(TEXT, 0, "", check=True))
+    loaded = engine.load(engine.compile_text(TEXT, 0, check=True))
     return loaded.address
 
 
@@ -415,8 +419,12 @@ def test_lifted_objects_are_looked_at_at_every_call(program):
 def test_the_epoch(program):
     matches = accepts(program, IgnoredArg(), guards=[EpochGuard()])
     assert matches(1)
+    before = epoch()
     bump_epoch()
     assert not matches(1)
+    assert not accepts(program, IgnoredArg(), guards=[EpochGuard(before)])(1)
+    assert accepts(program, IgnoredArg(), guards=[EpochGuard(epoch())])(1)
+    assert ctypes.c_int64.from_address(epoch_address()).value == epoch()
 
 
 def test_dict_guards(program):
@@ -792,3 +800,99 @@ def test_the_words_of_a_record_lie_where_native_code_looks():
     offsets, size = native_layout.record("a", "b", "c")
     assert offsets == {"a": 0, "b": 8, "c": 16} and size == 24
     assert ctypes.sizeof(ctypes.c_void_p) == 8
+
+
+# -- against a model -------------------------------------------------------------------------------
+DTYPES = ["f4", "f8", "i8", "?"]
+SIZES = st.sampled_from([0, 1, 2, 3])
+tensor_args = st.builds(
+    TensorArg, st.sampled_from(DTYPES), st.lists(SIZES | st.builds(Symbol, st.just(0)), max_size=3)
+    .map(tuple), st.sampled_from([Held, np.ndarray]))
+leaf_args = tensor_args | st.sampled_from([FloatArg(), IntArg(), BoolArg(), IgnoredArg()]) | \
+    st.builds(KnownArg, st.sampled_from([None, 1, 2.0, "a", True]))
+all_args = st.recursive(leaf_args, lambda inner: st.builds(
+    SequenceArg, st.lists(inner, max_size=3).map(tuple), st.sampled_from([tuple, list])))
+values = st.recursive(
+    st.sampled_from([None, 1, 2, 2.0, 0.5, "a", "b", True, False, 10**30])
+    | st.builds(lambda dims, dtype, wrap: wrap(np.zeros(dims, dtype)), st.lists(SIZES, max_size=3),
+                st.sampled_from(DTYPES), st.sampled_from([Held, np.asarray])),
+    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple))
+
+
+@st.composite
+def matching_value(draw, arg, n):
+    """A value that `arg` accepts where Symbol(0) is n; nine times in ten, else anything."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(values)
+    match arg:
+        case TensorArg():
+            dims = [n if isinstance(dim, Symbol) else dim for dim in arg.dims]
+            array = np.zeros(dims, arg.dtype)
+            return array if arg.type is np.ndarray else Held(array)
+        case FloatArg():
+            return draw(st.floats())
+        case IntArg():
+            return draw(st.integers(-(2**63), 2**63 - 1))
+        case BoolArg():
+            return draw(st.booleans())
+        case KnownArg(value):
+            return value
+        case SequenceArg():
+            return arg.type(draw(matching_value(item, n)) for item in arg.items)
+        case _:
+            return draw(values)
+
+
+def model(arg, value, sizes):
+    """What the entry is meant to accept; `sizes` collects what Symbol(0) stands for."""
+    match arg:
+        case TensorArg():
+            if type(value) is not arg.type:
+                return False
+            array = value._array if arg.type is Held else value
+            if array.dtype != arg.dtype or array.ndim != len(arg.dims):
+                return False
+            for dim, size in zip(arg.dims, array.shape, strict=True):
+                if isinstance(dim, Symbol):
+                    sizes.add(size)
+                elif dim != size:
+                    return False
+            return True
+        case FloatArg():
+            return type(value) is float
+        case IntArg():
+            return type(value) is int and -(2**63) <= value < 2**63
+        case BoolArg():
+            return type(value) is bool
+        case KnownArg(known):
+            return type(known) is type(value) and known == value
+        case SequenceArg():
+            return (type(value) is arg.type and len(value) == len(arg.items)
+                    and all(model(a, v, sizes) for a, v in zip(arg.items, value, strict=True)))
+        case _:
+            return True
+
+
+def has_symbol(arg):
+    if isinstance(arg, SequenceArg):
+        return any(map(has_symbol, arg.items))
+    return isinstance(arg, TensorArg) and Symbol(0) in arg.dims
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300)
+def test_matching_agrees_with_the_model(program, data):
+    args = data.draw(st.lists(all_args, max_size=4))
+    symbols = (1,) if any(map(has_symbol, args)) else ()
+    entry = entry_of(VariantSpec(args, ObjectOut("matched"), program("nothing"), symbols=symbols))
+    for _ in range(3):
+        n = data.draw(SIZES)
+        called = [data.draw(matching_value(arg, n)) for arg in args]
+        sizes: set[int] = set()
+        expected = all([model(arg, value, sizes) for arg, value in zip(args, called, strict=True)])
+        expected = expected and len(sizes) <= 1 and all(size >= 1 for size in sizes)
+        try:
+            matched = entry.call(*called) == "matched"
+        except Missed:
+            matched = False
+        assert matched == expected

@@ -55,7 +55,7 @@ done:
 
 @pytest.fixture(scope="module")
 def tasks():
-    return engine.load(engine.compile_text(TASKS, 0, ""), runtime.symbols())
+    return engine.load(engine.compile_text(TASKS), runtime.symbols())
 
 
 @pytest.fixture
