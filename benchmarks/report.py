@@ -25,8 +25,8 @@ def markdown(report: dict) -> str:
 
 
 def _machine(report: dict) -> str:
-    limits, versions = report["limits"], report["versions"]
-    packages = ", ".join(f"{label} {version}" for label, version in versions.items())
+    limits = report["limits"]
+    packages = ", ".join(f"{label} {version}" for label, version in report["versions"].items())
     return (
         f"{report['cpu']}, {report['threads']} threads: {limits['flops'] / 1e9:.0f} GFLOP/s of f32 "
         f"multiply-add, {limits['bytes'] / 1e9:.0f} GB/s copying. Python {report['python']}; "

@@ -275,6 +275,7 @@ def run_start(workload: Workload, peers: Iterable[Peer], repeats: int) -> dict:
             for state, runs in kept.items()
             for what in ("process", "first", "bytes")
         }
+        | {"version": kept["cold"][0]["version"]}
         for label, kept in taken.items()
     }
     return results | failed

@@ -48,9 +48,10 @@ def _all() -> list[Workload]:
     rows = [Workload("gradnet", "gradnet")]
     for label, n in (("1e3", 10**3), ("1e5", 10**5), ("1e7", 10**7)):
         bound = ("bytes", 8.0 * n) if n >= 10**7 else None
-        # Not 1e-5: MindSpore's vector exp and tanh are good to about 3e-5.
-        for name in ("elementwise", "elementwise_grad"):
-            rows.append(Workload(f"{name.replace('_', '-')}-{label}", name, n, bound, 1e-4))
+        # Looser than needed for the others: MindSpore's exp and tanh are good to 3e-5, its
+        # gradient to 2e-4.
+        rows.append(Workload(f"elementwise-{label}", "elementwise", n, bound, 1e-4))
+        rows.append(Workload(f"elementwise-grad-{label}", "elementwise_grad", n, bound, 4e-4))
     for n in (64, 256, 1024, 2048):
         rows.append(Workload(f"matmul-{n}", "matmul", n, ("flops", 2.0 * n**3)))
     rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
@@ -70,12 +71,11 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
             y = np.array([[0.01, 0.3, 1.1], [0.1, 0.2, 1.3], [2.1, 1.2, 3.3]], np.float32)
             return x, y
         case "elementwise" | "elementwise_grad":
-            return (random.standard_normal(workload.size, np.float32) * 2,)
+            x = random.standard_normal(workload.size, np.float32) * 2
+            return (np.where(x == 0, np.float32(1), x),)  # peers differ on the slope of abs at 0
         case "matmul":
-            shape = (workload.size, workload.size)
-            return random.standard_normal(shape, np.float32), random.standard_normal(
-                shape, np.float32
-            )
+            x, y = random.standard_normal((2, workload.size, workload.size), np.float32)
+            return x, y
         case "mlp":
             x = random.standard_normal((BATCH_MLP, MLP_SIZES[0]), np.float32)
             return x, random.integers(0, CLASSES, BATCH_MLP).astype(np.int32)

@@ -13,23 +13,34 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cellc"
 
 # What each part may import of cellc, beside itself. A part is a folder or a module at the top.
-LEAVES = {"errors", "config"}
+LEAVES = {"errors", "config", "epoch"}
 IR = LEAVES | {"ir"}
-LOWER = IR | {"passes", "parser"}
-MIDDLE = LOWER | {"kernels", "compile", "ops", "tensor", "dtype", "context"}
-TOP = MIDDLE | {"nn", "numpy", "scipy", "train", "parameter"}
+FRONT = IR | {"passes", "parser"}
+# What users hold and call; a tensor has methods that are operations, so this is one floor.
+VALUES = {"dtype", "context", "tensor", "eager", "parameter", "ops"}
+# The driver: it alone knows the whole way. `ops` calls it where a gradient is asked for by Python.
+DRIVER = {"compile", "signature", "binding"}
+MIDDLE = FRONT | VALUES
+ALL_BELOW = MIDDLE | DRIVER | {"kernels"}
+TOP = ALL_BELOW | {"inspect", "nn", "numpy", "scipy", "train"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
+    "epoch": set(),
     "ir": {"errors"},
     "kernels": IR,
     "passes": IR,
-    "parser": LOWER,
+    "parser": FRONT,
     "dtype": IR,
     "context": IR,
-    "compile": MIDDLE,  # the one driver: it alone knows the whole way
-    "ops": MIDDLE,
     "tensor": MIDDLE,
+    "eager": MIDDLE,
+    "parameter": MIDDLE,
+    "ops": MIDDLE | {"compile"},
+    "signature": MIDDLE,
+    "binding": ALL_BELOW,
+    "compile": ALL_BELOW,
+    "inspect": ALL_BELOW,
     "nn": TOP,
     "numpy": TOP,
     "scipy": TOP,

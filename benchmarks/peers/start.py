@@ -2,8 +2,8 @@
 
     python -m benchmarks.peers.start MODULE VARIANT WORKLOAD
 
-Prints {"first": seconds of the first call, "loss": ..., "bytes": peak}. The whole time is taken
-by whoever started the process, from before it existed to this line.
+Prints {"first": seconds of the first call, "loss": ..., "bytes": peak, "version": ...}. The whole
+time is taken by whoever started the process, from before it existed to this line.
 """
 
 import importlib
@@ -24,8 +24,8 @@ def main() -> None:
     start = time.perf_counter()
     loss = float(peer.array(call()))
     first = time.perf_counter() - start
-    print(json.dumps({"first": first, "loss": loss, "bytes": peak_memory()}), file=answers)
-    answers.flush()
+    answer = {"first": first, "loss": loss, "bytes": peak_memory(), "version": peer.VERSION}
+    print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
