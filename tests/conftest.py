@@ -17,3 +17,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     shutil.rmtree(_CACHE, ignore_errors=True)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true",
+                     help="write what the passes give now into tests/ir/*.ir")
