@@ -101,7 +101,6 @@ def exchange(errors, wanted: int) -> list[int]:
 HALF_LN2 = 0.34658
 SQRT_HALF, SQRT_TWO = 0.70710678, 1.41421357
 QUARTER_PI = 0.785399
-TAN_EIGHTH_PI = 0.41422
 GAMMA_STIRLING = 10.0                   # lgamma and digamma use their asymptotic series from here
 
 
@@ -142,6 +141,8 @@ def digamma_remainder(u):
 def fits() -> list[Fit]:
     """What is fitted. Each weight makes the error relative to the function finally returned."""
     return [
+        Fit("EXP", cut(lambda r: (mp.expm1(r) - r) / r**2), lambda r: r**2 / mp.exp(r),
+            -HALF_LN2, HALF_LN2, {"float": 4, "double": 9}),
         Fit("EXPM1", cut(lambda r: (mp.expm1(r) - r) / r**2),
             cut(lambda r: r**2 / mp.expm1(r)), -HALF_LN2, HALF_LN2, {"float": 4, "double": 9}),
         Fit("EXP2", cut(lambda r: mp.expm1(r * mp.ln(2)) / r), lambda r: r / mp.mpf(2) ** r,
@@ -171,7 +172,7 @@ def fits() -> list[Fit]:
             lambda x: (x - 4) / (x + 4)),
         Fit("SINH", *odd_tail(mp.sinh), 0, 1.0001, {"float": 3, "double": 6}, square),
         Fit("ASIN", *odd_tail(mp.asin), 0, 0.5001, {"float": 4, "double": 11}, square),
-        Fit("ATAN", *odd_tail(mp.atan), 0, TAN_EIGHTH_PI, {"float": 4, "double": 10}, square),
+        Fit("ATAN", *odd_tail(mp.atan), 0, 0.5001, {"float": 4, "double": 11}, square),
         Fit("SINPI", cut(lambda x: mp.sin(mp.pi * x) / x), lambda x: 1, 0, 0.5, {"double": 8},
             square),
         Fit("LGAMMA_QUOTIENT", lgamma_quotient, lambda x: 1 / lgamma_quotient(x), 1.0, 2.0,
@@ -184,26 +185,27 @@ def fits() -> list[Fit]:
 
 
 def constants() -> dict[str, tuple]:
-    """Name -> value, and how many numbers represent it; `short` leaves low bits of the first 0."""
+    """Name -> value, and how many numbers represent it."""
     return {
-        "LN2": (mp.ln(2), 2), "ONE_OVER_LN2": (1 / mp.ln(2), 2), "ONE_OVER_LN10": (1 / mp.ln(10), 2),
-        "HALF_PI": (mp.pi / 2, 3), "THIRD": (mp.mpf(1) / 3, 2),
-        "SHORT_LN2": (mp.ln(2), 2), "LOG10_2": (mp.log10(2), 2),
+        "LN2": (mp.ln(2), 2), "ONE_OVER_LN2": (1 / mp.ln(2), 2),
+        "ONE_OVER_LN10": (1 / mp.ln(10), 2), "HALF_PI": (mp.pi / 2, 3),
+        "THIRD": (mp.mpf(1) / 3, 2), "SHORT_LN2": (mp.ln(2), 2), "LOG10_2": (mp.log10(2), 2),
     }
 
 
-def rounded(value, element: str, bits: int | None = None) -> float:
-    if bits is not None:
-        return float(mp.floor(value * mp.mpf(2) ** bits) / mp.mpf(2) ** bits)
-    return float(np.float32(float(value))) if element == "float" else float(value)
-
-
 def split(name: str, value, count: int, element: str) -> tuple[float, ...]:
-    """`value` as a sum; the first of a short one times any exponent of two is exact."""
-    short = {"float": 15, "double": 42}[element] if name in ("SHORT_LN2", "LOG10_2") else None
+    """`value` as a sum of rounded parts.
+
+    Those of pi/2 are truncated, hence positive: -0.0 minus 0 times each is -0.0. The first part of
+    a short one times any exponent of two is exact.
+    """
+    direction = "d" if name == "HALF_PI" else "n"
+    precisions = [{"float": 24, "double": 53}[element]] * count
+    if name in ("SHORT_LN2", "LOG10_2"):
+        precisions[0] = {"float": 15, "double": 42}[element]
     parts = []
-    for k in range(count):
-        parts.append(rounded(value, element, short if k == 0 else None))
+    for precision in precisions:
+        parts.append(float(mp.fadd(value, 0, prec=precision, rounding=direction)))
         value -= mp.mpf(parts[-1])
     return tuple(parts)
 
@@ -243,8 +245,6 @@ def main() -> None:
     print(HEADER)
     print(f"ONE_OVER_LN2 = {float(1 / mp.ln(2))!r}")
     print(f"TWO_OVER_PI = {float(2 / mp.pi)!r}")
-    print(f"TAN_EIGHTH_PI = {float(mp.tan(mp.pi / 8))!r}")
-    print(f"TAN_3_EIGHTHS_PI = {float(mp.tan(3 * mp.pi / 8))!r}")
     print(f"PI = {float(mp.pi)!r}")
     print(f"LOG_PI = {float(mp.log(mp.pi))!r}")
     print(f"HALF_LOG_TWO_PI = {float(mp.log(2 * mp.pi) / 2)!r}")

@@ -19,7 +19,7 @@ from cellc.kernels.text import Function, Module, element_type, lanes
 DTYPES = {"float": np.float32, "double": np.float64}
 VECTORS = {"float": "<16 x float>", "double": "<8 x double>"}
 UNARY = sorted(name for name, arity in vecmath.NAMES.items() if arity == 1)
-STRIDE = 503                # between the bit patterns swept; 61 was used to find the bounds
+STRIDE = 251                # between the bit patterns swept; 61 was used to find the bounds
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
@@ -69,13 +69,20 @@ compiled = functools.cache(Compiled)
 
 
 # -- single precision --------------------------------------------------------------------------
+def lgamma_in_double(x):
+    """SciPy's has other values at -infinity and at the smallest subnormal numbers."""
+    with np.errstate(all="ignore"):
+        result = np.where(np.abs(x) < 1e-300, -np.log(np.abs(x)), scipy.special.gammaln(x))
+        return np.where(np.isinf(x), np.inf, result)
+
+
 IN_DOUBLE = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "logistic": scipy.special.expit,
     "tanh": np.tanh, "log": np.log, "log1p": np.log1p, "log2": np.log2, "log10": np.log10,
     "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
     "atanh": np.arctanh, "erf": scipy.special.erf, "erfc": scipy.special.erfc, "sin": np.sin,
     "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
-    "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "lgamma": scipy.special.gammaln,
+    "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "lgamma": lgamma_in_double,
     "digamma": scipy.special.digamma, "atan2": np.arctan2, "pow": np.power,
 }
 
@@ -130,7 +137,8 @@ def test_single_precision_pow():
 def test_single_precision_atan2():
     draw = np.random.default_rng(2)
     x, y = draw.integers(0, 2**32, (2, 1 << 18), dtype=np.uint32).view(np.float32)
-    close = (x * draw.uniform(-4, 4, x.size)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        close = (x * draw.uniform(-4, 4, x.size)).astype(np.float32)
     for left in (y, close):
         error, at = worst_float_error("atan2", left, x)
         assert error <= vecmath.ULP["atan2"]["float"], f"{error} ulp at {at}"
@@ -156,7 +164,7 @@ DOMAIN = {      # where arguments are drawn; outside, the result is 0, 1, an inf
     "asin": (-1, 1), "acos": (-1, 1), "sqrt": (5e-324, 1e308), "rsqrt": (5e-324, 1e308),
     "lgamma": (-40, 1e305), "digamma": (-40, 1e305),
 }
-AT_LEAST_ONE = ("lgamma", "digamma")        # their bounds are in ulp of max(1, |result|)
+ABSOLUTE_AT_ZEROS = ("lgamma", "digamma")   # bounds in ulp of max(1, |f(x)|, |f(|x|)|)
 
 
 def double_points(low: float, high: float, count: int) -> np.ndarray:
@@ -164,7 +172,8 @@ def double_points(low: float, high: float, count: int) -> np.ndarray:
     draw = np.random.default_rng(3)
     sign = draw.choice([-1.0, 1.0], count)
     near = draw.integers(-12, 13, count) * draw.choice([0.5, 1.0, np.pi / 2], count)
-    groups = [sign * 2 ** draw.uniform(-1074, 1023, count), sign * 2 ** draw.uniform(-12, 10, count),
+    groups = [sign * 2 ** draw.uniform(-1074, 1023, count),
+              sign * 2 ** draw.uniform(-12, 10, count),
               draw.uniform(-2, 2, count), near + sign * 2 ** draw.uniform(-55, -2, count),
               draw.uniform(max(low, -1e3), min(high, 1e3), count), np.array([low, high])]
     points = np.concatenate(groups)
@@ -183,13 +192,14 @@ def double_error(got: float, exact, floor: int = -1074) -> float:
 
 def worst_double_error(name: str, *operands: np.ndarray) -> tuple[float, tuple]:
     got = compiled(name, VECTORS["double"])(*operands)
-    floor = -52 if name in AT_LEAST_ONE else -1074
-    worst = (0.0, ())
+    worst, floor, function = (0.0, ()), -1074, IN_60_DIGITS[name]
     with mp.workdps(60):
         for result, *x in zip(got.tolist(), *(o.tolist() for o in operands), strict=True):
-            if name in AT_LEAST_ONE and x[0] <= 0 and x[0] == int(x[0]):
-                continue                                            # a pole
-            exact = IN_60_DIGITS[name](*map(mp.mpf, x))
+            if name in ABSOLUTE_AT_ZEROS:
+                if x[0] <= 0 and x[0] == int(x[0]):
+                    continue                                            # a pole
+                floor = mp.frexp(max(1, abs(function(mp.mpf(abs(x[0]))))))[1] - 53
+            exact = function(*map(mp.mpf, x))
             worst = max(worst, (double_error(result, exact, floor), tuple(x)))
     return worst
 
@@ -204,8 +214,8 @@ def test_double_precision(name):
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])
 def test_double_precision_closest_to_a_multiple_of_half_pi(name):
     """No double comes closer than the first; the others are large and small near misses."""
-    points = np.array([6381956970095103.0 * 2.0**797, 5319372648326541.0 * 2.0**-46, 1e22, 2.0**1000,
-                       710.0 / 226 * 1e9])
+    points = np.array([6381956970095103.0 * 2.0**797, 5319372648326541.0 * 2.0**-46, 1e22,
+                       2.0**1000, 710.0 / 226 * 1e9])
     error, at = worst_double_error(name, np.concatenate([points, -points]))
     assert error <= vecmath.ULP[name]["double"], f"{error} ulp at {at}"
 
@@ -234,10 +244,10 @@ def special_values(dtype) -> np.ndarray:
     return np.array(positive + [-v for v in positive] + [np.nan], dtype)
 
 
-def assert_alike(got, expected, *operands):
+def assert_alike(got, expected, *operands, near_zero):
     """Equal up to rounding; NaN, infinity and the sign of zero exactly."""
-    tolerance = 8 * np.finfo(got.dtype).eps
-    close = np.isclose(got, expected, rtol=tolerance, atol=2 * np.finfo(got.dtype).smallest_subnormal)
+    info = np.finfo(got.dtype)
+    close = np.isclose(got, expected, rtol=8 * info.eps, atol=near_zero * info.eps)
     wrong = (np.isnan(got) != np.isnan(expected)) | ~(close | np.isnan(got))
     wrong |= (got == 0) & (expected == 0) & (np.signbit(got) != np.signbit(expected))
     assert not wrong.any(), [(*(o[k] for o in operands), got[k], expected[k])
@@ -253,7 +263,8 @@ def test_special_values(name, element):
         operands = [grid.ravel() for grid in np.meshgrid(operands[0], operands[0])]
     with np.errstate(all="ignore"):
         expected = IN_DOUBLE[name](*(x.astype(np.float64) for x in operands)).astype(dtype)
-    assert_alike(compiled(name, VECTORS[element])(*operands), expected, *operands)
+    assert_alike(compiled(name, VECTORS[element])(*operands), expected, *operands,
+                 near_zero=8 * (name in ABSOLUTE_AT_ZEROS))
 
 
 @pytest.mark.parametrize("ty", ["float", "double", "<8 x float>", "<4 x double>"])
@@ -261,7 +272,8 @@ def test_special_values(name, element):
 def test_other_types_give_the_same_bits(name, ty):
     draw = np.random.default_rng(6)
     dtype = DTYPES[element_type(ty)]
-    bits = draw.integers(0, 256, (vecmath.NAMES[name], 512 * np.dtype(dtype).itemsize), dtype=np.uint8)
+    shape = (vecmath.NAMES[name], 512 * np.dtype(dtype).itemsize)
+    bits = draw.integers(0, 256, shape, dtype=np.uint8)
     operands = [np.concatenate([row.view(dtype), draw.normal(0, 2, 512).astype(dtype)])
                 for row in bits]
     np.testing.assert_array_equal(compiled(name, ty)(*operands),

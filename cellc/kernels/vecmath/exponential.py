@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..text import element_type
 from . import tables
-from .lanes import (FORMATS, Lanes, absolute, at_least, at_most, copysign, fma,
-                    polynomial, select)
+from .lanes import FORMATS, Lanes, absolute, at_least, at_most, copysign, fma, polynomial, select
 
 EXP_RANGE = {"float": (-104.0, 89.0), "double": (-746.0, 710.0)}    # outside: 0 and infinity
 EXP2_RANGE = {"float": (-151.0, 129.0), "double": (-1076.0, 1025.0)}
@@ -34,16 +33,16 @@ def scale(y: Lanes, n: Lanes) -> Lanes:
     return y * power_of_two(half, y.ty) * power_of_two(n - half, y.ty)
 
 
-def exp_parts(x: Lanes, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
-    """p and n with e^(x + rest) = 2^n (1 + p), -0.3 < p < 0.42, p relatively accurate near 0.
+def exp_parts(x: Lanes, rest: Lanes | None = None, fit: str = "EXP") -> tuple[Lanes, Lanes]:
+    """p and n with e^(x + rest) = 2^n (1 + p), -0.3 < p < 0.42.
 
-    `rest` is what x lost when it was rounded.
+    `rest` is what x lost when it was rounded. The fit is best for 1 + p, or for p with "EXPM1".
     """
     ln2 = tables.split("LN2", x)
     n_float, n = round_to_integer(x, tables.ONE_OVER_LN2)
     r = fma(n_float, -ln2[0], x)
     r = fma(n_float, -ln2[1], r) if rest is None else r + fma(n_float, -ln2[1], rest)
-    return fma(r * r, polynomial(r, tables.of("EXPM1", x)), r), n
+    return fma(r * r, polynomial(r, tables.of(fit, x)), r), n
 
 
 def exp(x: Lanes) -> Lanes:
@@ -62,14 +61,15 @@ def exp2(x: Lanes) -> Lanes:
 
 def expm1_bounded(x: Lanes) -> Lanes:
     """e^x - 1 = 2^n p + (2^n - 1) while 2^n is a normal number; loses the sign of -0.0."""
-    p, n = exp_parts(x)
+    p, n = exp_parts(x, fit="EXPM1")
     power = power_of_two(n, x.ty)
     return fma(power, p, power - 1.0)
 
 
 def expm1(x: Lanes) -> Lanes:
     """At half size, so that 2^n does not overflow before the result does; tiny x is its own."""
-    p, n = exp_parts(at_least(at_most(x, EXP_RANGE[x.element][1]), EXPM1_FLOOR[x.element]))
+    bounded = at_least(at_most(x, EXP_RANGE[x.element][1]), EXPM1_FLOOR[x.element])
+    p, n = exp_parts(bounded, fit="EXPM1")
     power = power_of_two(n - 1, x.ty)
     return select(absolute(x) < 2.0**-60, x, fma(power, p, power - 0.5) * 2.0)
 
@@ -81,7 +81,7 @@ def tanh(x: Lanes) -> Lanes:
 
 
 def logistic(x: Lanes) -> Lanes:
-    """1 / (1 + e), or e / (1 + e) for negative x, with e = e^-|x|: the small tail stays accurate."""
+    """1 / (1 + e), or for negative x e / (1 + e), e = e^-|x|: the small tail stays accurate."""
     e = exp(-absolute(x))
     return select(x < 0.0, e, 1.0) / (e + 1.0)
 

@@ -13,7 +13,7 @@ from .lanes import Lanes, absolute, copysign, fma, intrinsic, is_integer, polyno
 from .logarithm import INF, NAN, log
 
 STIRLING_FROM = 10                  # as in the fit of the two series
-POLE_ONLY = 2.0**-60                # |x| below: log|gamma(x)| is -log|x| to the last bit
+POLE_ONLY = 2.0**-60                # |x| below: gamma(x) is 1/x to the last bit
 
 
 def lgamma(x: Lanes) -> Lanes:
@@ -48,7 +48,7 @@ def lgamma_f64(x: Lanes) -> Lanes:
     right = lgamma_positive(t)
     left = tables.LOG_PI - log(t * absolute(sin_pi(from_integer(t)))) - right
     result = select(x < -POLE_ONLY, left, right)
-    return select(t.equals(INF), INF, result)
+    return select((x < 0.0) & is_integer(x), INF, result)
 
 
 def lgamma_positive(t: Lanes) -> Lanes:
@@ -77,10 +77,10 @@ def digamma_f64(x: Lanes) -> Lanes:
     right = digamma_positive(t)
     f = from_integer(t)
     cotangent = sin_pi(0.5 - absolute(f)) / sin_pi(f)
-    left = fma(cotangent, tables.PI, right + 1.0 / t)
-    left = select(is_integer(x), NAN, left)
+    inverse = 1.0 / t
+    left = select(is_integer(x), NAN, fma(cotangent, tables.PI, right + inverse))
     result = select(x < 0.0, left, right)
-    return select(x.equals(0.0), copysign(x.like(INF), -x), result)
+    return select(t < POLE_ONLY, copysign(inverse, -x), result)
 
 
 def digamma_positive(t: Lanes) -> Lanes:

@@ -37,7 +37,7 @@ def acosh(x: Lanes) -> Lanes:
 
 
 def log1p_or_log_of_twice(x: Lanes, argument: Lanes) -> Lanes:
-    """log1p(argument), or log(2x) where x is so large that they agree; its square would overflow."""
+    """log1p(argument), or log(2x) where x is so large that they agree and x^2 may overflow."""
     large = x > ABSORBS_ONE
     argument = select(large, x, argument)
     n, f = log1p_parts(argument)

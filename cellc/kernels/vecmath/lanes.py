@@ -25,7 +25,7 @@ class Format:
 
     @property
     def magic(self) -> float:
-        """Adding 1.5 * 2^mantissa to a small number rounds it to an integer, left in the low bits."""
+        """1.5 * 2^mantissa: adding it rounds to an integer, left in the low bits."""
         return 1.5 * 2.0**self.mantissa
 
     @property
@@ -169,7 +169,7 @@ def splat(x: Lanes, ty: str) -> Lanes:
 
 
 def replace_rare(condition: Lanes, common: list[Lanes], rare) -> list[Lanes]:
-    """`common`, but `rare()` in lanes where `condition` holds; a branch skips it if there are none."""
+    """`common`, but `rare()` in lanes where `condition` holds; a branch skips it for no lanes."""
     f, some = condition.f, condition
     if condition.ty != "i1":
         some = Lanes(f, "i1", f.call("i1", f"llvm.vector.reduce.or.{mangled(condition.ty)}",

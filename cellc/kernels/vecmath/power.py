@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from . import tables
 from .exponential import EXP_RANGE, exp_parts, power_of_two, round_to_integer, scale
-from .lanes import (Lanes, absolute, at_least, at_most, copysign, fma, intrinsic, is_integer,
-                    polynomial, select)
-from .logarithm import (INF, NAN, exponent_and_mantissa, log_double_double,
-                        small_integer_to_float)
+from .lanes import (
+    Lanes,
+    absolute,
+    at_least,
+    at_most,
+    copysign,
+    fma,
+    intrinsic,
+    is_integer,
+    polynomial,
+    select,
+)
+from .logarithm import INF, NAN, exponent_and_mantissa, log_double_double, small_integer_to_float
 
 # An exponent beyond this gives 0, 1 or infinity with every base; being finite it meets no 0 * inf.
 LARGEST_EXPONENT = {"float": 1e30, "double": 1e300}
@@ -38,7 +47,10 @@ def pow(x: Lanes, y: Lanes) -> Lanes:
 
 
 def power_f32(base: Lanes, exponent: Lanes) -> Lanes:
-    """2^(y log2 x) in doubles, log2(1 + f) = f P(f), 2^r = 1 + r Q(r); overflow rounds to infinity."""
+    """2^(y log2 x) in doubles by log2(1 + f) = f P(f) and 2^r = 1 + r Q(r).
+
+    Rounding to single precision makes the infinities and the subnormal numbers.
+    """
     wide, y = base.convert("fpext", "double"), exponent.convert("fpext", "double")
     n, mantissa = exponent_and_mantissa(wide)
     n = small_integer_to_float(n, wide.ty, wide.like(wide.format.magic))

@@ -5,8 +5,18 @@ from __future__ import annotations
 from ..text import Function, constant
 from . import tables
 from .exponential import round_to_integer
-from .lanes import (Lanes, absolute, copysign, fma, intrinsic, polynomial, replace_rare, select,
-                    splat, two_sum)
+from .lanes import (
+    Lanes,
+    absolute,
+    copysign,
+    fma,
+    intrinsic,
+    polynomial,
+    replace_rare,
+    select,
+    splat,
+    two_sum,
+)
 from .logarithm import INF, NAN
 
 SHORT_ENOUGH = {"float": 2.0**15, "double": 2.0**29}     # |x| below: three parts of pi/2 suffice
@@ -144,10 +154,10 @@ def atan(x: Lanes) -> Lanes:
 def angle(a: Lanes, b: Lanes) -> Lanes:
     """atan(a / b) for a, b >= 0, not both 0 or both infinite.
 
-    Turned back by 0, pi/4 or pi/2 to leave |r| <= tan(pi/8); one division serves the three cases.
+    Turned back by 0, pi/4 or pi/2 to leave |r| <= 1/2; one division serves the three cases.
     """
     half_pi = tables.split("HALF_PI", a)
-    steep, middle = a > b * tables.TAN_3_EIGHTHS_PI, a > b * tables.TAN_EIGHTH_PI
+    steep, middle = a > b * 2.0, a > b * 0.5
     numerator = select(steep, -b, select(middle, a - b, a))
     denominator = select(steep, a, select(middle, a + b, b))
     r = numerator / denominator
