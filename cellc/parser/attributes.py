@@ -1,0 +1,239 @@
+"""Attributes and items: reading them (which is noted for the guards) and setting them.
+
+Where a value lies decides what reading means: a node has the attributes of a Tensor; a cell's or any
+other outside object's attribute is read now, and a guard remembers it; what the parsed code made
+itself needs no guard. Properties written in Python are interpreted like any method.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from types import FunctionType, MethodType, ModuleType
+
+from cellc.errors import AttributeFault, IndexFault, KeyFault, TypeFault
+from cellc.ir.graph import Node
+from cellc.ir.types import ScalarType
+from cellc.parser import hooks
+from cellc.parser.guards import MISSING, is_steady
+from cellc.parser.values import describe, traced_in
+
+_BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set, frozenset,
+                             range, slice, type(None)))
+_METADATA = frozenset(("shape", "dtype", "ndim", "size", "type", "name", "requires_grad"))
+_NODE_FIELDS = {"shape": lambda x: x.type.shape, "dtype": lambda x: x.type.dtype,
+                "ndim": lambda x: x.type.ndim, "size": lambda x: x.type.size}
+_NOT_WHILE_COMPILING = {
+    "asnumpy": "return the tensor and call asnumpy() on the result",
+    "numpy": "return the tensor and call numpy() on the result",
+    "tolist": "return the tensor and call tolist() on the result",
+    "backward": "use cellc.grad or cellc.value_and_grad",
+    "grad": "use cellc.grad or cellc.value_and_grad",
+}
+
+
+def load(session, value, name: str):
+    """`value.name`."""
+    if isinstance(value, Node):
+        return _of_node(session, value, name)
+    kind = type(value)
+    if kind in _BUILTIN_VALUES:
+        return _plain(value, name)
+    if isinstance(value, hooks.Tensor):
+        return _of_tensor(session, value, name)
+    if kind is super:
+        return _plain(value, name)
+    if kind is ModuleType:
+        found = _plain(value, name)
+        if not is_steady(value.__name__):
+            session.read("global", vars(value), name, found)
+        return found
+    return _of_object(session, value, name)
+
+
+def exists(session, value, name: str) -> bool:
+    """`hasattr(value, name)`."""
+    try:
+        load(session, value, name)
+    except AttributeFault:
+        if not isinstance(value, hooks.traced) and type(value) not in _BUILTIN_VALUES:
+            session.read(_read_kind(value), value, name, MISSING)
+        return False
+    return True
+
+
+def _plain(value, name: str):
+    try:
+        return getattr(value, name)
+    except AttributeError:
+        raise missing(value, name) from None
+
+
+def missing(value, name: str) -> AttributeFault:
+    """The fault for an attribute that is not there, with the nearest one that is."""
+    what = {True: f"the class {getattr(value, '__name__', '')}"}.get(
+        isinstance(value, type), f"{_article(type(value).__name__)}")
+    if isinstance(value, ModuleType):
+        what = f"the module {value.__name__}"
+    elif isinstance(value, Node):
+        what = f"a tensor ({value.type})" if not isinstance(
+            value.type, ScalarType) else f"a number ({value.type})"
+    names = dir(hooks.Tensor) if isinstance(value, Node) else dir(value)
+    close = difflib.get_close_matches(name, [n for n in names if not n.startswith("__")], n=1)
+    hint = f"did you mean .{close[0]}?" if close else (
+        f"set self.{name} in __init__" if isinstance(value, hooks.Cell) else "")
+    return AttributeFault(f"{what} has no attribute {name}", hint)
+
+
+def _article(word: str) -> str:
+    return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"
+
+
+# -- tensors ---------------------------------------------------------------------------------------
+
+def _of_node(session, value: Node, name: str):
+    """What a Tensor has, for a node: its methods and properties are functions over operations."""
+    if isinstance(value.type, ScalarType):
+        raise missing(value, name)
+    field = _NODE_FIELDS.get(name)
+    if field is not None:
+        return field(value)
+    if name in _NOT_WHILE_COMPILING:
+        raise TypeFault(f".{name} needs the values of a tensor, which are known only when the "
+                        "program runs", _NOT_WHILE_COMPILING[name])
+    found = _on_class(hooks.Tensor, name)
+    if found is None or name.startswith("_"):
+        raise missing(value, name)
+    if isinstance(found, property):
+        return found.fget(value)
+    if isinstance(found, FunctionType):
+        return MethodType(found, value)
+    raise missing(value, name)
+
+
+def _of_tensor(session, value, name: str):
+    """A Tensor or Parameter from outside: what it is now, what it holds when the program runs."""
+    if name in _METADATA:
+        return _plain(value, name)
+    own = _on_class(type(value), name)
+    if own is None:
+        return _plain(value, name)          # raises, or an attribute someone set on it
+    if _on_class(hooks.Tensor, name) is own:
+        return _of_node(session, session.lift(value), name)
+    return own.fget(value) if isinstance(own, property) else _plain(value, name)
+
+
+def _on_class(kind: type, name: str):
+    for base in kind.__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return None
+
+
+# -- objects ---------------------------------------------------------------------------------------
+
+def _read_kind(value) -> str:
+    return "cell_attr" if isinstance(value, hooks.Cell) else "attr"
+
+
+def _of_object(session, value, name: str):
+    kind = value if isinstance(value, type) else type(value)
+    on_class = _on_class(kind, name)
+    if isinstance(on_class, property) and not isinstance(value, type):
+        if on_class.fget is not None and not is_steady(on_class.fget.__module__):
+            return session.call(on_class.fget, [value])
+    elif isinstance(on_class, functools.cached_property) and name not in vars(value):
+        return session.call(on_class.func, [value])
+    found = _plain(value, name)
+    if value in session.owned:
+        return found
+    if isinstance(found, MethodType) and found.__self__ is value:
+        if not is_steady(kind.__module__):      # a method replaced on its class
+            session.read("attr", kind, name, on_class)
+    elif not (is_steady(kind.__module__) and not isinstance(value, hooks.Cell)):
+        session.read(_read_kind(value), value, name, found)
+    return found
+
+
+def store(session, value, name: str, new) -> None:
+    """`value.name = new`."""
+    if isinstance(value, hooks.traced):
+        raise TypeFault(f"an attribute {name} set on a tensor", "use a variable")
+    if value in session.owned:
+        session.journal(value)
+        if hasattr(type(value), "__dataclass_params__") and type(
+                value).__dataclass_params__.frozen:
+            raise AttributeFault(f"{type(value).__name__} is frozen: {name} cannot be set",
+                                 "dataclasses.replace(x, ...) makes a changed copy")
+        object.__setattr__(value, name, new)
+        return
+    held = getattr(value, name, None)
+    if isinstance(held, hooks.Parameter):
+        session.read(_read_kind(value), value, name, held)
+        if new is not held:
+            assign(session, held, new)
+        return
+    raise TypeFault(
+        f"{describe(value)}.{name} is assigned inside the compiled call, which would happen once, "
+        "while compiling, and not at each call",
+        f"make it a Parameter: self.{name} = Parameter(Tensor(0.0), name={name!r})"
+        if isinstance(value, hooks.Cell) else "return the new value instead")
+
+
+def assign(session, parameter, value) -> Node:
+    """A Parameter gets a value: an effect of the program."""
+    if not isinstance(value, hooks.traced) and not isinstance(value, (bool, int, float)):
+        if not hasattr(value, "__array_interface__"):
+            raise TypeFault(f"the Parameter {parameter.name} is assigned {describe(value)}",
+                            "assign a tensor or a number")
+        value = session.lift(value)
+    return session.builder.assign(parameter, value)
+
+
+# -- items -----------------------------------------------------------------------------------------
+
+def load_item(session, value, index):
+    """`value[index]`."""
+    if isinstance(value, hooks.traced):
+        return hooks.getitem(session.lift(value), index)
+    if isinstance(index, hooks.traced):
+        raise TypeFault(f"{describe(value)} is indexed by a number known only when the program runs",
+                        "stack the items into one tensor with ops.stack and index that")
+    kind = type(value)
+    if kind not in _BUILTIN_VALUES and isinstance(value, hooks.Cell):
+        session.read("contents", value, "", tuple(value))
+        return value[index]
+    function = _on_class(kind, "__getitem__")
+    if isinstance(function, FunctionType) and not is_steady(function.__module__):
+        return session.call(function, [value, index])
+    if isinstance(value, type) and value is hooks.Tensor:
+        return value[index]
+    try:
+        found = value[index]
+    except IndexError:
+        raise IndexFault(f"index {index} of a {kind.__name__} of {len(value)} items") from None
+    except KeyError:
+        close = ", ".join(map(repr, list(value)[:8]))
+        raise KeyFault(f"no key {index!r} in the {kind.__name__}", f"one of {close}") from None
+    if isinstance(index, slice) and isinstance(found, list):
+        session.owned.add(found)
+    return found
+
+
+def store_item(session, value, index, new) -> None:
+    """`value[index] = new` for a container of the parsed code."""
+    if traced_in(index):
+        raise TypeFault(f"{describe(value)} is assigned at an index known only when the program runs",
+                        "use one tensor instead of a list of them")
+    function = _on_class(type(value), "__setitem__")
+    if isinstance(function, FunctionType) and not is_steady(function.__module__):
+        session.call(function, [value, index, new])
+        return
+    session.about_to_change(value, "item assignment")
+    value[index] = new
+
+
+def delete_item(session, value, index) -> None:
+    """`del value[index]` for a container of the parsed code."""
+    session.about_to_change(value, "del")
+    del value[index]

@@ -1,0 +1,373 @@
+"""Two branches under a condition known only when the program runs, and their join.
+
+Each branch is built by a builder of its own, starting from the same variables and containers: what
+one changes is put back before the other runs (`Session.journals` remember it). The join compares
+what the two have made of each variable, container, Parameter and returned value. What is the same
+in both stays as it is. Where both give a number or tensor, the pair becomes one result of a `cond`,
+in one type: Python's numbers take the other's type as they do in arithmetic, tensors must agree.
+Tuples, lists and dicts are joined item by item. What does not meet becomes a Conflict, which is an
+error only where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import gast
+
+from cellc.errors import CellcError, Loc
+from cellc.ir import arith
+from cellc.ir.graph import Graph, Input, Node
+from cellc.ir.prims import control, shape
+from cellc.ir.types import Dim, ScalarType, TensorType, Type
+from cellc.parser import hooks, operators
+from cellc.parser.guards import MISSING, same
+from cellc.parser.session import TraceBuilder, contents, restore
+from cellc.parser.values import (
+    Conflict,
+    Slot,
+    Unbound,
+    describe,
+    is_instance_of_dataclass,
+    unflatten,
+)
+from cellc.passes.rebuild import copy_body
+
+_CHEAP_APPLIES = 8
+_CHEAP_SIZE = 16
+
+
+class Branch:
+    """One side of a traced `if`: its builder, and what it made of the containers it changed."""
+
+    def __init__(self, frame, node, label: str):
+        self.frame, self.session = frame, frame.session
+        self.loc = frame.loc(node)
+        self.builder = TraceBuilder(f"{frame.source.name}.{label}")
+        self.returned = None            # an Outcome, or the value of an expression
+        self._journal: dict[int, tuple] = {}
+        self._after: dict[int, tuple] = {}
+        self._bound_at: dict[str, object] = {}
+
+    def run(self, work):
+        """Do `work` as this branch; called again, it goes on from where the branch was left."""
+        session, frame = self.session, self.frame
+        session.journals.append(self._journal)
+        session.journal(frame.variables)
+        for value, held in self._after.values():
+            restore(value, held)
+        outer_places, frame.bound_at = frame.bound_at, frame.bound_at | self._bound_at
+        session.branch_depth += 1
+        try:
+            with session.building(self.builder):
+                return work()
+        finally:
+            session.branch_depth -= 1
+            session.journals.pop()
+            self._bound_at, frame.bound_at = frame.bound_at, outer_places
+            self._after = {key: (value, contents(value))
+                           for key, (value, _) in self._journal.items()}
+            for value, held in self._journal.values():
+                restore(value, held)
+
+    def changed(self):
+        """The containers this branch may have changed, by id."""
+        return {key: value for key, (value, _) in self._journal.items()}
+
+    def view(self, value):
+        """What a container holds at the end of this branch."""
+        found = self._after.get(id(value))
+        return found[1] if found else contents(value)
+
+    def place(self, name: str) -> Loc:
+        """Where this branch (or the code before it) bound a variable."""
+        node = self._bound_at.get(name)
+        return self.frame.loc(node) if node is not None else self.loc
+
+    def finish(self, values: list[Node], outside: list) -> Graph:
+        """The branch's graph, taking all of `outside` as inputs in that order."""
+        with self.session.building(self.builder) as b:
+            result = b.lift(values[0]) if len(values) == 1 else control.tuple(*values)
+        inputs = []
+        for value in outside:
+            found = b.captured.get(id(value))
+            inputs.append(found[1] if found else Input(
+                value.type, getattr(value, "name", None) or "unused"))
+        return Graph(self.session.graph_name(b.name), inputs, b.body, result)
+
+
+def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bool = False):
+    """Append the `cond` of both branches; their changes happen here, and the joined value returns.
+
+    `leaving`: the function returns here, so that its variables do not matter any more.
+    """
+    session = frame.session
+    joiner = _Joiner(session, then, orelse, frame.loc(node))
+    returned = joiner.value(_value(then), _value(orelse), "the returned value", strict=True)
+    parameters = _assigned(then, orelse)
+    assigned = [joiner.pair(then.builder.lift(p), orelse.builder.lift(p)) for p in parameters]
+    changes = []
+    for key, value in (then.changed() | orelse.changed()).items():
+        if value is frame.variables:
+            if not leaving:
+                changes.append((value, joiner.variables(frame, node, value)))
+        else:
+            changes.append((value, joiner.container(value)))
+    leaves = joiner.append(condition)
+
+    def fill(structure):
+        return unflatten(structure, leaves, made=session.owned.add, keep=True)
+
+    for value, joined in changes:
+        session.journal(value)
+        restore(value, fill(joined))
+    for parameter, slot in zip(parameters, assigned, strict=True):
+        session.builder.assigned[id(parameter)] = (parameter, leaves[slot.index])
+    return fill(returned)
+
+
+def _value(branch: Branch):
+    return getattr(branch.returned, "value", branch.returned)
+
+
+def _assigned(then: Branch, orelse: Branch) -> list:
+    """The Parameters that either branch assigned, each once, in order."""
+    both = then.builder.assigned | orelse.builder.assigned
+    return [parameter for parameter, _ in both.values()]
+
+
+class _Joiner:
+    """Pairs of values from two branches: what is joined becomes a structure over the pairs kept."""
+
+    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc):
+        self.session, self.then, self.orelse, self.loc = session, then, orelse, loc
+        self.pairs: list[tuple] = []        # (then value, else value, type)
+
+    def pair(self, a, b) -> Slot:
+        self.pairs.append((a, b, meeting_type(a, b)))
+        return Slot(len(self.pairs) - 1)
+
+    def variables(self, frame, node, held: dict) -> dict:
+        """The variables after the `if`: only those that can still be read."""
+        first, second = self.then.view(held), self.orelse.view(held)
+        joined = {}
+        for name in first | second:
+            a, b = first.get(name, MISSING), second.get(name, MISSING)
+            if a is b:
+                joined[name] = a
+            elif not is_live(frame, node, name):
+                continue
+            elif a is MISSING or b is MISSING:
+                side = self.then if b is MISSING else self.orelse
+                joined[name] = Unbound(side.place(name), self.loc)
+            else:
+                joined[name] = self.value(a, b, name)
+        return joined
+
+    def container(self, value):
+        """A list, dict, set or object that was there before the `if`."""
+        first, second = self.then.view(value), self.orelse.view(value)
+        what = f"a {type(value).__name__} changed in one branch"
+        joined = self.value(first, second, what)
+        if isinstance(joined, Conflict):
+            joined.refuse(what)
+        return joined
+
+    def value(self, a, b, name: str, strict: bool = False):
+        """One value of both, as a structure; a Conflict where there is none."""
+        joined = self._value(a, b, name)
+        if strict and isinstance(joined, Conflict):
+            joined.refuse(name)
+        return joined
+
+    def _value(self, a, b, name: str):
+        if a is b or same(a, b):
+            return a
+        if is_number(a) and is_number(b):
+            if meeting_type(a, b) is None:
+                return self._conflict(a, b, name)
+            return self.pair(a, b)
+        if isinstance(a, (Unbound, Conflict)) or isinstance(b, (Unbound, Conflict)):
+            return a if isinstance(a, (Unbound, Conflict)) else b
+        if type(a) is not type(b):
+            return self._conflict(a, b, name)
+        if isinstance(a, (list, tuple)):
+            items = self._items(self._held(self.then, a), self._held(self.orelse, b), name)
+            if items is None:
+                return self._conflict(a, b, name)
+            return a._make(items) if hasattr(a, "_make") else self._made(type(a)(items))
+        if isinstance(a, dict):
+            first, second = self.then.view(a), self.orelse.view(b)
+            if list(first) != list(second):
+                return self._conflict(a, b, name)
+            items = self._items(first.values(), second.values(), name)
+            return self._conflict(a, b, name) if items is None else self._made(
+                dict(zip(first, items, strict=True)))
+        if isinstance(a, (set, frozenset)):
+            same_items = self._held(self.then, a) == self._held(self.orelse, b)
+            return a if same_items else self._conflict(a, b, name)
+        if is_instance_of_dataclass(a) and a in self.session.owned and b in self.session.owned:
+            first, second = self.then.view(a), self.orelse.view(b)
+            names = [f.name for f in fields(a)]
+            items = self._items([first[n] for n in names], [second[n] for n in names], name)
+            if items is not None:
+                new = object.__new__(type(a))
+                for field_name, item in zip(names, items, strict=True):
+                    object.__setattr__(new, field_name, item)
+                return self._made(new)
+        return self._conflict(a, b, name)
+
+    def _made(self, value):
+        return value if isinstance(value, tuple) else self.session.owned.add(value)
+
+    def _held(self, branch: Branch, value):
+        return branch.view(value) if isinstance(value, (list, set)) else value
+
+    def _items(self, first, second, name: str) -> list | None:
+        first, second = list(first), list(second)
+        if len(first) != len(second):
+            return None
+        joined = [self._value(a, b, name) for a, b in zip(first, second, strict=True)]
+        return None if any(isinstance(x, Conflict) for x in joined) else joined
+
+    def _conflict(self, a, b, name: str) -> Conflict:
+        places = [getattr(side.returned, "loc", None) or side.place(name)
+                  for side in (self.then, self.orelse)]
+        return Conflict(describe(a), places[0], describe(b), places[1])
+
+    def append(self, condition: Node) -> list[Node]:
+        """The `cond` with one result for each pair; nothing where there is none."""
+        if not self.pairs:
+            return []
+        results = []
+        for side, branch in enumerate((self.then, self.orelse)):
+            with self.session.building(branch.builder):
+                results.append([self._in_type(pair[side], pair[2]) for pair in self.pairs])
+        outside = {key: value for branch in (self.then, self.orelse)
+                   for key, (value, _) in branch.builder.captured.items()}
+        outside = list(outside.values())
+        graphs = [branch.finish(values, outside)
+                  for branch, values in zip((self.then, self.orelse), results, strict=True)]
+        node = control.cond(condition, *outside, then=graphs[0], orelse=graphs[1])
+        return self.session.parts(node, len(self.pairs))
+
+    def _in_type(self, value, type: Type) -> Node:
+        """The value as a node of the pair's type, in the branch that is being built."""
+        if isinstance(value, Dim):
+            value = operators.as_number(self.session, value)
+        own = arith.type_of(value)
+        if own != type:
+            value = arith.cast(value, type.dtype)
+            if isinstance(own, ScalarType) and isinstance(type, TensorType):
+                value = shape.from_scalar(value)
+        return self.session.builder.lift(value)
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (bool, int, float, Dim)) or isinstance(value, hooks.traced)
+
+
+def meeting_type(a, b) -> Type | None:
+    """The one type of two numbers or tensors; None where they have none."""
+    first, second = (ScalarType(arith.type_of(0).dtype) if isinstance(v, Dim) else arith.type_of(v)
+                     for v in (a, b))
+    if first == second:
+        return first
+    if isinstance(first, TensorType) and isinstance(second, TensorType):
+        return None
+    if first.shape != second.shape:
+        return None
+    try:
+        dtype = arith.result_dtype(first, second)
+    except CellcError:
+        return None
+    tensor = isinstance(first, TensorType) or isinstance(second, TensorType)
+    return TensorType(dtype) if tensor else ScalarType(dtype)
+
+
+def is_live(frame, node, name: str) -> bool:
+    """Can the variable still be read after `node`? A loop around it can read it in its next round."""
+    source = frame.source
+    if name in source.captured:
+        return True
+    last = source.last_read.get(name)
+    if last is None:
+        return False
+    if frame.loops:
+        outermost = frame.loops[0]
+        return last >= (outermost.lineno, outermost.col_offset)
+    return last > (node.end_lineno, node.end_col_offset - 1)
+
+
+# -- expressions -----------------------------------------------------------------------------------
+
+def choose(frame, node, condition: Node, first, second):
+    """The joined value of two pieces of work, of which one is done when the program runs."""
+    then, orelse = Branch(frame, node, "then"), Branch(frame, node, "else")
+    then.returned, orelse.returned = _Made(then.run(first)), _Made(orelse.run(second))
+    frame.here(node)
+    return join(frame, node, condition, then, orelse)
+
+
+class _Made:
+    """The value of an expression, where a statement's branch has an Outcome."""
+
+    def __init__(self, value):
+        self.value, self.loc = value, None
+
+
+def short_circuit(frame, node: gast.BoolOp, evaluate):
+    """`a and b and ...` or `a or b or ...`: Python's meaning, whatever is known when.
+
+    A right side that is a few scalar operations is computed in any case, which costs less than a
+    branch; anything longer is computed only where the left side asks for it.
+    """
+    stop_at = isinstance(node.op, gast.Or)
+    value = evaluate(frame, node.values[0])
+    for right in node.values[1:]:
+        frame.here(node)
+        known = operators.truth(frame.session, value)
+        if isinstance(known, bool):
+            if known is stop_at:
+                return value
+            value = evaluate(frame, right)
+            continue
+        value = _either_side(frame, node, known, value, right, evaluate, stop_at)
+    return value
+
+
+def conjunction(frame, node, known: Node, work):
+    """`known and work()` for a comparison chain: `known` is a truth, `work` the comparisons after it."""
+    return _either_side(frame, node, known, known, node, lambda *_: work(), stop_at=False)
+
+
+def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool):
+    branch, other = Branch(frame, right, "then"), Branch(frame, node, "else")
+    found = branch.run(lambda: evaluate(frame, right))
+    frame.here(node)
+    if value is known and _is_truth(found) and _is_cheap(branch):
+        if isinstance(found, Node):
+            outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
+            graph = Graph("", branch.builder.inputs, branch.builder.body, branch.builder.lift(found))
+            found = copy_body(frame.session.builder, graph, outside)
+        return (operators.either if stop_at else operators.both)(known, found)
+    branch.returned, other.returned = _Made(found), _Made(other.run(lambda: value))
+    if stop_at:
+        return join(frame, node, known, other, branch)
+    return join(frame, node, known, branch, other)
+
+
+def _is_truth(value) -> bool:
+    return isinstance(value, bool) or (isinstance(value, Node) and value.type == arith.type_of(True))
+
+
+def _is_cheap(branch: Branch) -> bool:
+    """A few scalar operations that cannot fail and change nothing."""
+    body = branch.builder.body
+    variables = branch.frame.variables
+    return (len(body) <= _CHEAP_APPLIES and not branch.builder.assigned
+            and set(branch.changed()) <= {id(variables)}
+            and all(value is variables.get(name) for name, value in branch.view(variables).items())
+            and all(x.prim.kind in ("elementwise", "view") and isinstance(x.type.size, int)
+                    and x.type.size <= _CHEAP_SIZE for x in body))
+

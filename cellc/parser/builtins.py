@@ -1,0 +1,509 @@
+"""Python's builtin functions: on known values as they are, on traced values as operations."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+import functools
+import math
+import operator
+
+import gast
+
+from cellc.errors import SyntaxFault, TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import Node
+from cellc.ir.prims import elementwise, shape
+from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
+from cellc.parser import attributes, branches, calls, control, hooks, operators
+from cellc.parser.text import PrintEffect, Text
+from cellc.parser.values import Closure, describe, traced_in
+
+_SENTINEL = object()
+
+
+def builtin(*functions):
+    """Decorator: the handler (session, args, kwargs) of these builtins."""
+    def enter(handler):
+        for function in functions:
+            calls.special[id(function)] = handler
+        return handler
+
+    return enter
+
+
+def natively(function, args, kwargs):
+    """Python's own answer."""
+    return function(*args, **kwargs)
+
+
+def _items(session, args) -> list:
+    return control.items_of(session, args[0])
+
+
+# -- numbers ---------------------------------------------------------------------------------------
+
+def as_scalar(session, value) -> Node:
+    """A traced number, or a tensor of one element, as a node of scalar type."""
+    node = session.lift(value)
+    if isinstance(node.type, TensorType):
+        if node.type.size != 1:
+            raise TypeFault(f"found {node.type} where one number is needed")
+        node = shape.to_scalar(shape.reshape(node, shape=()) if node.type.shape else node)
+    return node
+
+
+@builtin(int)
+def call_int(session, args, kwargs):
+    if not args or not operators.is_traced(args[0]):
+        return args[0] if args and isinstance(args[0], Dim) else natively(int, args, kwargs)
+    node = as_scalar(session, args[0])
+    if node.type.dtype.is_float:
+        node = elementwise.trunc(node)
+    return arith.cast(node, i64)
+
+
+@builtin(float)
+def call_float(session, args, kwargs):
+    if not args or not operators.is_traced(args[0]):
+        return natively(float, args, kwargs)
+    return arith.cast(as_scalar(session, args[0]), f64)
+
+
+@builtin(bool)
+def call_bool(session, args, kwargs):
+    return operators.truth(session, args[0]) if args else False
+
+
+@builtin(abs)
+def call_abs(session, args, kwargs):
+    value = args[0]
+    if operators.is_traced(value):
+        node = session.lift(value)
+        if node.type == ScalarType(boolean):
+            return arith.cast(node, i64)
+        return elementwise.abs(node)
+    function = operators.user_special(value, "__abs__")
+    return session.call(function, [value]) if function else abs(value)
+
+
+@builtin(round)
+def call_round(session, args, kwargs):
+    value, digits = args[0], args[1] if len(args) > 1 else kwargs.get("ndigits")
+    if not operators.is_traced(value):
+        return natively(round, args, kwargs)
+    node = session.lift(value)
+    if not node.type.dtype.is_float:
+        return node
+    if digits is not None:
+        scale = 10.0 ** digits
+        return arith.div(elementwise.round(arith.mul(node, scale)), scale)
+    node = elementwise.round(node)
+    return arith.cast(node, i64) if isinstance(node.type, ScalarType) else node
+
+
+@builtin(pow)
+def call_pow(session, args, kwargs):
+    if len(args) == 2 and not kwargs:
+        return operators.binary(session, gast.Pow, *args)
+    if traced_in([args, kwargs]):
+        raise TypeFault("pow() with a modulus takes known values", "write pow(x, y) % n")
+    return natively(pow, args, kwargs)
+
+
+@builtin(divmod)
+def call_divmod(session, args, kwargs):
+    x, y = args
+    return (operators.binary(session, gast.FloorDiv, x, y),
+            operators.binary(session, gast.Mod, x, y))
+
+
+@builtin(sum)
+def call_sum(session, args, kwargs):
+    start = args[1] if len(args) > 1 else kwargs.get("start", 0)
+    total = start
+    for item in control.iterate(session, args[0]):
+        if total is start and type(start) is int and start == 0 and operators.is_traced(item):
+            total = session.lift(item)      # 0 + x is x
+            if total.type == ScalarType(boolean):
+                total = arith.cast(total, i64)
+        else:
+            total = operators.binary(session, gast.Add, total, item)
+    return total
+
+
+def _extreme(function, better: type):
+    @builtin(function)
+    def handler(session, args, kwargs):
+        if not traced_in([args, kwargs]) and "key" not in kwargs:
+            return natively(function, args, kwargs)
+        items = control.items_of(session, args[0]) if len(args) == 1 else list(args)
+        if "key" in kwargs or not items:
+            if any(map(traced_in, items)):
+                raise TypeFault(f"{function.__name__}() with a key takes known values",
+                                "compare the values with ops.where")
+            key = kwargs.get("key")
+            call = None if key is None else lambda x: session.call(key, [x])
+            return function(items, **(kwargs | {"key": call}))
+        best = items[0]
+        for item in items[1:]:
+            is_better = operators.truth(session, operators.compare(session, better, item, best))
+            if isinstance(is_better, bool):
+                best = item if is_better else best
+            else:
+                best = _pick(session, is_better, item, best)
+        return best
+
+    return handler
+
+
+def _pick(session, condition: Node, x, y):
+    """x where the condition holds, else y: two numbers in one type."""
+    if branches.meeting_type(x, y) is None:
+        raise TypeFault(f"found {describe(x)} and {describe(y)} where two numbers are compared",
+                        "use ops.maximum or ops.minimum for tensors")
+    return arith.where(condition, x, y)
+
+
+call_min, call_max = _extreme(min, gast.Lt), _extreme(max, gast.Gt)
+
+
+def _math(function, operation):
+    """A function of `math`, of a traced number: the operation of that name."""
+    @builtin(function)
+    def handler(session, args, kwargs):
+        if not any(map(operators.is_traced, args)):
+            return natively(function, args, kwargs)
+        numbers = []
+        for value in args:
+            if not operators.is_traced(value):
+                numbers.append(float(value))
+                continue
+            node = session.lift(value)
+            if not isinstance(node.type, ScalarType):
+                raise TypeFault(f"math.{function.__name__} takes a number, found {node.type}",
+                                f"use ops.{operation.name}")
+            numbers.append(arith.cast(node, f64))
+        result = operation(*numbers)
+        return arith.cast(result, i64) if function in (math.floor, math.ceil, math.trunc) else result
+
+    return handler
+
+
+for _function, _name in {
+        math.sqrt: "sqrt", math.exp: "exp", math.expm1: "expm1", math.log1p: "log1p",
+        math.sin: "sin", math.cos: "cos", math.tan: "tan", math.asin: "asin", math.acos: "acos",
+        math.atan: "atan", math.sinh: "sinh", math.cosh: "cosh", math.tanh: "tanh",
+        math.asinh: "asinh", math.acosh: "acosh", math.atanh: "atanh", math.erf: "erf",
+        math.erfc: "erfc", math.fabs: "abs", math.floor: "floor", math.ceil: "ceil",
+        math.trunc: "trunc", math.atan2: "atan2", math.pow: "pow", math.lgamma: "lgamma"}.items():
+    _math(_function, getattr(elementwise, _name))
+
+
+@builtin(math.log)
+def call_log(session, args, kwargs):
+    if not any(map(operators.is_traced, args)):
+        return natively(math.log, args, kwargs)
+    x, *base = (arith.cast(as_scalar(session, v), f64) if operators.is_traced(v) else float(v)
+                for v in args)
+    top = elementwise.log(x)
+    return arith.div(top, elementwise.log(base[0])) if base else top
+
+
+_OPERATORS = {
+    operator.add: gast.Add, operator.sub: gast.Sub, operator.mul: gast.Mult,
+    operator.truediv: gast.Div, operator.floordiv: gast.FloorDiv, operator.mod: gast.Mod,
+    operator.pow: gast.Pow, operator.matmul: gast.MatMult, operator.and_: gast.BitAnd,
+    operator.or_: gast.BitOr, operator.xor: gast.BitXor, operator.lshift: gast.LShift,
+    operator.rshift: gast.RShift}
+_COMPARISONS = {
+    operator.eq: gast.Eq, operator.ne: gast.NotEq, operator.lt: gast.Lt, operator.le: gast.LtE,
+    operator.gt: gast.Gt, operator.ge: gast.GtE, operator.is_: gast.Is, operator.is_not: gast.IsNot}
+for _function, _kind in _OPERATORS.items():
+    builtin(_function)(lambda session, args, kwargs, k=_kind: operators.binary(session, k, *args))
+for _function, _kind in _COMPARISONS.items():
+    builtin(_function)(lambda session, args, kwargs, k=_kind: operators.compare(session, k, *args))
+
+
+@builtin(operator.neg)
+def call_neg(session, args, kwargs):
+    return operators.unary(session, gast.USub, *args)
+
+
+@builtin(operator.getitem)
+def call_getitem(session, args, kwargs):
+    return attributes.load_item(session, *args)
+
+
+# -- sequences -------------------------------------------------------------------------------------
+
+@builtin(len)
+def call_len(session, args, kwargs):
+    value = args[0]
+    if operators.is_traced(value):
+        node = session.lift(value)
+        if node.type.ndim == 0:
+            raise TypeFault(f"len() of {describe(value)}", "it has no axes")
+        return node.type.shape[0]
+    if isinstance(value, hooks.Cell):
+        session.read("contents", value, "", tuple(value))
+    function = operators.user_special(value, "__len__")
+    return session.call(function, [value]) if function else len(value)
+
+
+@builtin(range)
+def call_range(session, args, kwargs):
+    for value in args:
+        if operators.is_traced(value):
+            raise SyntaxFault(f"range() of {describe(value)}, which is known only when the program "
+                              "runs", "loop over a known number of rounds, and choose with ops.where "
+                              "what the later ones do")
+    return range(*args)
+
+
+@builtin(enumerate)
+def call_enumerate(session, args, kwargs):
+    return enumerate(control.iterate(session, args[0]), *args[1:], **kwargs)
+
+
+@builtin(zip)
+def call_zip(session, args, kwargs):
+    return zip(*(control.iterate(session, x) for x in args), **kwargs)
+
+
+@builtin(map)
+def call_map(session, args, kwargs):
+    rows = zip(*(control.iterate(session, x) for x in args[1:]), strict=False)
+    return (session.call(args[0], list(row)) for row in rows)
+
+
+@builtin(filter)
+def call_filter(session, args, kwargs):
+    function, items = args
+    return (x for x in control.iterate(session, items)
+            if _known_truth(session, x if function is None else session.call(function, [x])))
+
+
+def _known_truth(session, value) -> bool:
+    found = operators.truth(session, value)
+    if not isinstance(found, bool):
+        raise SyntaxFault("whether filter() keeps an item is known only when the program runs, and "
+                          "the number of items must be known", "keep all items and use ops.where")
+    return found
+
+
+@builtin(all)
+def call_all(session, args, kwargs):
+    found = True
+    for item in control.iterate(session, args[0]):
+        found = operators.both(found, operators.truth(session, item))
+        if found is False:
+            break
+    return found
+
+
+@builtin(any)
+def call_any(session, args, kwargs):
+    found = False
+    for item in control.iterate(session, args[0]):
+        found = operators.either(found, operators.truth(session, item))
+        if found is True:
+            break
+    return found
+
+
+@builtin(reversed)
+def call_reversed(session, args, kwargs):
+    return iter(_items(session, args)[::-1])
+
+
+@builtin(sorted)
+def call_sorted(session, args, kwargs):
+    items = _items(session, args)
+    key = kwargs.get("key")
+    keys = items if key is None else [session.call(key, [x]) for x in items]
+    if any(map(traced_in, keys)):
+        raise TypeFault("sorted() of values known only when the program runs",
+                        "put them into one tensor and use ops.sort")
+    order = sorted(range(len(items)), key=keys.__getitem__, reverse=bool(kwargs.get("reverse")))
+    return session.owned.add([items[i] for i in order])
+
+
+@builtin(tuple)
+def call_tuple(session, args, kwargs):
+    return tuple(_items(session, args)) if args else ()
+
+
+@builtin(list)
+def call_list(session, args, kwargs):
+    return session.owned.add(_items(session, args) if args else [])
+
+
+@builtin(set)
+def call_set(session, args, kwargs):
+    return session.owned.add(set(_known_items(session, args)))
+
+
+@builtin(frozenset)
+def call_frozenset(session, args, kwargs):
+    return frozenset(_known_items(session, args))
+
+
+def _known_items(session, args) -> list:
+    items = _items(session, args) if args else []
+    if any(map(traced_in, items)):
+        raise TypeFault("found a value known only when the program runs as an item of a set",
+                        "use a list or a tuple")
+    return items
+
+
+@builtin(dict)
+def call_dict(session, args, kwargs):
+    result = {}
+    if args:
+        result.update(args[0] if isinstance(args[0], dict) else _items(session, args))
+    result.update(kwargs)
+    return session.owned.add(result)
+
+
+@builtin(iter)
+def call_iter(session, args, kwargs):
+    return iter(control.iterate(session, *args))
+
+
+@builtin(next)
+def call_next(session, args, kwargs):
+    if session.branch_depth:
+        raise SyntaxFault("next() under a condition known only when the program runs",
+                          "take the items before the `if`")
+    return next(*args)
+
+
+@builtin(functools.reduce)
+def call_reduce(session, args, kwargs):
+    items = control.items_of(session, args[1])
+    if len(args) < 3 and not items:
+        raise TypeFault("reduce() of no items with no initial value")
+    total, rest = (args[2], items) if len(args) > 2 else (items[0], items[1:])
+    for item in rest:
+        total = session.call(args[0], [total, item])
+    return total
+
+
+@builtin(copy.copy, copy.deepcopy)
+def call_copy(session, args, kwargs):
+    from cellc.parser.values import flatten, unflatten
+
+    value, leaves = args[0], []
+    if isinstance(value, hooks.traced):
+        return session.lift(value)
+    return unflatten(flatten(value, leaves, session.lift), leaves, made=session.owned.add)
+
+
+# -- objects ---------------------------------------------------------------------------------------
+
+@builtin(isinstance)
+def call_isinstance(session, args, kwargs):
+    value, kinds = args
+    if isinstance(value, Dim):
+        value = 1
+    if not operators.is_traced(value):
+        if isinstance(value, Closure):
+            value = call_isinstance         # a plain function
+        return isinstance(value, kinds)
+    return issubclass(class_of(value), kinds)
+
+
+def class_of(value) -> type:
+    """The class that a traced value has when it is there."""
+    if isinstance(value, hooks.Tensor):
+        return type(value)
+    if isinstance(value.type, ScalarType):
+        return {"b": bool, "i": int, "f": float}[value.type.dtype.kind]
+    return hooks.Tensor
+
+
+@builtin(type)
+def call_type(session, args, kwargs):
+    if len(args) != 1:
+        raise SyntaxFault("type() with three arguments makes a class", "define it outside")
+    value = args[0]
+    if operators.is_traced(value):
+        return class_of(value)
+    return int if isinstance(value, Dim) else type(value)
+
+
+@builtin(getattr)
+def call_getattr(session, args, kwargs):
+    value, name = args[:2]
+    if len(args) > 2 and not attributes.exists(session, value, name):
+        return args[2]
+    return attributes.load(session, value, name)
+
+
+@builtin(hasattr)
+def call_hasattr(session, args, kwargs):
+    return attributes.exists(session, *args)
+
+
+@builtin(setattr)
+def call_setattr(session, args, kwargs):
+    attributes.store(session, *args)
+
+
+@builtin(callable)
+def call_callable(session, args, kwargs):
+    return callable(args[0])
+
+
+@builtin(super)
+def call_super(session, args, kwargs):
+    return super(*args)
+
+
+@builtin(id, hash)
+def call_identity(session, args, kwargs):
+    raise SyntaxFault("id() and hash() of values differ from run to run",
+                      "compare with `is` or ==")
+
+
+@builtin(builtins.eval, builtins.exec, builtins.compile, globals, locals, vars, open, input,
+         builtins.__import__, breakpoint, delattr, dir, memoryview)
+def call_refused(session, args, kwargs):
+    raise SyntaxFault("this builtin reaches into Python while the program runs, which a compiled "
+                      "call does not do", "call it outside, and pass in its result")
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+@builtin(print)
+def call_print(session, args, kwargs):
+    session.print(PrintEffect(tuple(args), dict(kwargs)))
+
+
+@builtin(str)
+def call_str(session, args, kwargs):
+    if args and traced_in(args[0]):
+        return args[0] if isinstance(args[0], Text) else Text("format", "{}", (args[0],))
+    function = operators.user_special(args[0], "__str__") if args else None
+    return session.call(function, [args[0]]) if function else str(*args, **kwargs)
+
+
+@builtin(repr)
+def call_repr(session, args, kwargs):
+    if traced_in(args[0]):
+        return Text("format", "{!r}", (args[0],))
+    function = operators.user_special(args[0], "__repr__")
+    return session.call(function, [args[0]]) if function else repr(*args)
+
+
+@builtin(format)
+def call_format(session, args, kwargs):
+    if traced_in(args[0]):
+        return Text("format", "{:" + (args[1] if len(args) > 1 else "") + "}", (args[0],))
+    return format(*args)
+
+
+@builtin(slice)
+def call_slice(session, args, kwargs):
+    return slice(*args)

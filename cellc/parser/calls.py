@@ -1,0 +1,272 @@
+"""Calls: what kind of thing is called, how arguments are bound, what runs as it is.
+
+The user's functions, methods and lambdas are interpreted, in place. Cells become closed graphs
+(`cells`). Functions of cellc run as they are: given nodes, they append to the graph. Python's builtins
+have their own table (`builtins`). Functions of NumPy and the standard library run now, on known
+values. Anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
+
+import gast
+import numpy as np
+
+from cellc.errors import SyntaxFault, TypeFault
+from cellc.ir.graph import Node
+from cellc.parser import hooks
+from cellc.parser.control import FunctionRest, run_block
+from cellc.parser.frame import Frame
+from cellc.parser.guards import is_steady
+from cellc.parser.source import Source, source_of
+from cellc.parser.syntax import refusal
+from cellc.parser.values import Closure, describe, traced_in
+
+# id of a callable -> (session, args, kwargs) -> value; filled by `builtins`, whose keys live for ever
+special: dict[int, object] = {}
+
+# Modules whose functions depend on their arguments alone. With traced arguments only those that
+# move values about, and do not look at them, still make sense.
+_PURE = frozenset(["builtins", "math", "cmath", "operator", "_operator", "functools", "_functools", "itertools", "collections", "_collections", "dataclasses", "copy", "string", "re", "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types", "bisect", "heapq", "textwrap"])
+_MOVES_VALUES = frozenset(["functools", "_functools", "itertools", "collections", "_collections", "dataclasses", "typing"])
+
+
+class Interpreted:
+    """A user's function handed to code that calls it itself: the call is interpreted."""
+
+    def __init__(self, session, function):
+        self.session, self.function = session, function
+        self.__name__ = getattr(function, "__name__", "function")
+
+    def __call__(self, *args, **kwargs):
+        return self.session.call(self.function, args, kwargs)
+
+
+def call(session, function, args: list, kwargs: dict):
+    """The value of `function(*args, **kwargs)`."""
+    handler = special.get(id(function))
+    if handler is not None:
+        return handler(session, args, kwargs)
+    kind = type(function)
+    if kind is MethodType:
+        return _call_method(session, function, args, kwargs)
+    if kind is FunctionType:
+        if is_steady(function.__globals__.get("__name__")):
+            return run_now(session, function, args, kwargs)
+        return interpret(session, function, args, kwargs)
+    if kind is Closure:
+        return run_closure(session, function, args, kwargs)
+    if isinstance(function, hooks.Cell):
+        from cellc.parser import cells
+
+        return cells.call(session, function, args, kwargs)
+    if isinstance(function, hooks.GradFunction):
+        from cellc.parser import gradients
+
+        return gradients.call(session, function, args, kwargs)
+    if isinstance(function, type):
+        from cellc.parser import objects
+
+        return objects.construct(session, function, args, kwargs)
+    if kind is Interpreted:
+        return call(session, function.function, args, kwargs)
+    if kind is functools.partial:
+        return call(session, function.func, [*function.args, *args], function.keywords | kwargs)
+    if kind in (BuiltinFunctionType, BuiltinMethodType, np.ufunc):
+        return run_now(session, function, args, kwargs)
+    return _call_object(session, function, args, kwargs)
+
+
+def _call_method(session, method: MethodType, args: list, kwargs: dict):
+    owner, function = method.__self__, method.__func__
+    if not isinstance(function, FunctionType):
+        return call(session, function, [owner, *args], kwargs)
+    if is_steady(function.__globals__.get("__name__")) and not isinstance(owner, hooks.Cell):
+        return run_now(session, method, args, kwargs)
+    return interpret(session, function, [owner, *args], kwargs)
+
+
+def _call_object(session, value, args: list, kwargs: dict):
+    """An object whose class defines `__call__`."""
+    kind = type(value)
+    found = getattr(kind, "__call__", None)
+    if found is None or isinstance(value, Node):
+        raise TypeFault(f"{describe(value)} is called, and is no function")
+    wrapped = getattr(value, "__wrapped__", None)       # cellc.jit(f), functools.lru_cache(f)
+    if isinstance(wrapped, FunctionType) and is_steady(kind.__module__):
+        return call(session, wrapped, args, kwargs)
+    if isinstance(found, FunctionType) and not is_steady(found.__globals__.get("__name__")):
+        return interpret(session, found, [value, *args], kwargs)
+    return run_now(session, value, args, kwargs)
+
+
+# -- running things as they are --------------------------------------------------------------------
+
+def run_now(session, function, args: list, kwargs: dict):
+    """Call what needs no interpreting: cellc's own functions, and pure functions of known values."""
+    from cellc.parser.objects import builtin_method
+
+    owner = getattr(function, "__self__", None)
+    if type(function) in (BuiltinFunctionType, BuiltinMethodType) and owner is not None and not (
+            isinstance(owner, type(np)) or isinstance(owner, type)):
+        return builtin_method(session, function, owner, args, kwargs)
+    module = _module_of(function)
+    top = module.partition(".")[0]
+    if top != "cellc":
+        _check_pure(function, module, top, args, kwargs)
+    args = [_callable_outside(session, x) for x in args]
+    kwargs = {key: _callable_outside(session, x) for key, x in kwargs.items()}
+    result = function(*args, **kwargs)
+    if top != "cellc" and isinstance(result, (list, dict, set)):
+        session.owned.add(result)
+    return result
+
+
+def _module_of(function) -> str:
+    if isinstance(function, MethodType):
+        function = function.__func__
+    if isinstance(function, FunctionType):
+        return function.__globals__.get("__name__") or ""
+    if isinstance(function, np.ufunc):
+        return "numpy"
+    return getattr(function, "__module__", None) or type(function).__module__ or ""
+
+
+def _check_pure(function, module: str, top: str, args, kwargs) -> None:
+    name = getattr(function, "__name__", type(function).__name__)
+    shown = name if module == "builtins" else f"{module.lstrip('_')}.{name}"
+    if top not in _PURE or module.startswith("numpy.random"):
+        raise SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
+                          "call it outside, and pass in its result")
+    if top not in _MOVES_VALUES and (traced_in(args) or traced_in(kwargs)):
+        raise TypeFault(f"{shown} does not take {_first_traced(args, kwargs)}, whose values are "
+                        "known only when the program runs", _replacement(name))
+
+
+def _first_traced(args, kwargs) -> str:
+    return describe(next(x for x in (*args, *kwargs.values()) if traced_in(x)))
+
+
+def _replacement(name: str) -> str:
+    import importlib.util
+    import sys
+
+    ops = sys.modules.get("cellc.ops")
+    if ops is None and importlib.util.find_spec("cellc.ops") is None:
+        return "use an operation of cellc.ops"
+    if hasattr(ops, name):
+        return f"use ops.{name}"
+    return "use an operation of cellc.ops"
+
+
+def _callable_outside(session, value):
+    """A user's function as one that may be called by code that is not interpreted."""
+    if type(value) is FunctionType and not is_steady(value.__globals__.get("__name__")):
+        return Interpreted(session, value)
+    if type(value) is MethodType and type(value.__func__) is FunctionType and not is_steady(
+            value.__func__.__globals__.get("__name__")):
+        return Interpreted(session, value)
+    return value
+
+
+# -- interpreting ----------------------------------------------------------------------------------
+
+def interpret(session, function: FunctionType, args: list, kwargs: dict):
+    """Run a Python function's syntax in place."""
+    source = source_of(function)
+    frame = Frame(session, source, function=function)
+    frame.variables = bind(session, source, args, kwargs, function)
+    _check_hints(function, frame)
+    return run_body(session, frame)
+
+
+def run_closure(session, closure: Closure, args: list, kwargs: dict):
+    """Run a function that the parsed code defined."""
+    frame = Frame(session, closure.source, parent=closure.frame)
+    frame.variables = bind(session, closure.source, args, kwargs, closure)
+    return run_body(session, frame)
+
+
+def run_body(session, frame: Frame):
+    """The value that a frame with bound arguments returns."""
+    node = frame.source.node
+    if frame.source.generator is not None:
+        raise refusal(frame.source.generator).at(frame.loc(frame.source.generator))
+    if isinstance(node, gast.AsyncFunctionDef):
+        raise refusal(node).at(frame.loc(node))
+    session.enter(frame)
+    try:
+        if isinstance(node, gast.Lambda):
+            return frame.eval(node.body)
+        return run_block(frame, node.body, FunctionRest()).value
+    finally:
+        session.frames.pop()
+
+
+def _check_hints(function: FunctionType, frame: Frame) -> None:
+    if function.__annotations__:
+        from cellc.parser import hints
+
+        hints.check(function, frame.variables)
+
+
+def bind(session, source: Source, args: list, kwargs: dict, function) -> dict:
+    """Arguments to parameters as Python binds them; TypeFault where the counts do not fit."""
+    arguments = source.node.args
+    names = [a.id for a in (*arguments.posonlyargs, *arguments.args)]
+    only_by_place = {a.id for a in arguments.posonlyargs}
+    bound = dict(zip(names, args, strict=False))
+    if len(args) > len(names):
+        if arguments.vararg is None:
+            raise TypeFault(f"{source.name} takes {_count(len(names))}, found {len(args)}")
+        bound[arguments.vararg.id] = tuple(args[len(names):])
+    elif arguments.vararg is not None:
+        bound[arguments.vararg.id] = ()
+    by_name = {a.id for a in arguments.kwonlyargs}
+    extra = {}
+    for name, value in kwargs.items():
+        if name in bound and name in names and name not in only_by_place:
+            raise TypeFault(f"{source.name} is given the argument {name} twice")
+        if (name in names and name not in only_by_place) or name in by_name:
+            bound[name] = value
+        elif arguments.kwarg is not None:
+            extra[name] = value
+        else:
+            raise TypeFault(f"{source.name} has no argument {name}",
+                            f"it takes {', '.join([*names, *sorted(by_name)]) or 'none'}")
+    if arguments.kwarg is not None:
+        bound[arguments.kwarg.id] = session.owned.add(extra)
+    _fill_defaults(session, source, names, by_name, bound, function)
+    return bound
+
+
+def _fill_defaults(session, source, names, by_name, bound, function) -> None:
+    missing = [name for name in names if name not in bound]
+    missing_by_name = [a.id for a in source.node.args.kwonlyargs if a.id not in bound]
+    if not missing and not missing_by_name:
+        return
+    if isinstance(function, Closure):
+        defaults, named = function.defaults, function.kw_defaults
+    else:
+        defaults, named = function.__defaults__ or (), function.__kwdefaults__ or {}
+        if not is_steady(function.__globals__.get("__name__")):
+            session.read("default", function, "__defaults__", function.__defaults__)
+            if missing_by_name:
+                session.read("default", function, "__kwdefaults__", function.__kwdefaults__)
+    first = len(names) - len(defaults)
+    for name in missing:
+        i = names.index(name) - first
+        if i < 0:
+            raise TypeFault(f"{source.name} is called without its argument {name}",
+                            f"it takes {_count(len(names))}: {', '.join(names)}")
+        bound[name] = defaults[i]
+    for name in missing_by_name:
+        if name not in named:
+            raise TypeFault(f"{source.name} is called without its argument {name}")
+        bound[name] = named[name]
+
+
+def _count(n: int) -> str:
+    return f"{n} argument{'s' if n != 1 else ''}" if n else "no arguments"

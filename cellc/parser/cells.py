@@ -1,0 +1,138 @@
+"""Calls of cells: one closed graph for a class of cell on the same types, used by every instance.
+
+The graph takes the traced arguments, then what it captured: its Parameters, constant tensors. It
+gives the traced parts of the result, then the Parameters it assigned, then what it prints. Which
+attributes the parse of `construct` read is kept with the graph (`guards.Record`), and another
+instance takes the same graph where they match, with its own Parameters as operands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cellc.errors import TypeFault
+from cellc.ir.graph import Graph, Node
+from cellc.ir.prims import control
+from cellc.parser import hooks
+from cellc.parser.guards import Record
+from cellc.parser.session import TraceBuilder
+from cellc.parser.text import PrintEffect, flatten_text, unflatten_text
+from cellc.parser.values import SIMPLE, Closure, Slot, flatten, unflatten
+
+
+@dataclass(eq=False)
+class Closed:
+    """A closed graph with what it needs to be called, and what its results are."""
+
+    graph: Graph | None                 # None: it has no results, so there is nothing to run
+    captured: list[Any]                 # the objects that are its further operands
+    structure: Any                      # of the value; its slots count the results
+    assigned: list[tuple[Any, int]]     # a Parameter and the result that is its new value
+    prints: list[PrintEffect]
+
+
+@dataclass(eq=False)
+class _CellGraph:
+    """One parse of a cell's construct: on which cell and arguments, what it read, what it became."""
+
+    cell: Any
+    arguments: Any          # kept, so that the ids in its key stay theirs
+    record: Record
+    closed: Closed
+
+
+def call(session, cell, args: list, kwargs: dict):
+    """The value of `cell(*args, **kwargs)`."""
+    construct = type(cell).construct if hasattr(type(cell), "construct") else None
+    if construct is None or construct is getattr(hooks.Cell, "construct", None):
+        raise TypeFault(f"the cell {type(cell).__name__} has no construct",
+                        "define construct(self, ...)")
+    leaves: list[Node] = []
+    structure = flatten((tuple(args), kwargs), leaves, session.lift)
+    key = (construct, _key(session, structure), tuple(x.type for x in leaves))
+    known = session.cell_graphs.setdefault(key, [])
+    for made in known:
+        found = made.record.match(made.cell, cell)
+        if found is not None:
+            mapping, reads = found
+            session.replay(reads)
+            return use(session, made.closed, leaves,
+                       lambda value: mapping.get(id(value), value))
+    record = Record()
+    session.records.append(record)
+    try:
+        closed = close(session, type(cell).__name__, structure, leaves,
+                       lambda args, kwargs: session.call(construct, [cell, *args], kwargs))
+    finally:
+        session.records.pop()
+    if not any(isinstance(value, Node) for value in closed.captured):
+        known.append(_CellGraph(cell, structure, record, closed))
+    return use(session, closed, leaves, lambda value: value)
+
+
+def _key(session, structure):
+    """A hashable form of what is known of the arguments: plain values by value, others by identity.
+
+    A closure's variables, and objects made here, may change between two calls: never the same.
+    """
+    if isinstance(structure, Slot):
+        return structure
+    if isinstance(structure, (tuple, list)):
+        return (type(structure), *(_key(session, x) for x in structure))
+    if isinstance(structure, dict):
+        return (dict, *((name, _key(session, x)) for name, x in structure.items()))
+    if isinstance(structure, float):
+        return float, structure.hex()
+    if isinstance(structure, SIMPLE) and not isinstance(structure, slice):
+        return type(structure), structure
+    if isinstance(structure, Closure) or structure in session.owned:
+        return object()
+    return type(structure), id(structure)
+
+
+def close(session, name: str, structure, leaves: list[Node], work) -> Closed:
+    """The closed graph of `work(args, kwargs)`, its arguments given as a structure over `leaves`."""
+    builder = TraceBuilder(session.graph_name(name))
+    with session.closed(builder):
+        inputs = [builder.input(x.type, x.name or f"x{i}") for i, x in enumerate(leaves)]
+        args, kwargs = unflatten(structure, inputs)
+        return finish(session, builder, work(args, kwargs))
+
+
+def finish(session, builder: TraceBuilder, value) -> Closed:
+    """Close the builder's graph with the traced parts of `value` and its effects as results."""
+    results: list[Node] = []
+    shape = flatten(value, results, session.lift)
+    assigned = []
+    for parameter, node in builder.assigned.values():
+        assigned.append((parameter, len(results)))
+        results.append(node)
+    prints = [PrintEffect(flatten_text(p.args, results, session.lift),
+                          flatten_text(p.kwargs, results, session.lift)) for p in session.prints]
+    graph = None
+    if results:
+        graph = builder.finish(results[0] if len(results) == 1 else control.tuple(*results))
+    captured = [value for value, _ in builder.captured.values()]
+    return Closed(graph, captured, shape, assigned, prints)
+
+
+def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
+    """Append a call of a closed graph; `known` maps the objects it was made with to those here.
+
+    Where the graph has `extra` further results (gradients), they are returned beside the value.
+    """
+    results = []
+    if closed.graph is not None:
+        operands = [*leaves, *(session.builder.lift(known(x)) for x in closed.captured)]
+        results = session.append_call(closed.graph, operands)
+    for parameter, index in closed.assigned:
+        parameter = known(parameter)
+        session.builder.assigned[id(parameter)] = (parameter, results[index])
+    for effect in closed.prints:
+        session.print(PrintEffect(unflatten_text(effect.args, results),
+                                  unflatten_text(effect.kwargs, results)))
+    value = unflatten(closed.structure, results, known=known, made=session.owned.add)
+    return (value, results[len(results) - extra:]) if extra else value
+
+

@@ -1,0 +1,265 @@
+"""Blocks, branches and loops, and where a branch goes on that another has left.
+
+A block runs statement by statement and ends with an Outcome: it reached its end, or a `continue`,
+`break` or `return`. Under a condition that is known only when the program runs, both branches of an
+`if` are built, each as a graph. Where both end alike the code after the `if` is built once, after
+their join. Where they do not (one returns early), the one that ended first is what the code after
+the `if` belongs to: it is built on as a continuation inside that branch, up to the place where both
+end alike: the end of the loop's round, the end of the loop, or the end of the function.
+
+`rest` is that continuation: what follows a statement, as a chain of BlockRest, LoopRest, WhileRest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gast
+
+from cellc.errors import Loc, SyntaxFault, TypeFault
+from cellc.parser import branches, hooks, operators
+from cellc.parser.session import MAX_UNROLLED
+from cellc.parser.syntax import executors
+from cellc.parser.values import describe
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a block ended. `rank` orders them by how far out they lead."""
+
+    rank: int
+    value: Any = None
+    loc: Loc | None = None
+
+    @property
+    def is_return(self) -> bool:
+        return self.rank == RETURN
+
+
+END, CONTINUE, BREAK, RETURN = range(4)
+AT_END, AT_CONTINUE, AT_BREAK = Outcome(END), Outcome(CONTINUE), Outcome(BREAK)
+
+
+def run_block(frame, body: list, rest, start: int = 0) -> Outcome:
+    """The statements from `start` on; `rest` is what follows the block."""
+    for i in range(start, len(body)):
+        node = body[i]
+        after = BlockRest(body, i + 1, rest) if type(node) in COMPOUND else None
+        outcome = frame.execute(node, after)
+        if outcome is not None and outcome.rank != END:
+            return outcome
+    return AT_END
+
+
+COMPOUND = (gast.If, gast.For, gast.While, gast.Match)
+
+
+# -- continuations ---------------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class FunctionRest:
+    """After a function's last statement: it returns None."""
+
+    def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
+        return outcome if outcome.rank == RETURN else Outcome(RETURN)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRest:
+    """The statements of a block from `start` on, then what follows the block."""
+
+    body: list
+    start: int
+    outer: Any
+
+    def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
+        """Go on from `outcome` until one of rank `target` or higher is reached."""
+        if outcome.rank == END:
+            outcome = run_block(frame, self.body, self.outer, self.start)
+        if outcome.rank >= target:
+            return outcome
+        return self.outer.resume(frame, outcome, target)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopRest:
+    """The rounds of an unrolled `for` from `start` on, its `else`, then what follows the loop."""
+
+    node: gast.For
+    items: list
+    start: int
+    outer: Any
+
+    def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
+        if outcome.rank <= CONTINUE:
+            if target <= CONTINUE:
+                return AT_CONTINUE
+            outcome = run_rounds(frame, self.node, self.items, self.outer, self.start)
+            if outcome.is_return:
+                return outcome
+        if target == BREAK:
+            return AT_BREAK
+        return self.outer.resume(frame, AT_END, target)
+
+
+@dataclass(frozen=True, slots=True)
+class WhileRest:
+    """The further rounds of an unrolled `while`, its `else`, then what follows the loop."""
+
+    node: gast.While
+    round: int
+    outer: Any
+
+    def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
+        if outcome.rank <= CONTINUE:
+            if target <= CONTINUE:
+                return AT_CONTINUE
+            outcome = run_while(frame, self.node, self.outer, self.round)
+            if outcome.is_return:
+                return outcome
+        if target == BREAK:
+            return AT_BREAK
+        return self.outer.resume(frame, AT_END, target)
+
+
+# -- if --------------------------------------------------------------------------------------------
+
+@executors.handles(gast.If)
+def run_if(frame, node, rest) -> Outcome:
+    condition = test(frame, node.test)
+    if isinstance(condition, bool):
+        return run_block(frame, node.body if condition else node.orelse, rest)
+    then = branches.Branch(frame, node, "then")
+    orelse = branches.Branch(frame, node, "else")
+    outcomes = [then.run(lambda: run_block(frame, node.body, rest)),
+                orelse.run(lambda: run_block(frame, node.orelse, rest))]
+    pair = (then, orelse)
+    while outcomes[0].rank != outcomes[1].rank:
+        behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
+        target = outcomes[1 - behind].rank
+        outcome = outcomes[behind]
+        outcomes[behind] = pair[behind].run(
+            lambda o=outcome, t=target: rest.resume(frame, o, t))
+    frame.here(node)
+    if not outcomes[0].is_return:
+        branches.join(frame, node, condition, then, orelse)
+        return outcomes[0]
+    then.returned, orelse.returned = outcomes
+    value = branches.join(frame, node, condition, then, orelse, leaving=True)
+    return Outcome(RETURN, value, frame.loc(node))
+
+
+def test(frame, node):
+    """The truth of a condition: a Python bool or a node of scalar bool type."""
+    if type(node) is gast.UnaryOp and type(node.op) is gast.Not:
+        found = test(frame, node.operand)
+        frame.here(node)
+        return operators.negate(found)
+    if type(node) is gast.BoolOp:
+        return branches.short_circuit(frame, node, test)
+    value = frame.eval(node)
+    if value is True or value is False:
+        return value
+    frame.here(node)
+    try:
+        return operators.truth(frame.session, value)
+    except (TypeFault, SyntaxFault) as fault:
+        raise fault.at(frame.loc(node)) from None
+
+
+# -- loops -----------------------------------------------------------------------------------------
+
+@executors.handles(gast.For)
+def run_for(frame, node, rest) -> Outcome:
+    items = items_of(frame.session, frame.eval(node.iter))
+    return run_rounds(frame, node, items, rest, 0)
+
+
+def items_of(session, value) -> list:
+    """What a loop goes through, all at once; refused where that is known only at run time."""
+    found = []
+    for item in iterate(session, value):
+        found.append(item)
+        if len(found) > MAX_UNROLLED:
+            raise SyntaxFault(f"a loop of more than {MAX_UNROLLED} rounds is not unrolled",
+                              "use operations on whole tensors instead")
+    return found
+
+
+def iterate(session, value):
+    """An iterable over the items of a known container or of a tensor's first axis."""
+    if isinstance(value, hooks.traced):
+        node = session.lift(value)
+        if node.type.ndim == 0:
+            raise TypeFault(f"found {describe(value)} where something to go through is needed",
+                            "loop over a known range, or over a tensor with at least one axis")
+        n = node.type.shape[0]
+        return (hooks.getitem(node, i) for i in range(n))
+    if isinstance(value, hooks.Cell):
+        items = tuple(value)
+        session.read("contents", value, "", items)
+        return items
+    function = operators.user_special(value, "__iter__")
+    if function is not None:
+        return iterate(session, session.call(function, [value]))
+    return iter(value)
+
+
+def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
+    from cellc.parser.statements import assign
+
+    frame.loops.append(node)
+    try:
+        for i in range(start, len(items)):
+            assign(frame, node.target, items[i], node)
+            outcome = run_block(frame, node.body, LoopRest(node, items, i + 1, rest))
+            if outcome.rank == BREAK:
+                return AT_END
+            if outcome.is_return:
+                return outcome
+    finally:
+        frame.loops.pop()
+    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+
+
+@executors.handles(gast.While)
+def run_while(frame, node, rest, start: int = 0) -> Outcome:
+    frame.loops.append(node)
+    try:
+        for round in range(start, MAX_UNROLLED):
+            condition = test(frame, node.test)
+            if not isinstance(condition, bool):
+                raise SyntaxFault(
+                    "the condition of this `while` is known only when the program runs",
+                    "loop over a known range with `for`, and keep or replace values with ops.where"
+                ).at(frame.loc(node.test))
+            if not condition:
+                break
+            outcome = run_block(frame, node.body, WhileRest(node, round + 1, rest))
+            if outcome.rank == BREAK:
+                return AT_END
+            if outcome.is_return:
+                return outcome
+        else:
+            raise SyntaxFault(f"a `while` of more than {MAX_UNROLLED} rounds is not unrolled",
+                              "use operations on whole tensors instead")
+    finally:
+        frame.loops.pop()
+    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+
+
+@executors.handles(gast.Break)
+def run_break(frame, node, rest) -> Outcome:
+    return AT_BREAK
+
+
+@executors.handles(gast.Continue)
+def run_continue(frame, node, rest) -> Outcome:
+    return AT_CONTINUE
+
+
+@executors.handles(gast.Return)
+def run_return(frame, node, rest) -> Outcome:
+    value = None if node.value is None else frame.eval(node.value)
+    return Outcome(RETURN, value, frame.loc(node))

@@ -1,0 +1,195 @@
+"""One activation of a function: its variables, how names are found, how its syntax is walked."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from cellc.errors import (
+    AttributeFault,
+    CellcError,
+    IndexFault,
+    KeyFault,
+    Loc,
+    NameFault,
+    TypeFault,
+    ValueFault,
+)
+from cellc.parser.guards import MISSING, is_steady
+from cellc.parser.source import Source
+from cellc.parser.syntax import evaluators, executors
+from cellc.parser.values import Conflict, Unbound
+
+_FAULTS = {AttributeError: AttributeFault, TypeError: TypeFault, IndexError: IndexFault,
+           KeyError: KeyFault, ValueError: ValueFault, NameError: NameFault}
+_BUILTINS = vars(builtins)
+
+
+class UserRaise(Exception):
+    """Carries an exception that the user's own `raise` made through the parser, to be raised as it is."""
+
+    def __init__(self, error: BaseException):
+        self.error = error
+        super().__init__(str(error))
+
+
+class Frame:
+    """Variables and the way to what lies outside them.
+
+    `variables` are this activation's own. `parent` is the frame a nested function was defined in, or
+    the one around a comprehension; where there is none, `function` is the Python function, with its
+    closure cells and globals. `bound_at` remembers the statement that bound each variable last.
+    """
+
+    __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
+                 "names", "loops", "home", "comprehension")
+
+    def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
+                 names: set[str] | None = None, comprehension: bool = False):
+        self.session, self.source = session, source
+        self.variables: dict[str, Any] = {}
+        self.parent, self.function = parent, function
+        self.cells = {}
+        if function is not None and function.__closure__:
+            self.cells = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
+        self.bound_at: dict[str, Any] = {}
+        self.names = source.locals if names is None else names
+        self.comprehension = comprehension
+        self.loops: list[Any] = []          # the loops around the statement being run
+        self.home = session.owned           # which closed graph this activation belongs to
+
+    # -- walking -----------------------------------------------------------------------------------
+
+    def loc(self, node) -> Loc:
+        return self.source.loc(node)
+
+    def eval(self, node):
+        """The value of an expression; a fault on the way gets the innermost expression's place."""
+        try:
+            return evaluators[node.__class__](self, node)
+        except CellcError as fault:
+            if fault.loc is None:
+                fault.loc = self.loc(node)
+            raise
+        except (UserRaise, RecursionError):
+            raise
+        except Exception as error:
+            raise placed(error, self.loc(node)) from error
+
+    def execute(self, node, rest):
+        """Run a statement; what follows it is `rest`, for a branch that must go on by itself."""
+        try:
+            return executors[node.__class__](self, node, rest)
+        except CellcError as fault:
+            if fault.loc is None:
+                fault.loc = self.loc(node)
+            raise
+        except (UserRaise, RecursionError):
+            raise
+        except Exception as error:
+            raise placed(error, self.loc(node)) from error
+
+    def here(self, node) -> None:
+        """The applies that follow come from this node."""
+        self.session.builder.loc = self.loc(node)
+
+    # -- names -------------------------------------------------------------------------------------
+
+    def load(self, name: str):
+        """The value of a name as Python finds it: local, enclosing, global, builtin."""
+        found = self.variables.get(name, MISSING)
+        if found is not MISSING:
+            if type(found) is Unbound or type(found) is Conflict:
+                found.refuse(name)
+            return found
+        if name in self.names:
+            raise NameFault(f"{name} is read before anything is assigned to it",
+                            f"assign {name} first")
+        if self.parent is not None:
+            return self.parent.load(name)
+        return self._load_outside(name)
+
+    def _load_outside(self, name: str):
+        session = self.session
+        if name in self.cells:
+            cell = self.cells[name]
+            try:
+                value = cell.cell_contents
+            except ValueError:
+                raise NameFault(f"the closure variable {name} has no value yet",
+                                f"assign {name} before the call") from None
+            if name != "__class__":
+                session.read("closure", cell, name, value)
+            return value
+        scope = self.function.__globals__
+        steady = is_steady(scope.get("__name__"))
+        if name in scope:
+            value = scope[name]
+            if not steady:
+                session.read("global", scope, name, value)
+            return value
+        value = _BUILTINS.get(name, MISSING)
+        if value is MISSING:
+            raise NameFault(f"the name {name} is not defined", _suggest(name, self._visible()))
+        if not steady:
+            session.read("global", scope, name, MISSING)
+        return value
+
+    def _visible(self) -> set[str]:
+        frame, names = self, set(_BUILTINS)
+        while frame.parent is not None:
+            names |= set(frame.variables)
+            frame = frame.parent
+        return names | set(frame.variables) | set(frame.function.__globals__) | set(frame.cells)
+
+    def store(self, name: str, value, node) -> None:
+        """Bind a name in the frame it belongs to."""
+        frame = self.owner_of(name)
+        if frame is not self:
+            if frame.home is not self.session.owned:
+                raise TypeFault(f"`nonlocal {name}` reaches out of a cell or a differentiated "
+                                "function", "return the value instead")
+            self.session.journal(frame.variables)
+        frame.variables[name] = value
+        frame.bound_at[name] = node
+
+    def owner_of(self, name: str) -> Frame:
+        """The frame whose variable an assignment to `name` here binds."""
+        if name in self.source.globals:
+            raise TypeFault(f"`global {name}` assigned in a compiled call would change the module "
+                            "once, while compiling, and not at each call",
+                            "return the value, or keep it in a Parameter")
+        frame = self
+        while frame.parent is not None and name not in frame.names:
+            frame = frame.parent
+        if name not in frame.names:
+            raise TypeFault(f"`nonlocal {name}` assigned in a compiled call would change a function "
+                            "outside it once, while compiling, and not at each call",
+                            "return the value, or keep it in a Parameter")
+        return frame
+
+    def root(self) -> Frame:
+        """The frame of the Python function all this is written in."""
+        frame = self
+        while frame.parent is not None:
+            frame = frame.parent
+        return frame
+
+
+def _suggest(name: str, names) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"define or import {name}"
+
+
+def placed(error: Exception, loc: Loc) -> Exception:
+    """An error of Python's own, raised by work on known values, as a fault at the user's line."""
+    kind = next((k for k in type(error).__mro__ if k in _FAULTS), None)
+    if kind is None:
+        note = f"while compiling {loc}{loc.snippet()}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return error
+    text = f"no key {error.args[0]!r}" if kind is KeyError and error.args else str(error)
+    return _FAULTS[kind](text, loc=loc)

@@ -1,0 +1,144 @@
+"""Calls of gradients: `grad(f)(...)`, `value_and_grad(f)(...)`, `GradOperation()(net)(...)`.
+
+The function becomes a closed graph of its traced arguments and of what it captures; `passes.grad`
+gives the graph that also returns gradients, and a call of that is appended. What the function
+assigns and prints happens once, as it would without the gradient.
+"""
+
+from __future__ import annotations
+
+from cellc.errors import TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import Graph, Node, fill
+from cellc.ir.prims import shape
+from cellc.ir.types import ScalarType
+from cellc.parser import cells
+from cellc.parser.values import Slot, describe, flatten, unflatten
+from cellc.passes.grad import value_and_grad_graph
+
+
+def call(session, record, args: list, kwargs: dict):
+    """The value of a GradFunction on these arguments."""
+    args, sens = record.split(tuple(args))
+    args = tuple(_number(session, x, i in record.positions(args)) for i, x in enumerate(args))
+    at = record.positions(args)
+    leaves: list[Node] = []
+    structure = flatten((args, kwargs), leaves, session.lift)
+    closed = cells.close(session, _name(record.fn), structure, leaves,
+                         lambda args, kwargs: session.call(record.fn, args, kwargs))
+    outputs = _outputs(record, closed)
+    wrt = _inputs(structure, at, leaves)
+    weights = record.weight_list
+    place = {id(value): len(leaves) + i for i, value in enumerate(closed.captured)}
+    used = [w for w in weights if id(w) in place]
+    places = (*wrt, *(place[id(w)] for w in used))
+    graph = value_and_grad_graph(closed.graph, places, outputs, sens is not None)
+    graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
+    operands = [] if sens is None else _sens(session, sens, closed, outputs)
+    value, found = _use(session, closed, leaves, graph, operands, len(places))
+    gradients = iter(found)
+    inputs = tuple(unflatten(_renumbered(structure[0][i]), _take(structure[0][i], gradients),
+                             made=session.owned.add) for i in at)
+    of_weights = tuple(next(gradients) if id(w) in place else fill(w.type, 0) for w in weights)
+    return record.arrange(value, inputs, of_weights)
+
+
+def _name(fn) -> str:
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def _number(session, value, differentiated: bool):
+    """A known number that is differentiated by becomes a value of the program."""
+    if not differentiated or not isinstance(value, (bool, int, float)):
+        return value
+    if not isinstance(value, float):
+        raise TypeFault(f"a gradient by {value!r}, which is no float", "pass a float")
+    return session.lift(value)
+
+
+def _slots(structure) -> list[int]:
+    """The indices of a structure's slots, in order."""
+    found: list = []
+    _walk(structure, found)
+    return found
+
+
+def _walk(structure, found: list) -> None:
+    if isinstance(structure, Slot):
+        found.append(structure.index)
+    elif isinstance(structure, (tuple, list)):
+        for part in structure:
+            _walk(part, found)
+    elif isinstance(structure, dict):
+        for part in structure.values():
+            _walk(part, found)
+
+
+def _inputs(structure, at: tuple[int, ...], leaves: list[Node]) -> list[int]:
+    """The graph inputs to differentiate by: the traced leaves of the arguments at these positions."""
+    wrt = []
+    for i in at:
+        slots = _slots(structure[0][i])
+        if not slots:
+            raise TypeFault(f"a gradient by argument {i}, which is {describe(structure[0][i])}",
+                            "pass a float tensor or a float")
+        wrt.extend(slots)
+    return wrt
+
+
+def _renumbered(structure):
+    """The structure with its slots counted from 0."""
+    order = {index: i for i, index in enumerate(_slots(structure))}
+    return unflatten(structure, {index: Slot(i) for index, i in order.items()})
+
+
+def _take(structure, gradients) -> list[Node]:
+    return [next(gradients) for _ in _slots(structure)]
+
+
+def _outputs(record, closed: cells.Closed) -> tuple[int, ...]:
+    """The results that are differentiated: all parts of the value, or of its first item with aux."""
+    structure = closed.structure
+    if record.has_aux:
+        if not isinstance(structure, tuple) or len(structure) < 2:
+            raise TypeFault("has_aux: the function must return a tuple (value, aux, ...)")
+        structure = structure[0]
+    outputs = tuple(dict.fromkeys(_slots(structure)))
+    if not outputs:
+        raise TypeFault("the function returns nothing that depends on its arguments",
+                        "return a float tensor or a float")
+    for i in outputs:
+        type = closed.graph.results[i].type
+        if not type.dtype.is_float:
+            raise TypeFault(f"the gradient of a result of type {type}",
+                            "return a float; other results can be passed on with has_aux=True")
+    return outputs
+
+
+def _sens(session, sens, closed: cells.Closed, outputs) -> list[Node]:
+    """The cotangents given by the caller, in the types of the results; they may broadcast."""
+    given: list[Node] = []
+    flatten(sens, given, session.lift)
+    if isinstance(sens, (bool, int, float)):
+        given = [session.lift(float(sens))]
+    if len(given) != len(outputs):
+        raise TypeFault(f"sens has {len(given)} parts for {len(outputs)} results")
+    found = []
+    for node, i in zip(given, outputs, strict=True):
+        type = closed.graph.results[i].type
+        node = session.lift(arith.cast(node, type.dtype))
+        if isinstance(type, ScalarType):
+            found.append(node)
+            continue
+        if isinstance(node.type, ScalarType):
+            node = shape.from_scalar(node)
+        found.append(arith.broadcast_to(node, type.shape))
+    return found
+
+
+def _use(session, closed: cells.Closed, leaves, graph: Graph, sens: list[Node], n: int):
+    """Append the call of the gradient graph; (the function's value, the gradients)."""
+    stand_in = cells.Closed(graph, [*closed.captured, *sens], closed.structure, closed.assigned,
+                            closed.prints)
+    return cells.use(session, stand_in, leaves, lambda value: value, extra=n)
+

@@ -1,0 +1,175 @@
+"""What one parse read of the world outside the compiled call, so that a change there is noticed.
+
+A Guard says: this read, done again, gives the same. Reads of cellc, NumPy and the standard library
+need none. A Record holds the reads of one call of a cell; another instance of the class may use the
+same graph when each read, done on it, gives what is equivalent (`Record.match`).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass, field
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+
+from cellc.ir.types import DType
+from cellc.parser import hooks
+from cellc.parser.values import SIMPLE
+
+MISSING = type("Missing", (), {"__repr__": lambda self: "<missing>"})()
+_STEADY = frozenset(sys.stdlib_module_names) | {"cellc", "numpy", "cupy"}
+_PLAIN = (*SIMPLE, DType)
+
+
+@dataclass(frozen=True, eq=False)
+class Guard:
+    """One read: `kind` says how it was done, on `owner` (and `name`), and that it gave `value`.
+
+    global     owner[name], owner a module's dictionary; MISSING where only builtins have it
+    closure    owner.cell_contents
+    default    getattr(owner, name): a function's __defaults__ or __kwdefaults__
+    cell_attr  getattr(owner, name), owner a Cell
+    attr       getattr(owner, name), owner any other object
+    contents   the items of a list, dict, set or CellList (`value` is a tuple of them)
+    """
+
+    kind: str
+    owner: Any
+    name: str
+    value: Any
+
+    def holds(self) -> bool:
+        """Does the read still give the same?"""
+        return same(self.value, look(self.kind, self.owner, self.name))
+
+    def again(self) -> Guard:
+        """The guard for what is there now."""
+        return Guard(self.kind, self.owner, self.name, look(self.kind, self.owner, self.name))
+
+    def __str__(self) -> str:
+        what = {"global": self.name, "closure": f"the closure variable {self.name}",
+                "default": "a default value", "contents": f"the items of a "
+                f"{type(self.owner).__name__}"}.get(self.kind)
+        return what or f"{type(self.owner).__name__}.{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Guard({self.kind}: {self})"
+
+
+def look(kind: str, owner, name: str):
+    """Do a read (again)."""
+    if kind == "global":
+        return owner.get(name, MISSING)
+    if kind == "closure":
+        try:
+            return owner.cell_contents
+        except ValueError:          # the variable was deleted
+            return MISSING
+    if kind == "contents":
+        return tuple(owner.items()) if isinstance(owner, dict) else tuple(owner)
+    return getattr(owner, name, MISSING)
+
+
+def same(old, new) -> bool:
+    """The same object, or equal numbers, strings, dtypes and tuples of them (NaN and -0.0 told apart)."""
+    if old is new:
+        return True
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, float):
+        return (old == new and math.copysign(1, old) == math.copysign(1, new)
+                or old != old and new != new)
+    if isinstance(old, _PLAIN):
+        return old == new
+    if isinstance(old, (tuple, frozenset)):
+        return len(old) == len(new) and all(map(same, old, new))
+    if isinstance(old, MethodType):
+        return old.__func__ is new.__func__ and old.__self__ is new.__self__
+    return False
+
+
+def is_steady(module_name: str | None) -> bool:
+    """Does the module belong to what no program changes while it runs: cellc, NumPy, the library?"""
+    return bool(module_name) and module_name.partition(".")[0] in _STEADY
+
+
+@dataclass(eq=False)
+class Record:
+    """The reads of one call of a cell, or of the whole parse, in order and each once."""
+
+    reads: list[Guard] = field(default_factory=list)
+    seen: set[tuple[str, int, str]] = field(default_factory=set)
+
+    def add(self, guard: Guard) -> None:
+        key = (guard.kind, id(guard.owner), guard.name)
+        if key not in self.seen:
+            self.seen.add(key)
+            self.reads.append(guard)
+
+    def match(self, old, new) -> tuple[dict[int, Any], list[Guard]] | None:
+        """Would the cell `new` have been parsed as `old` was?
+
+        Each read is done again with what `new` has in place of what `old` had; what was reached
+        through `old` must be reached through `new`, one object for one object, and plain values must
+        be equal. Returns the map from ids of old objects to new objects, and the reads of `new`.
+        """
+        pairs = _Pairs()
+        pairs.join(old, new)
+        reads = []
+        for read in self.reads:
+            owner = pairs.new_for(read.owner)
+            if owner is read.owner:
+                if read.kind != "contents" and not pairs.equivalent(read.value, read.value):
+                    return None
+                continue
+            value = look(read.kind, owner, read.name)
+            if not pairs.equivalent(read.value, value):
+                return None
+            reads.append(Guard(read.kind, owner, read.name, value))
+        return pairs.old_to_new, reads
+
+
+class _Pairs:
+    """A one-to-one map between the objects of two instances, grown read by read."""
+
+    def __init__(self):
+        self.old_to_new: dict[int, Any] = {}
+        self.new_to_old: dict[int, Any] = {}
+
+    def new_for(self, old):
+        return self.old_to_new.get(id(old), old)
+
+    def join(self, old, new) -> bool:
+        return (self.old_to_new.setdefault(id(old), new) is new
+                and self.new_to_old.setdefault(id(new), old) is old)
+
+    def equivalent(self, old, new) -> bool:
+        kind = type(old)
+        if kind is not type(new):
+            return False
+        if isinstance(old, _PLAIN):
+            return same(old, new)
+        if isinstance(old, (tuple, frozenset)):
+            return len(old) == len(new) and all(map(self.equivalent, old, new))
+        if isinstance(old, MethodType):
+            return old.__func__ is new.__func__ and self.equivalent(old.__self__, new.__self__)
+        if isinstance(old, hooks.Tensor):
+            alike = (old.type == new.type
+                     and getattr(old, "requires_grad", None) == getattr(new, "requires_grad", None))
+            return alike and self.join(old, new)
+        if isinstance(old, hooks.Cell):
+            return self.join(old, new)
+        if old is new or isinstance(old, (FunctionType, type, ModuleType)):
+            return old is new and self.join(old, new)
+        if is_steady(kind.__module__) and kind.__module__ != "builtins":
+            return self.join(old, new) and self._same_fields(old, new)
+        return self.join(old, new)      # a container or an object: what was read of it is compared
+
+    def _same_fields(self, old, new) -> bool:
+        """Library objects run as they are, unread by the parser: all their fields count."""
+        if not hasattr(old, "__dict__"):
+            return False
+        first, second = vars(old), vars(new)
+        return first.keys() == second.keys() and all(
+            self.equivalent(first[key], second[key]) for key in first)

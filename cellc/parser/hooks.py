@@ -1,0 +1,49 @@
+"""What upper layers tell the parser about themselves, since it must not import them.
+
+`cellc/tensor.py`, `parameter.py`, `nn/cell.py` and `ops` register their classes and the few functions
+that syntax needs (indexing). Everything else of theirs is found as the user finds it: by attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cellc.ir.graph import Node
+
+
+class _Nothing:
+    """No class is registered yet, so nothing is an instance of it."""
+
+
+Tensor: type = _Nothing
+Parameter: type = _Nothing
+Cell: type = _Nothing
+GradFunction: type = _Nothing
+getitem: Callable | None = None     # (x, index) -> x[index]
+setitem: Callable | None = None     # (x, index, value) -> a new x with value put at index
+traced: tuple[type, ...] = (Node,)  # what stands for a value known only when the program runs
+
+
+def register_tensor(tensor: type, getitem_: Callable, setitem_: Callable) -> None:
+    """The class whose methods nodes have, and what `x[i]` and `x[i] = v` call."""
+    global Tensor, getitem, setitem, traced
+    Tensor, getitem, setitem = tensor, getitem_, setitem_
+    traced = (Node, tensor)
+
+
+def register_parameter(parameter: type) -> None:
+    """The class of weights: a subclass of Tensor whose assignment is an effect of the program."""
+    global Parameter
+    Parameter = parameter
+
+
+def register_cell(cell: type) -> None:
+    """The class whose instances are called by interpreting `construct`."""
+    global Cell
+    Cell = cell
+
+
+def register_grad(grad_function: type) -> None:
+    """The record that `grad(f)`, `value_and_grad(f)` and `GradOperation()(f)` return."""
+    global GradFunction
+    GradFunction = grad_function

@@ -1,0 +1,163 @@
+"""Classes called in parsed code, and the methods of Python's own containers and strings."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import FunctionType
+
+from cellc.errors import CellcError, SyntaxFault, TypeFault
+from cellc.ir import arith
+from cellc.parser import hooks
+from cellc.parser.guards import is_steady
+from cellc.parser.text import Text
+from cellc.parser.values import describe, traced_in
+
+_CHANGES = frozenset(
+    ["append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "popitem", "setdefault", "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update", "__setitem__", "__delitem__", "__iadd__", "__ior__", "appendleft", "extendleft", "popleft", "rotate", "move_to_end", "subtract"])
+_FRESH = frozenset(
+    ["copy", "split", "rsplit", "splitlines", "union", "intersection", "difference", "symmetric_difference", "most_common"])
+_LOOKS_FOR = frozenset(("index", "count", "remove"))
+
+
+def builtin_method(session, method, owner, args: list, kwargs: dict):
+    """`owner.method(...)` where Python's own C code implements it."""
+    name = method.__name__
+    if isinstance(owner, str) and traced_in([args, kwargs]):
+        if name == "format":
+            return Text("format", owner, tuple(args), kwargs)
+        raise TypeFault(f"str.{name} of values known only when the program runs",
+                        "only print takes such values, in an f-string or by % or format")
+    if isinstance(owner, (list, dict, set)) or hasattr(type(owner), "popleft"):
+        if name in _CHANGES:
+            session.about_to_change(owner, f".{name}()")
+        if name in _LOOKS_FOR and isinstance(owner, (list, tuple)) and traced_in([owner, args]):
+            raise TypeFault(f".{name}() compares values known only when the program runs",
+                            "compare them with == and combine with ops.where")
+    elif not isinstance(owner, (str, bytes, tuple, frozenset, int, float, complex, range, slice,
+                                dict)) and not is_steady(type(owner).__module__):
+        raise SyntaxFault(f"{type(owner).__name__}.{name} runs in Python, and a compiled call runs "
+                          "none of it", "call it outside, and pass in its result")
+    if traced_in([args, kwargs]) and isinstance(owner, (set, frozenset)) or (
+            isinstance(owner, dict) and args and traced_in(args[0]) and name != "update"):
+        raise TypeFault("found a value known only when the program runs as a key",
+                        "use strings, numbers or tuples of them as keys")
+    result = method(*args, **kwargs)
+    if name in _FRESH and isinstance(result, (list, dict, set)):
+        session.owned.add(result)
+    return result
+
+
+def construct(session, cls: type, args: list, kwargs: dict):
+    """`cls(*args, **kwargs)`."""
+    if issubclass(cls, hooks.Parameter):
+        raise SyntaxFault("a Parameter is made inside the compiled call, anew at each call",
+                          "make it in __init__")
+    if issubclass(cls, hooks.Tensor):
+        return _tensor(session, cls, args, kwargs)
+    if issubclass(cls, hooks.Cell):
+        return _cell(cls, args, kwargs)
+    if issubclass(cls, BaseException) or hasattr(cls, "_fields") or _is_enum(cls):
+        return cls(*args, **kwargs)
+    if is_steady(cls.__module__):
+        return _of_library(session, cls, args, kwargs)
+    if type(cls).__call__ is not type.__call__ or cls.__new__ is not object.__new__:
+        raise SyntaxFault(f"the class {cls.__name__} makes its objects in its own way "
+                          "(__new__ or a metaclass)", "make the object outside")
+    if "__setattr__" in dir(cls) and cls.__setattr__ is not object.__setattr__ and not _is_frozen(
+            cls):
+        raise SyntaxFault(f"the class {cls.__name__} has its own __setattr__",
+                          "make the object outside")
+    value = session.owned.add(object.__new__(cls))
+    if dataclasses.is_dataclass(cls) and "__init__" in vars(cls) and _is_generated(cls.__init__):
+        _fill_dataclass(session, cls, value, args, kwargs)
+    elif isinstance(cls.__init__, FunctionType):
+        session.call(cls.__init__, [value, *args], kwargs)
+    elif args or kwargs:
+        raise TypeFault(f"{cls.__name__} takes no arguments, found {len(args) + len(kwargs)}")
+    return value
+
+
+def _is_enum(cls: type) -> bool:
+    import enum
+
+    return issubclass(cls, enum.Enum)
+
+
+def _is_frozen(cls: type) -> bool:
+    return dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
+
+
+def _is_generated(function) -> bool:
+    return isinstance(function, FunctionType) and function.__code__.co_filename == "<string>"
+
+
+def _fill_dataclass(session, cls: type, value, args: list, kwargs: dict) -> None:
+    """What the generated `__init__` of a dataclass does."""
+    fields = [f for f in dataclasses.fields(cls) if f.init]
+    by_place = [f for f in fields if not f.kw_only]
+    if len(args) > len(by_place):
+        raise TypeFault(f"{cls.__name__} takes {len(by_place)} arguments, found {len(args)}")
+    given = {f.name: x for f, x in zip(by_place, args, strict=False)}
+    for name, item in kwargs.items():
+        if name in given or name not in {f.name for f in fields}:
+            raise TypeFault(f"{cls.__name__} has no argument {name}" if name not in given
+                            else f"{cls.__name__} is given the argument {name} twice")
+        given[name] = item
+    for field in dataclasses.fields(cls):
+        if field.name in given:
+            item = given[field.name]
+        elif field.default is not dataclasses.MISSING:
+            item = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            item = session.call(field.default_factory)
+        elif not field.init:
+            continue
+        else:
+            raise TypeFault(f"{cls.__name__} is called without its argument {field.name}")
+        object.__setattr__(value, field.name, item)
+    if hasattr(cls, "__post_init__"):
+        session.call(cls.__post_init__, [value])
+
+
+def _tensor(session, cls: type, args: list, kwargs: dict):
+    """`Tensor(data, dtype)`: of known data a constant; of one traced value that value, cast."""
+    if not traced_in([args, kwargs]):
+        return cls(*args, **kwargs)
+    values = dict(zip(("input_data", "dtype"), args, strict=False)) | kwargs
+    data, dtype = values.get("input_data"), values.get("dtype")
+    if not isinstance(data, hooks.traced):
+        raise TypeFault(f"Tensor() of {describe(data)}: a tensor of values known only when the "
+                        "program runs is put together by an operation", "use ops.stack")
+    from cellc.ir.prims import shape
+    from cellc.ir.types import ScalarType, f32, f64
+    from cellc.ir.types import dtype as dtype_of
+
+    node = session.lift(data)
+    if isinstance(node.type, ScalarType):
+        node = shape.from_scalar(node)
+        dtype = dtype or (f32 if node.type.dtype is f64 else None)
+    return node if dtype is None else arith.cast(node, dtype_of(dtype))
+
+
+def _cell(cls: type, args: list, kwargs: dict):
+    """A layer without weights may be made on the spot: `nn.ReLU()(x)`."""
+    if is_steady(cls.__module__):
+        cell = cls(*args, **kwargs)
+        if not any(True for _ in cell.get_parameters()):
+            return cell
+    raise SyntaxFault(f"the cell {cls.__name__} is made inside the compiled call, anew at each call",
+                      "make it in __init__ and keep it in an attribute of self")
+
+
+def _of_library(session, cls: type, args: list, kwargs: dict):
+    if traced_in([args, kwargs]) and not cls.__module__.startswith(("cellc", "collections",
+                                                                    "builtins", "functools")):
+        raise TypeFault(f"{cls.__name__} does not take values known only when the program runs",
+                        "use an operation of cellc.ops")
+    try:
+        result = cls(*args, **kwargs)
+    except CellcError:
+        raise
+    if isinstance(result, (list, dict, set)):
+        session.owned.add(result)
+    return result

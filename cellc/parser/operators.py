@@ -1,0 +1,275 @@
+"""Python's operators on known and traced values, truth, equality and membership."""
+
+from __future__ import annotations
+
+import operator
+from types import FunctionType
+
+import gast
+
+from cellc.errors import TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import Constant, Node
+from cellc.ir.prims import elementwise, shape
+from cellc.ir.types import Dim, ScalarType, TensorType, boolean
+from cellc.parser import hooks
+from cellc.parser.guards import is_steady
+from cellc.parser.text import Piece, Text
+from cellc.parser.values import SIMPLE, describe, traced_in
+
+BINARY = {
+    gast.Add: (operator.add, arith.add, "__add__", "+"),
+    gast.Sub: (operator.sub, arith.sub, "__sub__", "-"),
+    gast.Mult: (operator.mul, arith.mul, "__mul__", "*"),
+    gast.Div: (operator.truediv, arith.div, "__truediv__", "/"),
+    gast.FloorDiv: (operator.floordiv, arith.floordiv, "__floordiv__", "//"),
+    gast.Mod: (operator.mod, arith.mod, "__mod__", "%"),
+    gast.Pow: (operator.pow, arith.pow, "__pow__", "**"),
+    gast.LShift: (operator.lshift, arith.left_shift, "__lshift__", "<<"),
+    gast.RShift: (operator.rshift, arith.right_shift, "__rshift__", ">>"),
+    gast.BitAnd: (operator.and_, arith.bitwise_and, "__and__", "&"),
+    gast.BitOr: (operator.or_, arith.bitwise_or, "__or__", "|"),
+    gast.BitXor: (operator.xor, arith.bitwise_xor, "__xor__", "^"),
+    gast.MatMult: (operator.matmul, None, "__matmul__", "@"),
+}
+ORDER = {
+    gast.Lt: (operator.lt, arith.less, "__lt__", "<"),
+    gast.LtE: (operator.le, arith.less_equal, "__le__", "<="),
+    gast.Gt: (operator.gt, arith.greater, "__gt__", ">"),
+    gast.GtE: (operator.ge, arith.greater_equal, "__ge__", ">="),
+}
+_IN_PLACE = {gast.Add: operator.iadd, gast.Mult: operator.imul, gast.BitOr: operator.ior,
+             gast.BitAnd: operator.iand, gast.BitXor: operator.ixor, gast.Sub: operator.isub}
+_PLAIN = frozenset((int, float, bool, str))
+
+
+def is_traced(value) -> bool:
+    return isinstance(value, hooks.traced)
+
+
+def binary(session, kind: type, x, y):
+    """`x op y`."""
+    known, traced, method, symbol = BINARY[kind]
+    if type(x) in _PLAIN and type(y) in _PLAIN:
+        return known(x, y)
+    if is_traced(x) or is_traced(y):
+        return _traced(session, traced, symbol, x, y)
+    found = _user_method(session, method, x, y)
+    if found is not None:
+        return found()
+    if kind is gast.Mod and isinstance(x, str) and traced_in(y):
+        from cellc.parser.text import Text
+
+        return Text("%", x, y)
+    result = known(x, y)
+    if isinstance(result, (list, dict, set)):
+        session.owned.add(result)
+    return result
+
+
+def in_place(session, kind: type, x, y):
+    """`x op= y`: the same list, dict or set changed; anything else as `x op y`."""
+    if isinstance(x, (list, dict, set)) and kind in _IN_PLACE:
+        session.about_to_change(x, f"{BINARY[kind][3]}=")
+        return _IN_PLACE[kind](x, y)
+    return binary(session, kind, x, y)
+
+
+def _traced(session, function, symbol: str, x, y):
+    for value in (x, y):
+        if not (is_traced(value) or isinstance(value, (bool, int, float, Dim))
+                or hasattr(value, "__array_interface__")):
+            raise TypeFault(f"found {describe(x)} {symbol} {describe(y)}",
+                            "both operands must be tensors or numbers")
+    x, y = (v if is_traced(v) or isinstance(v, (bool, int, float)) else as_number(session, v)
+            for v in (x, y))
+    if function is not None:
+        return function(x, y)
+    for node in (x, y):
+        if not is_traced(node) or isinstance(node.type, ScalarType):
+            raise TypeFault(f"found {describe(x)} @ {describe(y)}", "use * to scale by a number")
+    return hooks.Tensor.__matmul__(x, y)
+
+
+def as_number(session, value):
+    """A known value in arithmetic with a traced one: a size as a number, an array as a tensor."""
+    if isinstance(value, Dim):
+        size = shape.dim_size(dim=Dim(value.name))
+        return size if value.coef == 1 else arith.mul(size, value.coef)
+    return session.lift(value)
+
+
+def _user_method(session, method: str, x, y):
+    """The call of an operator that a user's class defines in Python, to be interpreted."""
+    for owner, other, name in ((x, y, method), (y, x, f"__r{method[2:]}")):
+        function = user_special(owner, name)
+        if function is not None:
+            return lambda f=function, a=owner, b=other: session.call(f, [a, b])
+    return None
+
+
+def user_special(value, name: str) -> FunctionType | None:
+    """The Python function a user's class has under a special name."""
+    kind = type(value)
+    if kind in SIMPLE or kind in (list, tuple, dict) or is_steady(kind.__module__):
+        return None
+    function = getattr(kind, name, None)
+    return function if isinstance(function, FunctionType) and not is_steady(
+        function.__module__) else None
+
+
+def unary(session, kind: type, x):
+    """`+x`, `-x`, `~x`."""
+    if isinstance(x, hooks.traced):
+        if kind is gast.USub:
+            return arith.negative(x)
+        if kind is gast.UAdd:
+            return session.lift(x)
+        if isinstance(x.type, ScalarType):
+            return invert_scalar(x)
+        return hooks.Tensor.__invert__(x)
+    name, known = {gast.USub: ("__neg__", operator.neg), gast.UAdd: ("__pos__", operator.pos),
+                   gast.Invert: ("__invert__", operator.invert)}[kind]
+    function = user_special(x, name)
+    return session.call(function, [x]) if function else known(x)
+
+
+def invert_scalar(x: Node) -> Node:
+    """Python's ~ of a number: of a bool too it is that of an int."""
+    return arith.sub(-1, x)
+
+
+# -- truth -----------------------------------------------------------------------------------------
+
+def truth(session, value):
+    """The truth of a value: a Python bool, or a node of scalar bool type."""
+    if isinstance(value, hooks.traced):
+        return traced_truth(session.lift(value))
+    if isinstance(value, (Text, Piece)):
+        raise TypeFault("found a string with values known only when the program runs; it can only "
+                        "be printed")
+    function = user_special(value, "__bool__") or user_special(value, "__len__")
+    if function is not None:
+        return truth(session, session.call(function, [value]))
+    return bool(value)
+
+
+def traced_truth(value: Node) -> Node | bool:
+    if isinstance(value, Constant) and value.is_fill:
+        return bool(value.value)
+    if isinstance(value.type, TensorType):
+        if value.type.size != 1:
+            raise TypeFault(f"found {value.type} where one true or false is needed",
+                            "use .any() or .all(), or select elementwise with ops.where")
+        value = shape.to_scalar(shape.reshape(value, shape=()) if value.type.shape else value)
+    if value.type.dtype is boolean:
+        return value
+    return arith.not_equal(value, 0)
+
+
+def negate(value):
+    """`not` of a bool or a node of scalar bool type."""
+    return elementwise.bit_not(value) if isinstance(value, Node) else not value
+
+
+def both(x, y):
+    """The conjunction of two truths that are both at hand."""
+    if isinstance(x, bool):
+        return y if x else False
+    if isinstance(y, bool):
+        return x if y else False
+    return elementwise.bit_and(x, y)
+
+
+def either(x, y):
+    """The disjunction of two truths that are both at hand."""
+    if isinstance(x, bool):
+        return True if x else y
+    if isinstance(y, bool):
+        return True if y else x
+    return elementwise.bit_or(x, y)
+
+
+# -- comparison ------------------------------------------------------------------------------------
+
+def compare(session, kind: type, x, y):
+    """One comparison `x op y`."""
+    if kind in ORDER:
+        known, traced, method, symbol = ORDER[kind]
+        if is_traced(x) or is_traced(y):
+            return _traced(session, traced, symbol, x, y)
+        function = user_special(x, method)
+        return session.call(function, [x, y]) if function else known(x, y)
+    if kind is gast.Eq:
+        return equal(session, x, y)
+    if kind is gast.NotEq:
+        if is_traced(x) or is_traced(y):
+            return equal(session, x, y, arith.not_equal)
+        return negate(truth(session, equal(session, x, y)))
+    if kind is gast.Is:
+        return x is y
+    if kind is gast.IsNot:
+        return x is not y
+    found = contains(session, y, x)
+    return found if kind is gast.In else negate(found)
+
+
+def equal(session, x, y, function=arith.equal):
+    """`x == y`: a tensor where one of them is traced; known where both are."""
+    if is_traced(x) or is_traced(y):
+        if x is None or y is None or isinstance(x, (str, tuple, list, dict)) or isinstance(
+                y, (str, tuple, list, dict)):
+            return function is not arith.equal      # never equal, as Python has it
+        return _traced(session, function, "==", x, y)
+    if isinstance(x, Dim) or isinstance(y, Dim):
+        return _equal_sizes(x, y)
+    if isinstance(x, (tuple, list)) and type(x) is type(y):
+        if len(x) != len(y):
+            return False
+        result = True
+        for a, b in zip(x, y, strict=True):
+            if a is not b:
+                result = both(result, truth(session, equal(session, a, b)))
+            if result is False:
+                return False
+        return result
+    if isinstance(x, dict) and isinstance(y, dict) and (traced_in(x) or traced_in(y)):
+        if x.keys() != y.keys():
+            return False
+        return equal(session, list(x.values()), [y[key] for key in x])
+    function = user_special(x, "__eq__")
+    if function is not None:
+        return session.call(function, [x, y])
+    return x == y
+
+
+def _equal_sizes(x, y) -> bool:
+    """Equality with a symbolic size: known where the sizes are the same multiple, or one too small."""
+    size, other = (x, y) if isinstance(x, Dim) else (y, x)
+    if isinstance(other, Dim) and other.name != size.name:
+        return size._refuse(f"comparing {size} with {other}")
+    if not isinstance(other, (int, float, Dim)) or isinstance(other, Dim):
+        return size == other
+    return not (size > other or size < other)
+
+
+def contains(session, container, value):
+    """`value in container`, a bool or a node of scalar bool type."""
+    if isinstance(container, hooks.traced):
+        raise TypeFault(f"found `in` with {describe(container)} on the right",
+                        "use (x == value).any()")
+    function = user_special(container, "__contains__")
+    if function is not None:
+        return truth(session, session.call(function, [container, value]))
+    if isinstance(container, (tuple, list)):
+        result = False
+        for item in container:
+            found = True if item is value else truth(session, equal(session, value, item))
+            result = either(result, found)
+            if result is True:
+                return True
+        return result
+    if is_traced(value):
+        raise TypeFault(f"found {describe(value)} in {describe(container)}: what is looked up must "
+                        "be known", "compare with the items of a tuple or list")
+    return value in container

@@ -1,0 +1,204 @@
+"""The AST of a function, found in its file.
+
+A file is parsed once, whole, so that lines are the user's lines. A function is found by the line its
+code begins at and its name; a lambda, of which a line may hold several, by the columns of its
+instructions. Only what is found is converted to gast, in which Python versions look alike.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from dataclasses import dataclass, field
+from types import CodeType
+
+import gast
+
+from cellc.errors import Loc, SourceFault
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass
+class _File:
+    """One parsed file: its lines, and its functions and lambdas by first line."""
+
+    lines: list[str]
+    functions: dict[tuple[int, str], ast.AST]
+    lambdas: dict[int, list[ast.Lambda]]
+
+
+@dataclass(eq=False)
+class Source:
+    """A function's syntax and what is known of its names.
+
+    `locals` are the names the function binds; `nonlocals` and `globals` those it declares so.
+    `last_read` says for each name the last place it is read at, and `captured` which names functions
+    defined inside read: both tell which variables matter after an `if`.
+    """
+
+    node: gast.AST
+    file: str
+    lines: list[str]
+    name: str
+    locals: set[str] = field(default_factory=set)
+    nonlocals: set[str] = field(default_factory=set)
+    globals: set[str] = field(default_factory=set)
+    captured: set[str] = field(default_factory=set)
+    last_read: dict[str, tuple[int, int]] = field(default_factory=dict)
+    generator: gast.AST | None = None       # the first yield or await, which make no plain function
+    class_name: str = ""                    # of the class around it, for names like self.__x
+
+    def loc(self, node) -> Loc:
+        """The place of a node; columns count characters where the AST counts bytes."""
+        found = getattr(node, "_loc", None)
+        if found is None:
+            text = self.lines[node.lineno - 1] if node.lineno <= len(self.lines) else ""
+            col = node.col_offset
+            if not text.isascii():
+                col = len(text.encode()[:col].decode(errors="ignore"))
+            found = node._loc = Loc(self.file, node.lineno, col + 1)
+        return found
+
+
+_files: dict[str, _File] = {}
+_sources: dict[CodeType, Source] = {}
+
+
+def source_of(function) -> Source:
+    """The Source of a Python function; SourceFault where its text cannot be found."""
+    code = function.__code__
+    found = _sources.get(code)
+    if found is None:
+        file = _file(code)
+        found = _sources[code] = analyse(
+            gast.ast_to_gast(_node(code, file)), code.co_filename, file.lines, code.co_name)
+        outer = code.co_qualname.split(".")[-2:-1]
+        found.class_name = outer[0].lstrip("_") if outer and outer[0] != "<locals>" else ""
+    return found
+
+
+def _fault(code: CodeType, why: str) -> SourceFault:
+    name = "a lambda" if code.co_name == "<lambda>" else f"the function {code.co_name}"
+    return SourceFault(f"the source of {name} ({code.co_filename}:{code.co_firstlineno}) {why}",
+                       "put it into a file and import it from there")
+
+
+def _file(code: CodeType) -> _File:
+    lines = linecache.getlines(code.co_filename)
+    found = _files.get(code.co_filename)
+    if found is not None and found.lines is lines:
+        return found
+    if not lines:
+        raise _fault(code, "cannot be found")
+    try:
+        tree = ast.parse("".join(lines), code.co_filename)
+    except SyntaxError as error:
+        raise _fault(code, f"does not parse any more ({error.msg})") from None
+    functions, lambdas = {}, {}
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTIONS):
+            first = node.decorator_list[0] if node.decorator_list else node
+            functions[first.lineno, node.name] = node
+        elif isinstance(node, ast.Lambda):
+            lambdas.setdefault(node.lineno, []).append(node)
+    found = _files[code.co_filename] = _File(lines, functions, lambdas)
+    return found
+
+
+def _node(code: CodeType, file: _File) -> ast.AST:
+    if code.co_name == "<lambda>":
+        found = _lambda(code, file.lambdas.get(code.co_firstlineno, []))
+    else:
+        name = code.co_name
+        found = file.functions.get((code.co_firstlineno, name))
+    if found is None or not _same_arguments(code, found.args):
+        raise _fault(code, "has changed since it was loaded")
+    return found
+
+
+def _lambda(code: CodeType, candidates: list[ast.Lambda]) -> ast.Lambda | None:
+    """The smallest lambda whose body spans all the instructions that have a place in it."""
+    if len(candidates) == 1:
+        return candidates[0]
+    spans = [(line, col, end_line, end_col) for line, end_line, col, end_col in code.co_positions()
+             if None not in (line, end_line, col, end_col) and end_col > 0]
+    best = None
+    for node in candidates:
+        body = node.body
+        inside = all((line, col) >= (body.lineno, body.col_offset)
+                     and (end_line, end_col) <= (body.end_lineno, body.end_col_offset)
+                     for line, col, end_line, end_col in spans)
+        if inside and (best is None or _starts_after(node, best)):
+            best = node
+    return best
+
+
+def _starts_after(a: ast.AST, b: ast.AST) -> bool:
+    return (a.lineno, a.col_offset) > (b.lineno, b.col_offset)
+
+
+def _same_arguments(code: CodeType, args: ast.arguments) -> bool:
+    names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
+    return tuple(names) == code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+# -- what a function does with its names -----------------------------------------------------------
+
+def analyse(node: gast.AST, file: str, lines: list[str], name: str) -> Source:
+    """The Source of a function, lambda or comprehension given as a gast node."""
+    source = Source(node, file, lines, name)
+    if isinstance(node, (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda)):
+        arguments = node.args
+        for arg in (*arguments.args, *arguments.posonlyargs, *arguments.kwonlyargs,
+                    arguments.vararg, arguments.kwarg):
+            if arg is not None:
+                source.locals.add(arg.id)
+        for statement in node.body if isinstance(node.body, list) else [node.body]:
+            _scan(source, statement, inner=False)
+    source.locals -= source.nonlocals | source.globals
+    return source
+
+
+_FUNCTION_NODES = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.GeneratorExp)
+_COMPREHENSIONS = (gast.ListComp, gast.SetComp, gast.DictComp)
+
+
+def _scan(source: Source, node: gast.AST, inner: bool, own: bool = True) -> None:
+    """Note every name that `node` binds or reads.
+
+    `inner`: it sits in a function defined inside, which may run later than it stands. `own`: what
+    it binds belongs to this function, not to a comprehension.
+    """
+    kind = type(node)
+    if kind is gast.Name:
+        if isinstance(node.ctx, gast.Load):
+            place = (node.lineno, node.col_offset)
+            source.last_read[node.id] = max(place, source.last_read.get(node.id, place))
+            if inner:
+                source.captured.add(node.id)
+        elif own and not inner:
+            source.locals.add(node.id)
+        return
+    if kind is gast.AugAssign and isinstance(node.target, gast.Name):
+        place = (node.lineno, node.col_offset)      # x += 1 reads x
+        source.last_read[node.target.id] = max(place, source.last_read.get(node.target.id, place))
+    if not inner:
+        if kind in (gast.FunctionDef, gast.AsyncFunctionDef, gast.ClassDef):
+            source.locals.add(node.name)
+        elif kind is gast.NamedExpr:
+            source.locals.add(node.target.id)
+        elif kind is gast.Global:
+            source.globals.update(node.names)
+        elif kind is gast.Nonlocal:
+            source.nonlocals.update(node.names)
+        elif kind in (gast.Yield, gast.YieldFrom, gast.Await):
+            source.generator = source.generator or node
+        elif kind in (gast.Import, gast.ImportFrom):
+            source.locals.update((a.asname or a.name.split(".")[0]) for a in node.names)
+        elif kind in (gast.MatchAs, gast.MatchStar) and node.name:
+            source.locals.add(node.name)
+    inner = inner or kind in _FUNCTION_NODES
+    own = own and kind not in _COMPREHENSIONS
+    for child in gast.iter_child_nodes(node):
+        _scan(source, child, inner, own)

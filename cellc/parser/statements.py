@@ -1,0 +1,325 @@
+"""Simple statements: assignment in all its forms, definitions, assert, raise, del, import, match."""
+
+from __future__ import annotations
+
+import gast
+
+from cellc.errors import AssertionFault, SyntaxFault, TypeFault, ValueFault
+from cellc.ir.graph import Apply, Input, Node
+from cellc.parser import attributes, control, hooks, operators
+from cellc.parser.frame import UserRaise
+from cellc.parser.guards import is_steady
+from cellc.parser.source import analyse
+from cellc.parser.syntax import executors, refusal
+from cellc.parser.text import Text
+from cellc.parser.values import Closure, describe
+
+# -- assignment ------------------------------------------------------------------------------------
+
+
+@executors.handles(gast.Assign)
+def run_assign(frame, node, rest) -> None:
+    value = frame.eval(node.value)
+    for target in node.targets:
+        assign(frame, target, value, node)
+
+
+@executors.handles(gast.AnnAssign)
+def run_annotated(frame, node, rest) -> None:
+    if node.value is not None:
+        assign(frame, node.target, frame.eval(node.value), node)
+
+
+def assign(frame, target, value, node) -> None:
+    """Bind a target: a name, a tuple of targets, an attribute or an item."""
+    kind = type(target)
+    if kind is gast.Name:
+        if type(value) is Apply and not value.name:
+            value.name = target.id
+        frame.store(target.id, value, node)
+    elif kind in (gast.Tuple, gast.List):
+        unpack(frame, target, value, node)
+    elif kind is gast.Attribute:
+        frame.here(target)
+        attributes.store(frame.session, frame.eval(target.value), mangled(frame, target.attr), value)
+    elif kind is gast.Subscript:
+        assign_item(frame, target, value, node)
+    else:
+        raise refusal(target).at(frame.loc(target))
+
+
+def unpack(frame, target, value, node) -> None:
+    """`a, *b, c = value`."""
+    if not isinstance(value, (tuple, list, str, range, dict)) and not isinstance(
+            value, hooks.traced) and not hasattr(value, "__iter__"):
+        raise TypeFault(f"found {describe(value)} where {len(target.elts)} values are unpacked")
+    items = control.items_of(frame.session, value)
+    starred = [i for i, part in enumerate(target.elts) if type(part) is gast.Starred]
+    n = len(target.elts)
+    if len(items) != n if not starred else len(items) < n - 1:
+        wanted = f"at least {n - 1}" if starred else n
+        raise ValueFault(f"found {len(items)} values to unpack, expected {wanted}")
+    if starred:
+        i = starred[0]
+        end = len(items) - (n - 1 - i)
+        middle = frame.session.owned.add(items[i:end])
+        items = [*items[:i], middle, *items[end:]]
+    for part, item in zip(target.elts, items, strict=True):
+        assign(frame, part.value if type(part) is gast.Starred else part, item, node)
+
+
+def assign_item(frame, target, value, node) -> None:
+    """`container[index] = value`; a tensor gets a new value, under every name it has."""
+    container = frame.eval(target.value)
+    index = frame.eval(target.slice)
+    frame.here(node)
+    if isinstance(container, hooks.traced):
+        replace_tensor(frame, target.value, container,
+                       hooks.setitem(frame.session.lift(container), index, value))
+    else:
+        attributes.store_item(frame.session, container, index, value)
+
+
+def replace_tensor(frame, place, old, new) -> None:
+    """The tensor `old`, which the expression `place` gave, has changed into `new`.
+
+    Tensors are values, so every variable of this compiled call that is `old` becomes `new`.
+    """
+    if isinstance(old, hooks.Parameter):
+        attributes.assign(frame.session, old, new)
+        return
+    if isinstance(old, Input) or not isinstance(old, Node):
+        raise TypeFault("an item of a tensor made outside is assigned, which would change the "
+                        "caller's tensor", "work on a copy: x = x.copy()")
+    session = frame.session
+    holders = [(other, name) for other in session.frames
+               for name, held in other.variables.items() if held is old]
+    if any(other.home is not session.owned for other, _ in holders):
+        raise TypeFault("an item of a tensor made outside this cell or differentiated function is "
+                        "assigned", "work on a copy: x = x.copy()")
+    for other, name in holders:
+        session.journal(other.variables)
+        other.variables[name] = new
+    if type(place) is not gast.Name:
+        assign(frame, place, new, place)
+
+
+@executors.handles(gast.AugAssign)
+def run_augmented(frame, node, rest) -> None:
+    target, session = node.target, frame.session
+    kind = type(target)
+    if kind is gast.Name:
+        old = frame.load(target.id)
+        operand = frame.eval(node.value)
+        frame.here(node)
+        new = operators.in_place(session, type(node.op), old, operand)
+        if isinstance(old, hooks.Parameter):
+            attributes.assign(session, old, new)
+            return
+        assign(frame, target, new, node)
+    elif kind is gast.Attribute:
+        owner = frame.eval(target.value)
+        name = mangled(frame, target.attr)
+        old = attributes.load(session, owner, name)
+        operand = frame.eval(node.value)
+        frame.here(node)
+        new = operators.in_place(session, type(node.op), old, operand)
+        if new is not old:
+            attributes.store(session, owner, name, new)
+    else:
+        container, index = frame.eval(target.value), frame.eval(target.slice)
+        frame.here(node)
+        old = attributes.load_item(session, container, index)
+        operand = frame.eval(node.value)
+        frame.here(node)
+        new = operators.in_place(session, type(node.op), old, operand)
+        if isinstance(container, hooks.traced):
+            replace_tensor(frame, target.value, container,
+                           hooks.setitem(session.lift(container), index, new))
+        elif new is not old:
+            attributes.store_item(session, container, index, new)
+
+
+def mangled(frame, name: str) -> str:
+    """`__x` inside a class means `_Class__x`."""
+    if name.startswith("__") and not name.endswith("__") and frame.source.class_name:
+        return f"_{frame.source.class_name}{name}"
+    return name
+
+
+@executors.handles(gast.Delete)
+def run_delete(frame, node, rest) -> None:
+    for target in node.targets:
+        if type(target) is gast.Name:
+            frame.load(target.id)
+            del frame.owner_of(target.id).variables[target.id]
+        elif type(target) is gast.Subscript:
+            attributes.delete_item(frame.session, frame.eval(target.value),
+                                   frame.eval(target.slice))
+        else:
+            raise TypeFault("an attribute is deleted inside the compiled call",
+                            "delete it outside, or set it to None")
+
+
+# -- the rest --------------------------------------------------------------------------------------
+
+@executors.handles(gast.Expr)
+def run_expression(frame, node, rest) -> None:
+    frame.eval(node.value)
+
+
+@executors.handles(gast.Pass, gast.Global, gast.Nonlocal)
+def run_nothing(frame, node, rest) -> None:
+    """`global` and `nonlocal` say where names belong, which `Source` has read already."""
+
+
+@executors.handles(gast.FunctionDef)
+def run_def(frame, node, rest) -> None:
+    value = define(frame, node, node.name)
+    for decorator in reversed(node.decorator_list):
+        function = frame.eval(decorator)
+        frame.here(decorator)
+        value = frame.session.call(function, [value])
+    frame.store(node.name, value, node)
+
+
+def define(frame, node, name: str) -> Closure:
+    """The function that a `def` or `lambda` makes; its defaults are computed now."""
+    source = getattr(node, "_source", None)
+    if source is None:
+        source = node._source = analyse(node, frame.source.file, frame.source.lines, name)
+        source.class_name = frame.source.class_name
+    if source.generator is not None:
+        raise refusal(source.generator).at(frame.loc(source.generator))
+    defaults = tuple(map(frame.eval, node.args.defaults))
+    named = [(arg.id, default) for arg, default in zip(
+        node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is not None]
+    return Closure(source, frame, defaults, {arg: frame.eval(default) for arg, default in named})
+
+
+@executors.handles(gast.Assert)
+def run_assert(frame, node, rest) -> None:
+    condition = control.test(frame, node.test)
+    if not isinstance(condition, bool):
+        raise SyntaxFault("this assertion is about a value known only when the program runs",
+                          "assert on shapes and attributes here, and on values outside")
+    if not condition:
+        message = None if node.msg is None else frame.eval(node.msg)
+        text = "the assertion does not hold" if message is None else str(message)
+        raise AssertionFault(text, loc=frame.loc(node))
+
+
+@executors.handles(gast.Raise)
+def run_raise(frame, node, rest) -> None:
+    if frame.session.branch_depth:
+        raise SyntaxFault("`raise` under a condition known only when the program runs",
+                          "check shapes and attributes here, and values outside")
+    if node.exc is None:
+        raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
+    error = frame.eval(node.exc)
+    if isinstance(error, type) and issubclass(error, BaseException):
+        error = error()
+    if not isinstance(error, BaseException):
+        raise TypeFault(f"found {describe(error)} after raise, expected an exception")
+    if any(isinstance(arg, Text) for arg in error.args):
+        raise SyntaxFault("the message of this exception has values known only when the program "
+                          "runs", "leave them out")
+    if node.cause is not None:
+        error.__cause__ = frame.eval(node.cause)
+    loc = frame.loc(node)
+    error.add_note(f"raised at {loc}{loc.snippet()}")
+    raise UserRaise(error)
+
+
+@executors.handles(gast.Import, gast.ImportFrom)
+def run_import(frame, node, rest) -> None:
+    import importlib
+
+    if type(node) is gast.Import:
+        for alias in node.names:
+            _check_steady(alias.name)
+            module = importlib.import_module(alias.name)
+            top = importlib.import_module(alias.name.partition(".")[0])
+            frame.store(alias.asname or top.__name__, module if alias.asname else top, node)
+        return
+    if node.level or node.module is None:
+        _check_steady("." * node.level + (node.module or ""))
+    _check_steady(node.module)
+    module = importlib.import_module(node.module)
+    for alias in node.names:
+        frame.store(alias.asname or alias.name,
+                    attributes.load(frame.session, module, alias.name), node)
+
+
+def _check_steady(name: str) -> None:
+    if not is_steady(name):
+        raise SyntaxFault(f"`import {name}` inside the function would import once, while compiling",
+                          "import it at the top of the file")
+
+
+# -- match -----------------------------------------------------------------------------------------
+
+@executors.handles(gast.Match)
+def run_match(frame, node, rest):
+    subject = frame.eval(node.subject)
+    for case in node.cases:
+        bound = {}
+        if not matches(frame, case.pattern, subject, bound):
+            continue
+        for name, value in bound.items():
+            frame.store(name, value, node)
+        if case.guard is not None:
+            condition = control.test(frame, case.guard)
+            if not isinstance(condition, bool):
+                raise _match_is_traced(frame, case.guard)
+            if not condition:
+                continue
+        return control.run_block(frame, case.body, rest)
+    return control.AT_END
+
+
+def matches(frame, pattern, value, bound: dict) -> bool:
+    """Does a known value have this form? Names it binds go into `bound`."""
+    kind = type(pattern)
+    if kind is gast.MatchAs:
+        if pattern.pattern is not None and not matches(frame, pattern.pattern, value, bound):
+            return False
+        if pattern.name is not None:
+            bound[pattern.name] = value
+        return True
+    if kind is gast.MatchOr:
+        return any(matches(frame, part, value, bound) for part in pattern.patterns)
+    if kind is gast.MatchSingleton:
+        return value is pattern.value
+    if kind is gast.MatchValue:
+        found = operators.truth(frame.session, operators.equal(
+            frame.session, value, frame.eval(pattern.value)))
+        if not isinstance(found, bool):
+            raise _match_is_traced(frame, pattern)
+        return found
+    if kind is gast.MatchSequence:
+        return _matches_sequence(frame, pattern, value, bound)
+    raise refusal(pattern).at(frame.loc(pattern))
+
+
+def _matches_sequence(frame, pattern, value, bound: dict) -> bool:
+    if not isinstance(value, (tuple, list)):
+        return False
+    parts, items = pattern.patterns, list(value)
+    star = next((i for i, part in enumerate(parts) if type(part) is gast.MatchStar), None)
+    if star is None:
+        return len(parts) == len(items) and all(
+            matches(frame, part, item, bound) for part, item in zip(parts, items, strict=True))
+    after = len(parts) - star - 1
+    if len(items) < star + after:
+        return False
+    end = len(items) - after
+    if parts[star].name is not None:
+        bound[parts[star].name] = frame.session.owned.add(items[star:end])
+    return all(matches(frame, part, item, bound) for part, item in zip(
+        [*parts[:star], *parts[star + 1:]], [*items[:star], *items[end:]], strict=True))
+
+
+def _match_is_traced(frame, node) -> SyntaxFault:
+    return SyntaxFault("this case depends on a value known only when the program runs",
+                       "use if and elif").at(frame.loc(node))

@@ -1,0 +1,115 @@
+"""Strings made of values that are known only when the program runs.
+
+They can be printed, and nothing else: the parser keeps how the string is made, and the driver makes
+it after each call, when the values are there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from cellc.parser.values import flatten, traced_in, unflatten
+
+_CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s, !r, !a
+
+
+@dataclass(eq=False)
+class Text:
+    """`how`: "%" (template % args), "format" (template.format(*args)), "join" (the parts in a row)."""
+
+    how: str
+    template: Any
+    args: Any
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    holds_traced = True
+
+    def make(self) -> str:
+        """The string, once all values in it are known."""
+        args = _made(self.args)
+        if self.how == "%":
+            return self.template % args
+        if self.how == "format":
+            return self.template.format(*args, **_made(self.kwargs))
+        return "".join(args)
+
+
+@dataclass(eq=False)
+class Piece:
+    """One `{value!conversion:spec}` of an f-string."""
+
+    value: Any
+    conversion: int
+    spec: str
+    holds_traced = True
+
+    def make(self) -> str:
+        return format(_CONVERSIONS[self.conversion](_made(self.value)), self.spec)
+
+
+@dataclass(eq=False)
+class PrintEffect:
+    """One `print` of the user's, done by the driver after each call: `effect.show(results)`.
+
+    `args` and `kwargs` are structures; their slots count the program's results.
+    """
+
+    args: Any
+    kwargs: dict[str, Any]
+
+    def show(self, results) -> None:
+        print(*_made(unflatten_text(self.args, results)),
+              **_made(unflatten_text(self.kwargs, results)))
+
+
+def format_piece(value, conversion: int, spec: str) -> str | Piece:
+    """The piece as a string where all is known, else to be made later."""
+    piece = Piece(value, conversion, spec)
+    return piece if traced_in(value) else piece.make()
+
+
+def join_pieces(pieces: list) -> str | Text:
+    """An f-string of its pieces."""
+    if all(isinstance(piece, str) for piece in pieces):
+        return "".join(pieces)
+    return Text("join", "", pieces)
+
+
+def _made(value):
+    """The value with every string in it made."""
+    if isinstance(value, (Text, Piece)):
+        return value.make()
+    if type(value) in (tuple, list):
+        return type(value)(map(_made, value))
+    if type(value) is dict:
+        return {key: _made(item) for key, item in value.items()}
+    return value
+
+
+def flatten_text(value, leaves: list, lift):
+    """`flatten`, through the strings to be made as well."""
+    if isinstance(value, Text):
+        return Text(value.how, value.template, flatten_text(value.args, leaves, lift),
+                    flatten_text(value.kwargs, leaves, lift))
+    if isinstance(value, Piece):
+        return Piece(flatten_text(value.value, leaves, lift), value.conversion, value.spec)
+    if type(value) in (tuple, list):
+        return type(value)([flatten_text(x, leaves, lift) for x in value])
+    if type(value) is dict:
+        return {key: flatten_text(x, leaves, lift) for key, x in value.items()}
+    return flatten(value, leaves, lift)
+
+
+def unflatten_text(value, leaves):
+    """The inverse of flatten_text."""
+    if isinstance(value, Text):
+        return Text(value.how, value.template, unflatten_text(value.args, leaves),
+                    unflatten_text(value.kwargs, leaves))
+    if isinstance(value, Piece):
+        return Piece(unflatten_text(value.value, leaves), value.conversion, value.spec)
+    if type(value) in (tuple, list):
+        return type(value)([unflatten_text(x, leaves) for x in value])
+    if type(value) is dict:
+        return {key: unflatten_text(x, leaves) for key, x in value.items()}
+    return unflatten(value, leaves)
+

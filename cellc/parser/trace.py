@@ -1,0 +1,129 @@
+"""trace: a callable and the types of its arguments in, a closed graph and all the driver needs out."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any
+
+from cellc.errors import CellcError, SyntaxFault
+from cellc.ir.graph import Graph
+from cellc.ir.prims import control
+from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
+    builtins,
+    cells,
+    expressions,
+    hooks,
+    statements,
+)
+from cellc.parser.frame import UserRaise
+from cellc.parser.guards import Guard
+from cellc.parser.session import Session, current_session, running
+from cellc.parser.text import PrintEffect
+from cellc.parser.values import Leaf, Slot, flatten
+
+_RECURSION_LIMIT = 20_000       # of Python's own stack while parsing: about 30 frames a parsed call
+
+
+@dataclass(eq=False)
+class Traced:
+    """One parsed program.
+
+    graph      inputs: the traced arguments in order, then what was captured; results: the traced
+               parts of the value, then new values of Parameters, then what is printed
+    captured   the objects (Parameters, constant Tensors) that the further inputs are
+    assigned   pairs (Parameter, index of the result that becomes its value)
+    structure  of the returned value; its slots count the results
+    guards     what the parse read of the world outside
+    prints     what is printed after each call, in order: `effect.show(results)`
+    """
+
+    graph: Graph
+    captured: list[Any]
+    assigned: list[tuple[Any, int]]
+    structure: Any
+    guards: list[Guard]
+    prints: list[PrintEffect]
+
+
+def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
+    """Parse a call of `fn`; traced arguments are given as `Leaf(type)`, at any depth of containers.
+
+    Faults carry the user's line. An exception that the user's code raises comes out as it is.
+    """
+    session = Session(session_name(name))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
+    try:
+        with running(session), session.builder as builder:
+            given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
+            value = _run(session, fn, given_args, given_kwargs)
+            closed = cells.finish(session, builder, value)
+            graph = closed.graph or builder.finish(control.tuple())
+    except UserRaise as raised:
+        raise raised.error from raised.error.__cause__
+    except RecursionError:
+        raise SyntaxFault(f"{name} nests calls too deeply to be compiled",
+                          "write a loop over a known range instead") from None
+    finally:
+        sys.setrecursionlimit(limit)
+    return Traced(graph, closed.captured, closed.assigned, closed.structure,
+                  session.record.reads, closed.prints)
+
+
+def session_name(name: str) -> str:
+    return "lambda" if name == "<lambda>" else name
+
+
+def _run(session, fn, args: list, kwargs: dict):
+    """The call itself; the outermost cell is parsed in place, since it is the program."""
+    if isinstance(fn, hooks.Cell):
+        construct = getattr(type(fn), "construct", None)
+        if construct is not getattr(hooks.Cell, "construct", None):
+            return session.call(construct, [fn, *args], kwargs)
+    return session.call(fn, args, kwargs)
+
+
+def call_inside(fn, args: tuple, kwargs: dict):
+    """A call that Python code makes while a parse is under way: it is interpreted like any other."""
+    session = current_session()
+    if session is None:
+        raise CellcError("call_inside outside a compiled call")
+    return session.call(fn, args, kwargs)
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+def _inputs(builder, fn, args: tuple, kwargs: dict):
+    """Inputs in place of the leaves, named after the parameters they are passed to."""
+    names = _parameter_names(fn)
+    given = []
+    for i, arg in enumerate(args):
+        name = names[i] if i < len(names) else f"arg{i}"
+        given.append(_input(builder, arg, name))
+    return given, {name: _input(builder, arg, name) for name, arg in kwargs.items()}
+
+
+def _input(builder, value, name: str):
+    if isinstance(value, Leaf):
+        return builder.input(value.type, name)
+    if isinstance(value, (tuple, list)):
+        items = [_input(builder, x, f"{name}.{i}") for i, x in enumerate(value)]
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
+    if isinstance(value, dict):
+        return type(value)((key, _input(builder, x, f"{name}.{key}")) for key, x in value.items())
+    return value
+
+
+def _parameter_names(fn) -> tuple[str, ...]:
+    while hasattr(fn, "fn") and not isinstance(fn, (FunctionType, MethodType)):
+        fn = fn.fn                      # a gradient names its function's parameters
+    if isinstance(fn, hooks.Cell):
+        fn = fn.construct
+    skip = 1 if isinstance(fn, MethodType) else 0
+    code = getattr(getattr(fn, "__func__", fn), "__code__", None)
+    return code.co_varnames[skip:code.co_argcount] if code is not None else ()
+
+
+__all__ = ["Leaf", "Slot", "Traced", "call_inside", "flatten", "trace"]

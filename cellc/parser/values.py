@@ -1,0 +1,210 @@
+"""Values that only the parser knows: markers in variables, functions of the parsed code, structures.
+
+A *structure* is a nesting of tuples, lists, dicts and objects whose traced parts are replaced by
+`Slot(i)`: the i-th of a list of nodes kept beside it. Arguments, results and the two sides of an
+`if` pass through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from types import FunctionType
+from typing import Any
+
+from cellc.errors import Loc, NameFault, TypeFault
+from cellc.ir.graph import Node
+from cellc.ir.types import Type
+from cellc.parser import hooks
+from cellc.parser.source import Source
+
+SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """In the arguments given to `trace`: a tensor or number of this type, known when called."""
+
+    type: Type
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """In a structure: the place of the index-th traced value."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """The value of a variable that one branch of a traced `if` did not bind."""
+
+    bound_at: Loc | None
+    condition_at: Loc | None
+
+    def refuse(self, name: str):
+        raise NameFault(f"{name} is bound in one branch of the `if` at {self.condition_at} only "
+                        f"(at {self.bound_at}), and which branch runs is known only when the "
+                        "program runs", f"give {name} a value before the `if`")
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The value of a variable whose two values, from the branches of a traced `if`, do not meet."""
+
+    first: str
+    first_at: Loc | None
+    second: str
+    second_at: Loc | None
+
+    def refuse(self, name: str):
+        raise TypeFault(f"the two branches give {name} no one type: {self.first} "
+                        f"at {self.first_at}, {self.second} at {self.second_at}",
+                        "make both branches give the same dtype and shape")
+
+
+@dataclass(eq=False)
+class Closure:
+    """A function or lambda defined in parsed code; `frame` is the activation it was defined in."""
+
+    source: Source
+    frame: Any
+    defaults: tuple
+    kw_defaults: dict[str, Any]
+
+    @property
+    def __name__(self) -> str:
+        return self.source.name
+
+    def __call__(self, *args, **kwargs):
+        """Called by Python itself (a `key=` function, functools.reduce): interpreted all the same."""
+        return self.frame.session.call(self, args, kwargs)
+
+
+class Owned:
+    """Which containers and objects were made by the parsed code, and so may be changed by it.
+
+    Kept by identity together with the object, so that an id is never another object's.
+    """
+
+    def __init__(self):
+        self._objects: dict[int, Any] = {}
+
+    def add(self, value):
+        self._objects[id(value)] = value
+        return value
+
+    def __contains__(self, value) -> bool:
+        return id(value) in self._objects
+
+
+# -- structures ------------------------------------------------------------------------------------
+
+def flatten(value, leaves: list, lift):
+    """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`."""
+    kind = type(value)
+    if kind in SIMPLE:
+        return value
+    if isinstance(value, hooks.traced):
+        leaves.append(lift(value))
+        return Slot(len(leaves) - 1)
+    if isinstance(value, (tuple, list)):
+        return _same_kind(value, [flatten(x, leaves, lift) for x in value])
+    if isinstance(value, dict):
+        return _same_dict(value, {k: flatten(x, leaves, lift) for k, x in value.items()})
+    if is_instance_of_dataclass(value) and traced_in(value):
+        return _same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
+                                    for f in fields(value)})
+    return value
+
+
+def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
+    """The value of a structure: slots filled from `leaves`, known parts through `known`.
+
+    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay.
+    """
+    kind = type(structure)
+    if kind is Slot:
+        return leaves[structure.index]
+    if kind in SIMPLE or (keep and not slots_in(structure)):
+        return structure
+    if isinstance(structure, (tuple, list)):
+        result = _same_kind(structure, [unflatten(x, leaves, known, made, keep) for x in structure])
+    elif isinstance(structure, dict):
+        result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
+                                        for k, x in structure.items()})
+    elif is_instance_of_dataclass(structure) and slots_in(structure):
+        result = _same_object(structure, {
+            f.name: unflatten(getattr(structure, f.name), leaves, known, made, keep)
+            for f in fields(structure)})
+    else:
+        return known(structure) if known else structure
+    if made is not None and not isinstance(result, tuple):
+        made(result)
+    return result
+
+
+def is_instance_of_dataclass(value) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)
+
+
+def _same_kind(old, items: list):
+    if type(old) is tuple:
+        return tuple(items)
+    if hasattr(old, "_make"):           # a namedtuple
+        return old._make(items)
+    return type(old)(items)
+
+
+def _same_dict(old, items: dict):
+    return items if type(old) is dict else type(old)(items)
+
+
+def _same_object(old, items: dict):
+    new = object.__new__(type(old))
+    for name, value in items.items():
+        object.__setattr__(new, name, value)
+    return new
+
+
+def _parts(value):
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return value
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, slice):
+        return (value.start, value.stop, value.step)
+    if is_instance_of_dataclass(value):
+        return [getattr(value, f.name, None) for f in fields(value)]
+    return ()
+
+
+def traced_in(value) -> bool:
+    """Is there a traced value in it, at any depth of tuples, lists, dicts, slices and dataclasses?"""
+    if isinstance(value, hooks.traced) or getattr(type(value), "holds_traced", False):
+        return True
+    return any(map(traced_in, _parts(value)))
+
+
+def slots_in(structure) -> bool:
+    return type(structure) is Slot or any(map(slots_in, _parts(structure)))
+
+
+def describe(value) -> str:
+    """A value in the user's terms: its type where it is traced, else itself, shortened."""
+    if isinstance(value, Node):
+        return str(value.type)
+    if isinstance(value, hooks.traced):
+        return str(value.type)
+    if isinstance(value, Closure):
+        return f"the function {value.source.name}"
+    if isinstance(value, FunctionType):
+        return f"the function {value.__name__}"
+    if isinstance(value, (tuple, list)) and traced_in(value):
+        inner = ", ".join(map(describe, value))
+        return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+    if isinstance(value, hooks.Cell):
+        return f"the cell {type(value).__name__}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
