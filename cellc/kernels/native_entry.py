@@ -81,12 +81,17 @@ def _emit_size(module: Module) -> None:
             product.set(following())
             with p.loop("0", following()):
                 size = p.load("i64", p.gep("i64", "%dims", following()))
-                product.set(p.mul(product.get(), size))
-            total.set(p.add(total.get(), product.get()))
+                product.set(_saturating_product(p, product.get(), size))
+            total.set(p.intrinsic("sadd.sat", "i64", total.get(), product.get()))
         quotient = p.op(f"sdiv i64 {total.get()}, {divisor}")
         rest = p.op(f"srem i64 {total.get()}, {divisor}")
         floor = p.op(f"ashr i64 {rest}, 63")        # the divisor is positive
         p.give(p.add(p.add(quotient, floor), offset))
+
+
+def _saturating_product(p: Procedure, a: str, b: str) -> str:
+    """a * b, or the largest i64, which no allocation gives: sizes of empty arrays may be absurd."""
+    return p.call("i64", "llvm.smul.fix.sat.i64", ("i64", a), ("i64", b), ("i32", "0"))
 
 
 def _emit_release_block(module: Module) -> None:
@@ -189,13 +194,7 @@ def _allocate_tensor(p: Procedure, row: str, at: dict[str, str], cursor, size) -
     with p.loop("0", n_dims) as axis:
         extent = p.call("i64", "entry_size", ("ptr", cursor.pointer), ("ptr", at["dims"]))
         p.store("i64", extent, p.gep("i64", at["shape"], axis.index))
-        pair = p.op(f"call {{i64, i1}} @llvm.smul.with.overflow.i64(i64 {size.get()}, "
-                    f"i64 {extent})")
-        p.module.declare("{i64, i1} @llvm.smul.with.overflow.i64(i64, i64)")
-        product = p.op(f"extractvalue {{i64, i1}} {pair}, 0")
-        overflows = p.op(f"extractvalue {{i64, i1}} {pair}, 1")
-        # More than any allocation gives: the array constructor or cellc_alloc refuses it.
-        size.set(p.op(f"select i1 {overflows}, i64 {1 << 62}, i64 {product}"))
+        size.set(_saturating_product(p, size.get(), extent))
     p.branch(ready)
     p.start(literal)
     p.branch(ready)

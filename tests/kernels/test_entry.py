@@ -571,6 +571,20 @@ def test_too_large_an_output_is_a_memory_error_and_leaks_nothing(program):
     assert runtime.memory_use().in_use == before
 
 
+def test_absurd_sizes_of_empty_arrays_do_not_wrap_around(program):
+    """Two dimensions of 2**40 have a product of 0 modulo 2**64 once another factor is even."""
+    n, m = Symbol(0), Symbol(1)
+    args = [TensorArg("f4", (n, 0), Held), TensorArg("f4", (m, 0), Held)]
+    absurd = held(1 << 40, 0)
+    for dims, arena in [((Size.of(n, m),), 0), ((n, m), 0), ((1,), Size.of(n, m)),
+                        ((Size(((1, (0, 1)), (1, (0, 1)), (1, (0, 1)), (1, (0, 1)))),), 0)]:
+        call = entry_of(VariantSpec(args, TensorOut("f4", dims, Held), program("nothing"),
+                                    symbols=(0, 0), arena=arena)).call
+        assert call(held(2, 0), held(3, 0))._array.size in (1, 6, 24)
+        with pytest.raises((MemoryError, ValueError)):
+            call(absurd, absurd)
+
+
 # -- errors ----------------------------------------------------------------------------------------
 def test_a_failing_program_tells_its_record(program):
     out = TupleOut((TensorOut("f4", (100_000,), Held), FloatOut()))
@@ -889,7 +903,7 @@ def test_matching_agrees_with_the_model(program, data):
         n = data.draw(SIZES)
         called = [data.draw(matching_value(arg, n)) for arg in args]
         sizes: set[int] = set()
-        expected = all([model(arg, value, sizes) for arg, value in zip(args, called, strict=True)])
+        expected = all(model(arg, value, sizes) for arg, value in zip(args, called, strict=True))
         expected = expected and len(sizes) <= 1 and all(size >= 1 for size in sizes)
         try:
             matched = entry.call(*called) == "matched"
