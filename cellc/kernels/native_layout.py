@@ -96,7 +96,7 @@ def check_layout() -> None:
         __slots__ = ("first",)
 
     probe, items = np.zeros((3, 5), np.float32), (object(), object())
-    several = list(items)
+    several, strided, number = list(items), probe[:, ::2], float("2.5")
     data = b"eight by"
     holds = [
         word(id(probe), OB_TYPE) == id(np.ndarray),
@@ -105,11 +105,11 @@ def check_layout() -> None:
         [word(word(id(probe), ARRAY_DIMS), 8 * i) for i in range(2)] == [3, 5],
         word(id(probe), ARRAY_DESCR) == id(probe.dtype),
         word(id(probe), ARRAY_FLAGS, ctypes.c_int32) & WRITABLE == WRITABLE,
-        not word(id(probe[:, ::2]), ARRAY_FLAGS, ctypes.c_int32) & 1,
+        not word(id(strided), ARRAY_FLAGS, ctypes.c_int32) & 1,
         word(id(items), OB_SIZE) == 2 and word(id(several), OB_SIZE) == 2,
         word(id(items), TUPLE_ITEMS + 8) == id(items[1]),
         word(word(id(several), LIST_ITEMS), 8) == id(items[1]),
-        word(id(2.5), FLOAT_VALUE, ctypes.c_double) == 2.5,
+        word(id(number), FLOAT_VALUE, ctypes.c_double) == 2.5,
         ctypes.string_at(id(data) + BYTES_VALUE, 8) == data,
         slot_offset(Slotted, "first") == ENTRY_SLOT,
     ]

@@ -136,6 +136,7 @@ def test_two_callers_at_once(tasks, threads):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_starts_its_own_workers(tasks, threads):
     threads(2)
     run(tasks, "count", zeros(8), 8)
