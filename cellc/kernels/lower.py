@@ -38,7 +38,9 @@ from cellc.kernels.views import (
     NeedSplit,
     NotAffine,
     linear,
+    operand_index,
     reshape_index,
+    result_index,
 )
 
 
@@ -197,11 +199,9 @@ class Lowering:
         name, kind = node.prim.name, node.prim.kind
         if kind == "elementwise":
             return index
-        if name == "transpose":
-            return [index[i] for i in node.attrs["perm"]]
-        if name == "reshape":
+        if kind == "view":
             try:
-                return reshape_index(index, x.shape, node.shape)
+                return result_index(node, index)
             except NotAffine:
                 return None
         if kind == "reduce":
@@ -228,6 +228,8 @@ class Lowering:
         special = getattr(self, f"_at_{name}", None)
         if special is not None:
             return special(node, index, guards)
+        if node.prim.kind == "view":
+            return self._view(node, index, guards)
         if node.prim.kind == "reduce":
             return self._reduce(node, index, guards)
         if node.prim.kind == "elementwise" and node.prim.scalar is not None:
@@ -252,35 +254,6 @@ class Lowering:
         return self.guards[guards]
 
     # -- views ---------------------------------------------------------------------------------
-    def _at_transpose(self, node, index, guards):
-        operand_index = [ZERO] * len(index)
-        for i, axis in enumerate(node.attrs["perm"]):
-            operand_index[axis] = index[i]
-        return self.value(node.operands[0], operand_index, guards)
-
-    def _at_broadcast(self, node, index, guards):
-        x = node.operands[0]
-        return self.value(x, [ZERO if n == 1 else index[at]
-                              for n, at in zip(x.shape, node.attrs["dims"], strict=True)], guards)
-
-    def _at_slice(self, node, index, guards):
-        return self.value(node.operands[0], [
-            i * step + start for i, start, step in
-            zip(index, node.attrs["starts"], node.attrs["steps"], strict=True)], guards)
-
-    def _at_flip(self, node, index, guards):
-        return self.value(node.operands[0], [
-            i * -1 + (n - 1) if k in node.attrs["axes"] else i
-            for k, (i, n) in enumerate(zip(index, node.shape, strict=True))], guards)
-
-    def _at_windows(self, node, index, guards):
-        k, x = len(node.attrs["sizes"]), node.operands[0]
-        lead = x.ndim - k
-        own = [outer * stride + inner * dilation for outer, inner, stride, dilation in zip(
-            index[lead:lead + k], index[lead + k:], node.attrs["strides"],
-            node.attrs["dilations"], strict=True)]
-        return self.value(x, [*index[:lead], *own], guards)
-
     def _at_reshape(self, node, index, guards):
         x = node.operands[0]
         while isinstance(x, Apply) and x.prim.name == "reshape":
@@ -288,6 +261,9 @@ class Lowering:
         if isinstance(x, Input):
             return self._load(x, linear(index, node.shape), guards)
         return self.value(x, reshape_index(index, node.shape, x.shape), guards)
+
+    def _view(self, node, index, guards):
+        return self.value(node.operands[0], operand_index(node, index), guards)
 
     # -- things with an index or a condition -----------------------------------------------------
     def _at_pad(self, node, index, guards):

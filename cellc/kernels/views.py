@@ -217,3 +217,53 @@ def _divides(piece: int, extent) -> bool:
     if isinstance(extent, int):
         return piece < extent and extent % piece == 0
     return extent.coef % piece == 0
+
+
+# -- the views of the IR -----------------------------------------------------------------------------
+def operand_index(node, index: Sequence[Affine]) -> list[Affine]:
+    """Where a view primitive reads its operand for the element of its result at `index`."""
+    x, attrs, name = node.operands[0], node.attrs, node.prim.name
+    if name == "reshape":
+        return reshape_index(index, node.shape, x.shape)
+    if name == "transpose":
+        own: list = [ZERO] * len(index)
+        for i, axis in enumerate(attrs["perm"]):
+            own[axis] = index[i]
+        return own
+    if name == "broadcast":
+        return [ZERO if n == 1 else index[at] for n, at in zip(x.shape, attrs["dims"], strict=True)]
+    if name == "slice":
+        return [i * step + start for i, start, step in
+                zip(index, attrs["starts"], attrs["steps"], strict=True)]
+    if name == "flip":
+        return [i * -1 + (n - 1) if k in attrs["axes"] else i
+                for k, (i, n) in enumerate(zip(index, node.shape, strict=True))]
+    if name == "windows":
+        k = len(attrs["sizes"])
+        lead = len(x.shape) - k
+        return [*index[:lead], *(outer * stride + inner * dilation for outer, inner, stride, dilation
+                                 in zip(index[lead:lead + k], index[lead + k:], attrs["strides"],
+                                        attrs["dilations"], strict=True))]
+    raise NotAffine(f"{name} is no view")
+
+
+def result_index(node, index: Sequence[Affine], missing: Sequence[Affine] = ()) -> list | None:
+    """The index of a view's result whose operand is read at `index`; None where it has none.
+
+    A broadcast repeats its operand along further axes: `missing` gives their index.
+    """
+    x, attrs, name = node.operands[0], node.attrs, node.prim.name
+    if name == "reshape":
+        return reshape_index(index, x.shape, node.shape)
+    if name == "transpose":
+        return [index[axis] for axis in attrs["perm"]]
+    if name == "broadcast":
+        place = dict(zip(attrs["dims"], range(len(x.shape)), strict=True))
+        repeated, found = iter(missing), []
+        for k, n in enumerate(node.shape):
+            if k in place and x.shape[place[k]] == n:
+                found.append(index[place[k]])
+            else:
+                found.append(ZERO if n == 1 else next(repeated, None))
+        return None if None in found or next(repeated, None) is not None else found
+    return None

@@ -1,4 +1,4 @@
-"""Run one kernel on NumPy arrays, as the host function would."""
+"""Build small graphs and run one kernel on NumPy arrays, as the host function would."""
 
 from __future__ import annotations
 
@@ -6,51 +6,99 @@ import ctypes
 
 import numpy as np
 
+from cellc.ir import numerics as num
+from cellc.ir.graph import Builder
+from cellc.ir.interpret import interpret, resolve
+from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
 from cellc.kernels import engine
-from cellc.kernels.group import emit_group, body_of
+from cellc.kernels.group import body_of, emit_group
 from cellc.kernels.target import host
 from cellc.kernels.text import Module
-from cellc.ir.interpret import resolve
+
+TOLERANCE = {"f16": 4e-3, "bf16": 3e-2, "f32": 2e-5, "f64": 1e-11}
+
+
+def build(function, *types):
+    """The graph of a function of nodes; a tuple of nodes makes several results."""
+    with Builder("g") as b:
+        made = function(*(b.input(t, f"x{i}") for i, t in enumerate(types)))
+        return b.finish(control.tuple(*made) if isinstance(made, tuple) else made)
 
 
 class Compiled:
     """A compiled group: call it with arrays; `error` is the record it left."""
 
     def __init__(self, node, target=None, symbols=()):
-        self.graph = body_of(node)
-        self.symbols = symbols
+        self.graph, self.symbols = body_of(node), symbols
         module = Module()
         self.kernel = emit_group(module, "k", node, target or host(), symbols)
         self.text = module.text()
-        self.loaded = engine.load(engine.compile_text(self.text))
+        self.loaded = engine.load(engine.compile_text(self.text, cache_dir=""))
         self.error = np.zeros(8, np.int64)
 
     def __call__(self, *arrays, n_tasks=None, dims=None):
         dims = dims or {}
-        kinds = [x.type for x in self.graph.inputs]
-        operands = [self._operand(a, t) for a, t in zip(arrays, kinds, strict=True)]
-        type_ = self.graph.type
-        types = type_.items if isinstance(type_, TupleType) else (type_,)
-        types = [resolve(t, dims) for t in types]
-        results = [np.full(t.shape, 77, t.dtype.numpy) if t.dtype.name != "bf16"
-                   else np.zeros(t.shape, t.dtype.numpy) for t in types]
+        operands = [_operand(a, x.type) for a, x in zip(arrays, self.graph.inputs, strict=True)]
+        many = isinstance(self.graph.type, TupleType)
+        types = self.graph.type.items if many else (self.graph.type,)
+        results = [np.zeros(t.shape, t.dtype.numpy) for t in (resolve(t, dims) for t in types)]
+        for r in results:
+            r.view(np.uint8).fill(0x55) if r.ndim and r.size else None
         self.error[:] = 0
         scratch = np.zeros(self.kernel.scratch + 64, np.uint8)
         sizes = np.array([dims[s] for s in self.symbols], np.int64)
-        everything = [*operands, *results, scratch, sizes, self.error]
-        context = (ctypes.c_void_p * len(everything))(*(a.ctypes.data for a in everything))
+        self.keep = [*operands, *results, scratch, sizes, self.error]
+        context = (ctypes.c_void_p * len(self.keep))(*(a.ctypes.data for a in self.keep))
         for phase, tasks in self.kernel.phases:
             n = n_tasks or tasks
-            run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
-                self.loaded.address(phase))
             for task in range(n):
-                run(ctypes.addressof(context), task, n)
-        self.keep = everything
-        return tuple(results) if isinstance(type_, TupleType) else results[0]
+                self.function(phase)(ctypes.addressof(context), task, n)
+        return tuple(results) if many else results[0]
 
-    def _operand(self, array, type_):
-        if isinstance(type_, ScalarType):
-            kind = {"f": np.float64, "i": np.int64, "b": np.int64}[type_.dtype.kind]
-            return np.array([array], kind)
-        return np.array(array, copy=True, order="C")
+    def function(self, name):
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        return kind(self.loaded.address(name))
+
+
+def _operand(array, type_):
+    if isinstance(type_, ScalarType):
+        return np.array([array], np.float64 if type_.dtype.kind == "f" else np.int64)
+    return np.array(array, copy=True, order="C")
+
+
+def random_array(type_, seed=0):
+    """Values an operation of any kind can take, the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    if isinstance(type_, ScalarType):
+        return {"f": 0.75, "i": 3, "b": True}[type_.dtype.kind]
+    if type_.dtype.kind == "f":
+        return num.from_compute(rng.standard_normal(type_.shape), type_.dtype)
+    if type_.dtype.kind == "b":
+        return rng.random(type_.shape) < 0.5
+    return rng.integers(0, 9, type_.shape).astype(type_.dtype.numpy)
+
+
+def agree(graph, *arrays, tolerance=None, n_tasks=3, dims=None, symbols=()):
+    """The kernel gives what the interpreter gives, and bit for bit the same from several tasks."""
+    arrays = arrays or [random_array(x.type, i) for i, x in enumerate(graph.inputs)]
+    compiled = Compiled(graph, symbols=symbols)
+    found = compiled(*arrays, dims=dims)
+    shared = compiled(*arrays, n_tasks=n_tasks, dims=dims)
+    wanted = interpret(graph, *arrays, dims=dims)
+    if not isinstance(found, tuple):
+        found, shared, wanted = (found,), (shared,), (wanted,)
+    for got, again, right in zip(found, shared, wanted, strict=True):
+        np.testing.assert_array_equal(got, again, "several tasks differ from one")
+        close(got, right, tolerance)
+    return compiled
+
+
+def close(got, right, tolerance=None):
+    of = num.dtype_of(right)
+    got, right = num.to_compute(got), num.to_compute(right)
+    if of.is_float:
+        allowed = tolerance or TOLERANCE[of.name]
+        np.testing.assert_allclose(got, right, rtol=allowed, atol=allowed)
+    else:
+        np.testing.assert_array_equal(got, right)

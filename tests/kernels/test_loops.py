@@ -1,0 +1,98 @@
+"""Loop groups: what is emitted agrees with the interpreter, whatever the shape and the schedule."""
+
+import numpy as np
+import pytest
+
+from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import reduce as r
+from cellc.ir.prims import shape as s
+from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64
+from kernel_runner import agree, build
+
+
+def t(*shape, dtype=f32):
+    return TensorType(dtype, shape)
+
+
+def rows(x, like, *dims):
+    return s.broadcast(x, shape=like.shape, dims=dims)
+
+
+def chain(x):
+    return e.tanh(x) * e.logistic(x) + e.exp(-(x * x)) * 0.5 - e.sqrt(e.abs(x) + 1)
+
+
+def softmax(x):
+    powers = e.exp(x - rows(r.reduce_max(x, axes=(1,)), x, 0))
+    return powers / rows(r.reduce_sum(powers, axes=(1,)), x, 0)
+
+
+def batch_norm(x):
+    n = float(x.size / x.shape[1])
+    mean = r.reduce_sum(x, axes=(0, 2, 3)) / n
+    centred = x - rows(mean, x, 1)
+    variance = r.reduce_sum(centred * centred, axes=(0, 2, 3)) / n
+    return centred * rows(e.rsqrt(variance + 1e-5), x, 1), mean, variance
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 16, 17, 100, 1000])
+def test_elementwise_chain(n):
+    agree(build(chain, t(n)), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(4, 10), (3, 1), (1, 300), (5, 768), (0, 4)])
+def test_softmax_in_three_sweeps(shape):
+    agree(build(softmax, t(*shape)))
+
+
+def test_batch_norm_with_rows_between_the_reduced_axes():
+    agree(build(batch_norm, t(4, 3, 5, 7)), tolerance=1e-4)
+
+
+def sums(axes):
+    return lambda x: r.reduce_sum(x, axes=axes)
+
+
+CASES = {
+    "broadcast": (lambda x, y: x + rows(y, x, 1), t(13, 37), t(37)),
+    "column sum": (sums((0,)), t(300, 70)),
+    "sum in chunks": (sums((0, 1)), t(3000, 70)),
+    "sum in uneven chunks": (sums((0,)), t(1000003)),
+    "few columns in chunks": (sums((0,)), t(50001, 3)),
+    "transpose": (lambda x: s.transpose(x, perm=(1, 0)), t(33, 20)),
+    "full and row results": (lambda x: (x * 2.0, r.reduce_sum(x * 2.0, axes=(0,))), t(33, 20)),
+    "argmax of rows": (lambda x: r.argmax(x, axis=1), t(33, 20)),
+    "argmin of columns": (lambda x: r.argmin(x, axis=0), t(33, 20)),
+    "pooling": (lambda x: r.reduce_max(s.windows(x, sizes=(2, 2), strides=(2, 2),
+                                                 dilations=(1, 1)), axes=(4, 5)), t(2, 3, 8, 8)),
+    "pad": (lambda x: e.exp(s.pad(x, low=(1, 2), high=(0, 3), value=1.0)), t(33, 20)),
+    "windows added": (lambda x: s.windows_add(x, shape=(7, 9), strides=(1, 1), dilations=(1, 1)),
+                      t(2, 5, 8, 3, 2)),
+    "flip": (lambda x: s.flip(x, axes=(0, 1)), t(9, 40)),
+    "strided slice": (lambda x: s.slice(x, starts=(1, 2), stops=(9, 75), steps=(2, 3)), t(9, 80)),
+    "merged axes of a transpose": (lambda x: s.reshape(s.transpose(x, perm=(0, 2, 1, 3)),
+                                                       shape=(3, 4, 20)), t(3, 2, 4, 10)),
+    "index": (lambda x: x + s.iota(shape=x.shape, axis=1, dtype=f32), t(3, 21)),
+    "rows of rows": (lambda x: r.reduce_sum(r.reduce_sum(x, axes=()) * 2.0, axes=(2,)),
+                     t(3, 4, 21)),
+    "scalar operand": (lambda x, k: x * rows(e.cast(s.from_scalar(k), dtype=f32), x), t(3, 21),
+                       ScalarType(f64)),
+    "i64": (lambda x: e.mod(x * x + 3, s.broadcast(x, shape=x.shape, dims=(0,))), t(50, dtype=i64)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case(name):
+    function, *types = CASES[name]
+    agree(build(function, *types), tolerance=2e-4)
+
+
+@pytest.mark.parametrize("n", [2, 7, 33])
+def test_symbolic_size(n):
+    dim = Dim("n")
+    graph = build(lambda x: (softmax(x), r.reduce_sum(x, axes=(0,))), t(dim, 37))
+    x = np.random.default_rng(n).standard_normal((n, 37)).astype(np.float32)
+    agree(build(softmax, t(dim, 37)), x, dims={"n": n}, symbols=("n",))
+    agree(build(sums((0,)), t(dim, 37)), x, dims={"n": n}, symbols=("n",))
+    agree(build(chain, t(dim, 37)), x, dims={"n": n}, symbols=("n",))
+    assert graph.results[0].shape == (dim, 37)
