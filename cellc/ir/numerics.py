@@ -11,34 +11,38 @@ import math
 
 import numpy as np
 
-from cellc.ir.types import DType, bf16, boolean, dtype, f16
+from cellc.ir.types import DTYPES, DType, bf16, boolean, dtype
+
+_NATIVE = {d.numpy: d for d in DTYPES}
+_QUIET = {"all": "ignore"}      # what NumPy would warn of (overflow, 0/0) has a meaning here
 
 
 def dtype_of(array) -> DType:
     """The DType of an array or NumPy scalar."""
-    return dtype(array.dtype)
+    return _NATIVE.get(array.dtype) or dtype(array.dtype)
 
 
 def to_compute(array) -> np.ndarray:
     """The array in the dtype in which it is computed: f16 and bf16 widen to f32 (exactly)."""
     array = np.asarray(array)
-    if array.dtype == bf16.numpy:
+    if array.dtype.itemsize != 2 or array.dtype.kind not in "fV":
+        return array
+    if array.dtype.kind == "V":
         return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if array.dtype == f16.numpy else array
+    return array.astype(np.float32)
 
 
 def from_compute(array, to: DType) -> np.ndarray:
     """Round to `to`, ties to even; for dtypes that compute as themselves this changes nothing."""
     array = np.asarray(array)
-    if to is bf16:
-        return _round_bf16(array)
-    with np.errstate(all="ignore"):
-        return array.astype(to.numpy, copy=False)
+    if array.dtype is to.numpy:
+        return array
+    with np.errstate(**_QUIET):
+        return _round_bf16(array) if to is bf16 else array.astype(to.numpy)
 
 
 def _round_bf16(array: np.ndarray) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        narrow = array.astype(np.float32)
+    narrow = array.astype(np.float32)
     if array.dtype == np.float64:
         narrow = _round_to_odd(array, narrow)
     bits = narrow.view(np.uint32)
@@ -80,10 +84,10 @@ def cast(array, to: DType) -> np.ndarray:
 def _saturate(array: np.ndarray, to: DType) -> np.ndarray:
     limits = np.iinfo(to.numpy)
     low, high = float(limits.min), float(limits.max)      # `high` may round up to a power of two
-    with np.errstate(all="ignore"):
-        inside = (array > low - 1) & (array < high) if to.bits < 64 else (
-            (array >= low) & (array < high))
-        result = np.where(inside, array, 0).astype(to.numpy)
+    inside = (array >= low) & (array < high)
+    if inside.all():
+        return array.astype(to.numpy)
+    result = np.where(inside, array, 0).astype(to.numpy)
     result = np.where(array >= high, limits.max, result)
     result = np.where(array <= low, limits.min, result)
     return result.astype(to.numpy)
@@ -103,7 +107,7 @@ def rounded(function):
 
     @functools.wraps(function)
     def evaluate(*arrays, **attrs):
-        with np.errstate(all="ignore"):
+        with np.errstate(**_QUIET):
             result = function(*map(to_compute, arrays), **attrs)
         return from_compute(result, dtype_of(arrays[0]))
 
@@ -115,7 +119,7 @@ def asked(function):
 
     @functools.wraps(function)
     def evaluate(*arrays, **attrs):
-        with np.errstate(all="ignore"):
+        with np.errstate(**_QUIET):
             return np.asarray(function(*map(to_compute, arrays), **attrs), np.bool_)
 
     return evaluate
@@ -131,11 +135,10 @@ def total(array, axes, function=np.sum) -> np.ndarray:
 
 def _each(function):
     """A NumPy function from one of Python's floats."""
-    inner = np.frompyfunc(function, 1, 1)
 
     def over(array):
-        array = np.asarray(array)
-        return np.asarray(inner(array.astype(np.float64))).astype(array.dtype)
+        values = np.fromiter(map(function, array.reshape(-1).tolist()), np.float64, array.size)
+        return values.reshape(array.shape).astype(array.dtype)
 
     return over
 
@@ -155,9 +158,8 @@ def digamma(x) -> np.ndarray:
 
     Source: Abramowitz and Stegun 6.3.5, 6.3.7, 6.3.18.
     """
-    x = np.asarray(x)
     z = x.astype(np.float64)
-    with np.errstate(all="ignore"):
+    with np.errstate(**_QUIET):
         below = z <= 0
         fraction = z - np.floor(z)
         reflected = -math.pi / np.tan(math.pi * fraction)
@@ -192,10 +194,9 @@ def polygamma(x, n: int) -> np.ndarray:
 
     NaN at the poles 0, -1, ... Source: Abramowitz and Stegun 6.4.6, 6.4.7, 6.4.11.
     """
-    x = np.asarray(x)
     z = x.astype(np.float64)
     limit = 10 + n
-    with np.errstate(all="ignore"):
+    with np.errstate(**_QUIET):
         below, fraction = z <= 0, z - np.floor(z)
         cotangent = np.where(fraction == 0, np.nan, 1 / np.tan(math.pi * fraction))
         reflected = math.pi ** (n + 1) * np.polyval(cotangent_derivative(n)[::-1], cotangent)

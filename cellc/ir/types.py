@@ -83,8 +83,10 @@ def dtype(given) -> DType:
     """
     if isinstance(given, DType):
         return given
-    found = _BY_NAME.get(given) if isinstance(given, str) else _BY_PYTHON.get(given)
-    if found is None:
+    found = None
+    if isinstance(given, (str, type)):
+        found = _BY_NAME.get(given) or _BY_PYTHON.get(given)
+    if found is None and given is not None:      # NumPy would take None for float64
         try:
             found = _BY_NUMPY.get(np.dtype(given).newbyteorder("="))
         except TypeError:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from cellc.ir.check import check
-from cellc.ir.graph import PRIMITIVES, Builder
+from cellc.ir.graph import PRIMITIVES, Builder, fill
 from cellc.ir.interpret import interpret
 from cellc.ir.prims import control
+from cellc.ir.text import print_graph
 from cellc.ir.types import f16, f32, f64
-from cellc.passes.grad import value_and_grad_graph
+from cellc.passes.grad import tidy, value_and_grad_graph
 from tests.prims.cases import graph_of, samples, type_of
 
 STEP = 1e-5
@@ -112,6 +113,20 @@ def test_edges():
     assert dx.tolist() == [0.0, 0.0]
     (dx,) = gradient_at(PRIMITIVES["logistic"], np.array([-900.0, 900.0]))
     assert dx.tolist() == [0.0, 0.0]
+
+
+def test_a_constant_power_loses_one_each_time():
+    x = np.array([0.0, 2.0, -3.0])
+    with Builder("cube") as b:
+        node = b.input(type_of(x), "x")
+        graph = b.finish(PRIMITIVES["pow"](node, fill(node.type, 3.0)))
+    for expected in ([0.0, 12.0, 27.0], [0.0, 12.0, -18.0], [6.0] * 3, [0.0] * 3):
+        both = value_and_grad_graph(graph, (0,))
+        with Builder("slope") as b:
+            found = control.call(b.input(type_of(x), "x"), graph=both)
+            graph = tidy(b.finish(control.item(found, index=1)))
+        assert interpret(graph, x).tolist() == expected
+        assert "select" not in print_graph(graph)
 
 
 def test_select_lets_no_nan_through():

@@ -22,7 +22,7 @@ import numpy as np
 
 from cellc.errors import TypeFault
 from cellc.ir import numerics as num
-from cellc.ir.graph import fill, primitive
+from cellc.ir.graph import Constant, fill, primitive
 from cellc.ir.prims import gamma
 from cellc.ir.prims.checks import ANY, BITS, BOOL, FLOAT, INTEGER, NUMBER, alike, takes
 from cellc.ir.types import DType, boolean, u32
@@ -198,6 +198,9 @@ def _pow(x, y):
 
 def _pow_vjp(g, z, x, y):
     """y * x**(y-1), where 0**0 is flat; z * log(x), where x is positive."""
+    if isinstance(y, Constant) and y.is_fill:
+        n = y.value
+        return [g * (pow(x, fill(y.type, n - 1)) * n) if n else None, None]
     flat = bit_and(eq(x, zero(x)), eq(y, zero(y)))
     power = pow(x, select(flat, zero(y), y - 1))
     positive = gt(x, zero(x))
