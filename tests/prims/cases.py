@@ -62,14 +62,12 @@ def runnable():
     """Every sample in each dtype that the primitive takes: (id, primitive, operands, attrs)."""
     for name, i, operands, attrs in samples():
         prim = PRIMITIVES[name]
-        given = {num.dtype_of(x) for x in operands}
-        fixed = name in OWN_DTYPES or prim.kind == "control"
-        for dtype in [None] if fixed else DTYPES:
-            if dtype is None or dtype in given or dtype.kind in kinds_taken(name):
-                if dtype is not None and dtype.kind not in kinds_taken(name):
-                    continue
-                arrays = operands if dtype is None else as_dtype(name, operands, dtype)
-                yield f"{name}-{i}-{dtype or 'own'}", prim, arrays, attrs
+        if name in OWN_DTYPES:
+            yield f"{name}-{i}", prim, operands, attrs
+            continue
+        for dtype in DTYPES:
+            if dtype.kind in kinds_taken(name):
+                yield f"{name}-{i}-{dtype}", prim, as_dtype(name, operands, dtype), attrs
 
 
 def more_graphs():
