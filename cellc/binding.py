@@ -75,10 +75,11 @@ def structured_out(structure, outs: list[entry.Out], order: list[int]) -> entry.
     return entry.ObjectOut(structure) if isinstance(structure, SIMPLE) else None
 
 
-def native_guards(guards: list[Guard]) -> tuple[list[entry.Guard], list[entry.Lifted]]:
+def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], list[entry.Lifted]]:
     """The guards that the entry checks at each call. Attributes of cells are covered by the epoch,
-    the items of outside lists are looked at as lifted objects are."""
-    found: list[entry.Guard] = [entry.EpochGuard()]
+    the items of outside lists are looked at as lifted objects are. `moment` is the epoch in which the
+    guards were seen to hold."""
+    found: list[entry.Guard] = [entry.EpochGuard(moment)]
     watched: list[entry.Lifted] = []
     for g in guards:
         value = entry.MISSING if g.value is MISSING else g.value

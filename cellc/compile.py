@@ -21,6 +21,7 @@ from types import MethodType
 import numpy as np
 from cellc.ops.composite import GradFunction
 from cellc.parameter import Parameter
+from cellc.parser.guards import Guard, look
 from cellc.parser.trace import Traced, trace
 
 from cellc import binding, config, epoch
@@ -29,7 +30,7 @@ from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.ir.types import Dim
 from cellc.kernels import engine, entry, runtime
 from cellc.kernels.host import Host, Program
-from cellc.kernels.lower import emit_group
+from cellc.kernels.group import emit_group
 from cellc.kernels.target import host as host_target
 from cellc.kernels.text import Module
 from cellc.parser.values import Leaf, unflatten
@@ -91,6 +92,8 @@ class Compiled:
         raw: list = []
         given = flatten((args, kwargs), raw)
         plain = [_contiguous(x) for x in raw]
+        _prepare_runtime()
+        moment = entry.epoch()           # what is found now holds until this number changes
         with _lock:
             variant, leaves = self.variant(given, plain)
         again = getattr(self._busy, "on", False)
@@ -99,7 +102,7 @@ class Compiled:
             return variant.call_flat(leaves)
         if variant.direct in self.entry.variants:     # its guards fail though the facts hold
             self.entry.clear()
-        variant.direct = _refreshed(variant)
+        variant.direct = _refreshed(variant, moment)
         self.entry.add(variant.direct)
         self._busy.on = True
         try:
@@ -233,8 +236,8 @@ def _prepare_runtime() -> dict[str, int]:
     runtime.use_cache_dir(cache_dir())
     if config.get("THREADS"):
         runtime.set_threads(config.level("THREADS"))
-    for cls in (Tensor, Parameter):
-        entry.register_tensor(cls, "_array", SLOT_DEFAULTS)
+    entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
+    entry.register_tensor(Parameter, "_array")
     epoch.bind(entry.bump_epoch)
     return runtime.symbols()
 
@@ -248,7 +251,6 @@ def _load(text: str) -> engine.Loaded:
 
 def _bind(variant: Variant, loaded: engine.Loaded, leaves: list, graph: Graph, in_place) -> None:
     """Describe the program to the native entry, for whole arguments and for plain leaves."""
-    _prepare_runtime()
     traced, symbols = variant.traced, variant.program.symbols
     args = [binding.leaf_arg(x, t, symbols) for x, t in zip(leaves, variant.types, strict=True)]
     lifted = [entry.Lifted(x, entry.TensorArg(x.dtype.numpy, x.shape, type(x),
@@ -271,15 +273,15 @@ def _bind(variant: Variant, loaded: engine.Loaded, leaves: list, graph: Graph, i
     result = binding.structured_out(traced.structure, outs, order)
     if (whole is not None and result is not None and not traced.prints
             and order == list(range(len(outs)))):
-        guards, watched = binding.native_guards(traced.guards)
-        variant.direct = entry.VariantSpec(args=whole, lifted=[*lifted, *watched], guards=guards,
-                                           outputs=result, **shared)
+        variant.direct = entry.VariantSpec(args=whole, lifted=lifted, outputs=result, **shared)
 
 
-def _refreshed(variant: Variant) -> entry.VariantSpec:
+def _refreshed(variant: Variant, moment: int) -> entry.VariantSpec:
     """The direct form with guards that expect what is there now (equal, perhaps not identical)."""
     spec = variant.direct
-    guards, watched = binding.native_guards([g.again() for g in variant.traced.guards])
+    again = [Guard(g.kind, g.owner, g.name, look(g.kind, g.owner, g.name))
+             for g in variant.traced.guards]
+    guards, watched = binding.native_guards(again, moment)
     lifted = [x for x in spec.lifted if isinstance(x.arg, entry.TensorArg)]
     return entry.VariantSpec(args=spec.args, outputs=spec.outputs, program=spec.program,
                              lifted=[*lifted, *watched], guards=guards, symbols=spec.symbols,

@@ -3,7 +3,8 @@
 `python -m cellc.config` prints the table. A switch is set by the environment variable CELLC_<NAME>
 before the import, or in a scope:
 
-    with config(DUMP="grad"):
+    from cellc.config import config
+    with config(DUMP="parse,fuse"):
         net(x)
 """
 

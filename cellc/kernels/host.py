@@ -55,7 +55,7 @@ class Slot:
 
 
 class Host:
-    """Emits programs into a module. `emit_group(module, name, node, target)` makes a kernel."""
+    """Emits programs into a module. `emit_group` (kernels/group.py) makes a kernel."""
 
     def __init__(self, module: Module, emit_group: Callable, symbols: tuple[str, ...], target):
         self.module, self.emit_group, self.target = module, emit_group, target
@@ -108,7 +108,7 @@ class Host:
         key = structure(node)
         if key not in self.kernels:
             self.kernels[key] = self.emit_group(self.module, f"kernel.{len(self.kernels)}", node,
-                                                self.target)
+                                                self.target, self.symbols)
         made = self.kernels[key]
         self.flops += made.flops
         self.bytes += made.bytes

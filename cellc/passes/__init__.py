@@ -18,7 +18,8 @@ import time
 from dataclasses import dataclass, field
 
 from cellc import config
-from cellc.ir.check import check
+from cellc.errors import IRFault
+from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
 from cellc.passes import cse, dead_code, fuse, inline, simplify
@@ -69,11 +70,10 @@ def _verify(name: str, graph: Graph) -> None:
         return
     check(graph)
     if level >= 2:
-        text = print_graph(graph)
-        again = print_graph(read(text))
-        if again != text:
-            raise AssertionError(f"after {name}: the graph's text reads back to another graph\n"
-                                 f"{text}\n--- read back:\n{again}")
+        again = read(print_graph(graph))
+        if not same(again, graph):
+            raise IRFault(f"after {name}: the graph's text reads back to another graph\n{graph}\n"
+                          f"--- read back:\n{again}")
 
 
 def _dump(index: int, name: str, graph: Graph, previous: Graph | None) -> None:
