@@ -101,7 +101,7 @@ def exchange(errors, wanted: int) -> list[int]:
 HALF_LN2 = 0.34658
 SQRT_HALF, SQRT_TWO = 0.70710678, 1.41421357
 QUARTER_PI = 0.785399
-GAMMA_STIRLING = 10.0                   # lgamma and digamma use their asymptotic series from here
+GAMMA_STIRLING = 6.0                   # lgamma and digamma use their asymptotic series from here
 
 
 def log1p_tail(f):
@@ -178,9 +178,9 @@ def fits() -> list[Fit]:
         Fit("LGAMMA_QUOTIENT", lgamma_quotient, lambda x: 1 / lgamma_quotient(x), 1.0, 2.0,
             {"double": 20}, lambda x: x - 1.5),
         Fit("LGAMMA_STIRLING", lgamma_remainder, lambda u: u, 1e-8, 1 / GAMMA_STIRLING,
-            {"double": 6}, square),
+            {"double": 7}, square),
         Fit("DIGAMMA_STIRLING", digamma_remainder, lambda u: u * u, 1e-8, 1 / GAMMA_STIRLING,
-            {"double": 6}, square),
+            {"double": 7}, square),
     ]
 
 

@@ -19,7 +19,7 @@ from cellc.kernels.text import Function, Module, element_type, lanes
 DTYPES = {"float": np.float32, "double": np.float64}
 VECTORS = {"float": "<16 x float>", "double": "<8 x double>"}
 UNARY = sorted(name for name, arity in vecmath.NAMES.items() if arity == 1)
-STRIDE = 251                # between the bit patterns swept; 61 was used to find the bounds
+STRIDE = 401                # between the bit patterns swept; 61 was used to find the bounds
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()

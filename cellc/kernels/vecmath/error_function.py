@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import tables
-from .exponential import exp_parts, expm1_bounded, scale
-from .lanes import Lanes, absolute, at_most, copysign, fma, polynomial, select
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.exponential import exp_parts, expm1_bounded, scale
+from cellc.kernels.vecmath.lanes import Lanes, absolute, at_most, copysign, fma, polynomial, select
 
 ERFC_RANGE = {"float": 10.5, "double": 28.0}        # beyond: 0
 TAIL_CENTER = {"float": 3.0, "double": 4.0}

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from ..text import element_type
-from . import tables
-from .lanes import FORMATS, Lanes, absolute, at_least, at_most, copysign, fma, polynomial, select
+from cellc.kernels.text import element_type
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.lanes import (
+    FORMATS,
+    Lanes,
+    absolute,
+    at_least,
+    at_most,
+    copysign,
+    fma,
+    polynomial,
+    select,
+)
 
 EXP_RANGE = {"float": (-104.0, 89.0), "double": (-746.0, 710.0)}    # outside: 0 and infinity
 EXP2_RANGE = {"float": (-151.0, 129.0), "double": (-1076.0, 1025.0)}

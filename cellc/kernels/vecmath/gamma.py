@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import tables
-from .lanes import Lanes, absolute, copysign, fma, intrinsic, is_integer, polynomial, select
-from .logarithm import INF, NAN, log
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.lanes import (
+    Lanes,
+    absolute,
+    copysign,
+    fma,
+    intrinsic,
+    is_integer,
+    polynomial,
+    select,
+)
+from cellc.kernels.vecmath.logarithm import INF, NAN, log
 
-STIRLING_FROM = 10                  # as in the fit of the two series
+STIRLING_FROM = 6                   # as in the fit of the two series
 POLE_ONLY = 2.0**-60                # |x| below: gamma(x) is 1/x to the last bit
 
 

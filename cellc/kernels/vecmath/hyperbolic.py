@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import tables
-from .exponential import half_exp
-from .lanes import Lanes, absolute, copysign, fma, polynomial, select
-from .logarithm import ABSORBS_ONE, NAN, log1p_parts, log_joined, log_specials
-from .power import sqrt
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.exponential import half_exp
+from cellc.kernels.vecmath.lanes import Lanes, absolute, copysign, fma, polynomial, select
+from cellc.kernels.vecmath.logarithm import ABSORBS_ONE, NAN, log1p_parts, log_joined, log_specials
+from cellc.kernels.vecmath.power import sqrt
 
 
 def sinh(x: Lanes) -> Lanes:

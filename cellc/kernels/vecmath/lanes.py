@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ..text import Function, constant, element_type, mangled, with_element
+from cellc.kernels.text import Function, constant, element_type, mangled, with_element
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import tables
-from .exponential import power_of_two
-from .lanes import Lanes, copysign, fast_two_sum, fma, polynomial, select
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.exponential import power_of_two
+from cellc.kernels.vecmath.lanes import Lanes, copysign, fast_two_sum, fma, polynomial, select
 
 INF, NAN = float("inf"), float("nan")
 SQRT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}

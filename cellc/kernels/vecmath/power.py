@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from . import tables
-from .exponential import EXP_RANGE, exp_parts, power_of_two, round_to_integer, scale
-from .lanes import (
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.exponential import (
+    EXP_RANGE,
+    exp_parts,
+    power_of_two,
+    round_to_integer,
+    scale,
+)
+from cellc.kernels.vecmath.lanes import (
     Lanes,
     absolute,
     at_least,
@@ -16,7 +22,13 @@ from .lanes import (
     polynomial,
     select,
 )
-from .logarithm import INF, NAN, exponent_and_mantissa, log_double_double, small_integer_to_float
+from cellc.kernels.vecmath.logarithm import (
+    INF,
+    NAN,
+    exponent_and_mantissa,
+    log_double_double,
+    small_integer_to_float,
+)
 
 # An exponent beyond this gives 0, 1 or infinity with every base; being finite it meets no 0 * inf.
 LARGEST_EXPONENT = {"float": 1e30, "double": 1e300}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..text import Function, constant
-from . import tables
-from .exponential import round_to_integer
-from .lanes import (
+from cellc.kernels.text import Function, constant
+from cellc.kernels.vecmath import tables
+from cellc.kernels.vecmath.exponential import round_to_integer
+from cellc.kernels.vecmath.lanes import (
     Lanes,
     absolute,
     copysign,
@@ -17,7 +17,7 @@ from .lanes import (
     splat,
     two_sum,
 )
-from .logarithm import INF, NAN
+from cellc.kernels.vecmath.logarithm import INF, NAN
 
 SHORT_ENOUGH = {"float": 2.0**15, "double": 2.0**29}     # |x| below: three parts of pi/2 suffice
 
