@@ -76,9 +76,9 @@ def structured_out(structure, outs: list[entry.Out], order: list[int]) -> entry.
 
 
 def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], list[entry.Lifted]]:
-    """The guards that the entry checks at each call. Attributes of cells are covered by the epoch,
-    the items of outside lists are looked at as lifted objects are. `moment` is the epoch in which the
-    guards were seen to hold."""
+    """The guards that the entry checks at each call. `moment` is the epoch in which they were seen
+    to hold: it covers attributes of cells. The items of outside lists are looked at as lifted
+    objects are."""
     found: list[entry.Guard] = [entry.EpochGuard(moment)]
     watched: list[entry.Lifted] = []
     for g in guards:

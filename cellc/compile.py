@@ -19,20 +19,20 @@ from dataclasses import dataclass
 from types import MethodType
 
 import numpy as np
-from cellc.ops.composite import GradFunction
-from cellc.parameter import Parameter
-from cellc.parser.guards import Guard, look
-from cellc.parser.trace import Traced, trace
 
 from cellc import binding, config, epoch
 from cellc.errors import IndexFault, SymbolicFault, TypeFault, ValueFault
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.ir.types import Dim
 from cellc.kernels import engine, entry, runtime
-from cellc.kernels.host import Host, Program
 from cellc.kernels.group import emit_group
+from cellc.kernels.host import Host, Program
 from cellc.kernels.target import host as host_target
 from cellc.kernels.text import Module
+from cellc.ops.composite import GradFunction
+from cellc.parameter import Parameter
+from cellc.parser.guards import Guard, look
+from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes

@@ -22,14 +22,14 @@ VALUES = {"dtype", "context", "tensor", "eager", "parameter", "ops"}
 DRIVER = {"compile", "signature", "binding"}
 MIDDLE = FRONT | VALUES
 ALL_BELOW = MIDDLE | DRIVER | {"kernels"}
-TOP = ALL_BELOW | {"inspect", "nn", "numpy", "scipy", "train"}
+TOP = ALL_BELOW | {"inspection", "nn", "numpy", "scipy", "train"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors"},
     "epoch": set(),
     "ir": {"errors"},
     "kernels": IR,
-    "passes": IR,
+    "passes": IR | {"kernels"},  # fusion asks what one loop nest can hold
     "parser": FRONT,
     "dtype": IR,
     "context": IR,
@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "signature": MIDDLE,
     "binding": ALL_BELOW,
     "compile": ALL_BELOW,
-    "inspect": ALL_BELOW,
+    "inspection": ALL_BELOW,
     "nn": TOP,
     "numpy": TOP,
     "scipy": TOP,
