@@ -49,6 +49,14 @@ def test_elementwise_against_python(name, operands, attrs):
     np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-14, atol=1e-15)
 
 
+def test_gamma_functions_far_and_wide():
+    from scipy import special
+
+    x = np.array([-7.5, -2.5, 1e-8, 0.3, 1.4616, 2.0, 30.0, 1e5])
+    for name, reference in (("lgamma", special.gammaln), ("digamma", special.digamma)):
+        np.testing.assert_allclose(PRIMITIVES[name].eval(x), reference(x), rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize("name", ["digamma", "polygamma"])
 def test_polygammas_against_scipy(name):
     from scipy import special

@@ -5,10 +5,10 @@ scalar operations of a back end `b`; where it is one operation of the primitive'
 makes it. A back end offers these operations (on elements; `b.dtype(x)` tells an element's DType):
 
     add sub mul div neg abs min max floor ceil round trunc sqrt rsqrt exp expm1 log log1p tanh
-    logistic erf erfc sin cos tan asin acos atan sinh cosh asinh acosh atanh pow atan2 fma
-    floordiv mod (Python's signs; integers: x // 0 = x % 0 = 0), bit_and bit_or bit_xor bit_not
-    shl shr (amounts in range), mulhi (u32), eq ne lt le gt ge (-> bool), select(c, x, y),
-    is_finite, cast(x, dtype), bitcast(x, dtype), const(value, dtype)
+    logistic erf erfc lgamma digamma sin cos tan asin acos atan sinh cosh asinh acosh atanh pow
+    atan2 fma, floordiv mod (Python's signs; integers: x // 0 = x % 0 = 0), bit_and bit_or bit_xor
+    bit_not shl shr (amounts in range), mulhi (u32), eq ne lt le gt ge is_finite (-> bool),
+    select(c, x, y), cast(x, dtype), bitcast(x, dtype), const(value, dtype)
 
 Gradients at edges: abs' at 0 is 0; sqrt' at 0 is inf; min and max share ties evenly; pow's exponent
 gets 0 where the base is not positive.
@@ -140,9 +140,9 @@ erf = unary("erf", "The error function.", num.erf,
 erfc = unary("erfc", "1 - erf(x), accurate for large x.", num.erfc,
              lambda g, y, x: [g * (exp(-(x * x)) * (-2 / math.sqrt(math.pi)))])
 lgamma = unary("lgamma", "The logarithm of the absolute value of the gamma function.", num.lgamma,
-               lambda g, y, x: [g * digamma(x)], scalar=gamma.lgamma, samples=spread(-2.9, 6))
+               lambda g, y, x: [g * digamma(x)], samples=spread(-2.9, 6))
 digamma = unary("digamma", "The derivative of lgamma.", num.digamma,
-                lambda g, y, x: [g * polygamma(x, n=1)], scalar=gamma.digamma,
+                lambda g, y, x: [g * polygamma(x, n=1)],
                 samples=spread(-3, 12))
 
 
