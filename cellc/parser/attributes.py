@@ -15,7 +15,7 @@ from cellc.errors import AttributeFault, IndexFault, KeyFault, TypeFault
 from cellc.ir.graph import Node
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks
-from cellc.parser.guards import MISSING, is_steady
+from cellc.parser.guards import MISSING, is_steady, look
 from cellc.parser.values import describe, traced_in
 
 _BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set, frozenset,
@@ -201,7 +201,7 @@ def load_item(session, value, index):
                         "stack the items into one tensor with ops.stack and index that")
     kind = type(value)
     if kind not in _BUILTIN_VALUES and isinstance(value, hooks.Cell):
-        session.read("contents", value, "", tuple(value))
+        session.read("contents", value, "", look("contents", value, ""))
         return value[index]
     function = _on_class(kind, "__getitem__")
     if isinstance(function, FunctionType) and not is_steady(function.__module__):

@@ -16,6 +16,7 @@ from cellc.ir.graph import Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
 from cellc.parser import attributes, branches, calls, control, hooks, operators
+from cellc.parser.guards import look
 from cellc.parser.text import PrintEffect, Text
 from cellc.parser.values import Closure, describe, traced_in
 
@@ -246,7 +247,7 @@ def call_len(session, args, kwargs):
             raise TypeFault(f"len() of {describe(value)}", "it has no axes")
         return node.type.shape[0]
     if isinstance(value, hooks.Cell):
-        session.read("contents", value, "", tuple(value))
+        session.read("contents", value, "", look("contents", value, ""))
     function = operators.user_special(value, "__len__")
     return session.call(function, [value]) if function else len(value)
 
@@ -388,6 +389,21 @@ def call_reduce(session, args, kwargs):
     for item in rest:
         total = session.call(args[0], [total, item])
     return total
+
+
+@builtin(functools.wraps)
+def call_wraps(session, args, kwargs):
+    """`@wraps(f)` copies a name and a docstring, which matter to no result."""
+    return _as_it_is
+
+
+@builtin(functools.update_wrapper)
+def call_update_wrapper(session, args, kwargs):
+    return args[0]
+
+
+def _as_it_is(function):
+    return function
 
 
 @builtin(copy.copy, copy.deepcopy)

@@ -32,6 +32,13 @@ special: dict[int, object] = {}
 _PURE = frozenset(["builtins", "math", "cmath", "operator", "_operator", "functools", "_functools", "itertools", "collections", "_collections", "dataclasses", "copy", "string", "re", "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types", "bisect", "heapq", "textwrap"])
 _MOVES_VALUES = frozenset(["functools", "_functools", "itertools", "collections", "_collections", "dataclasses", "typing"])
 
+# Methods of Cell that look at the whole cell, and those that change it.
+_LISTS = frozenset("parameters_and_names get_parameters trainable_params untrainable_params "
+                   "parameters_dict cells name_cells cells_and_names keys values items".split())
+_CHANGES_CELL = frozenset("insert_child_to_cell insert_param_to_cell apply update_parameters_name "
+                          "register_buffer set_train set_grad append extend insert pop clear "
+                          "update".split())
+
 
 class Interpreted:
     """A user's function handed to code that calls it itself: the call is interpreted."""
@@ -83,9 +90,26 @@ def _call_method(session, method: MethodType, args: list, kwargs: dict):
     owner, function = method.__self__, method.__func__
     if not isinstance(function, FunctionType):
         return call(session, function, [owner, *args], kwargs)
-    if is_steady(function.__globals__.get("__name__")) and not isinstance(owner, hooks.Cell):
-        return run_now(session, method, args, kwargs)
+    if is_steady(function.__globals__.get("__name__")):
+        if not isinstance(owner, hooks.Cell):
+            return run_now(session, method, args, kwargs)
+        if function.__name__ in _LISTS or function.__name__ in _CHANGES_CELL:
+            return _list_cell(session, method, args, kwargs)
     return interpret(session, function, [owner, *args], kwargs)
+
+
+def _list_cell(session, method: MethodType, args: list, kwargs: dict):
+    """A method of Cell itself that lists what the cell has."""
+    name, cell = method.__name__, method.__self__
+    if name in _CHANGES_CELL:
+        raise SyntaxFault(f"{type(cell).__name__}.{name}() changes the cell inside the compiled call, "
+                          "which would happen once, while compiling", "call it outside")
+    found = method(*args, **kwargs)
+    listed = found if isinstance(found, (list, tuple, dict)) else list(found)
+    items = tuple(listed.items() if isinstance(listed, dict) else listed)
+    if not args and not kwargs:
+        session.read("listing", cell, name, items)
+    return listed if isinstance(listed, tuple) else session.owned.add(listed)
 
 
 def _call_object(session, value, args: list, kwargs: dict):

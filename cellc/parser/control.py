@@ -19,6 +19,7 @@ import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
 from cellc.parser import branches, hooks, operators
+from cellc.parser.guards import look
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
 from cellc.parser.values import describe
@@ -197,9 +198,8 @@ def iterate(session, value):
         n = node.type.shape[0]
         return (hooks.getitem(node, i) for i in range(n))
     if isinstance(value, hooks.Cell):
-        items = tuple(value)
-        session.read("contents", value, "", items)
-        return items
+        session.read("contents", value, "", look("contents", value, ""))
+        return tuple(value)
     function = operators.user_special(value, "__iter__")
     if function is not None:
         return iterate(session, session.call(function, [value]))

@@ -32,6 +32,7 @@ class Guard:
     cell_attr  getattr(owner, name), owner a Cell
     attr       getattr(owner, name), owner any other object
     contents   the items of a list, dict, set or CellList (`value` is a tuple of them)
+    listing    what a method of a Cell without arguments lists, such as trainable_params()
     """
 
     kind: str
@@ -67,7 +68,10 @@ def look(kind: str, owner, name: str):
         except ValueError:          # the variable was deleted
             return MISSING
     if kind == "contents":
-        return tuple(owner.items()) if isinstance(owner, dict) else tuple(owner)
+        return tuple(owner.items() if hasattr(type(owner), "items") else owner)
+    if kind == "listing":
+        found = getattr(owner, name)()
+        return tuple(found.items() if hasattr(type(found), "items") else found)
     return getattr(owner, name, MISSING)
 
 

@@ -13,7 +13,7 @@ from cellc.ir.graph import Constant, Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean
 from cellc.parser import hooks
-from cellc.parser.guards import is_steady
+from cellc.parser.guards import is_steady, look
 from cellc.parser.text import Piece, Text
 from cellc.parser.values import SIMPLE, describe, traced_in
 
@@ -272,4 +272,6 @@ def contains(session, container, value):
     if is_traced(value):
         raise TypeFault(f"found {describe(value)} in {describe(container)}: what is looked up must "
                         "be known", "compare with the items of a tuple or list")
+    if isinstance(container, hooks.Cell):
+        session.read("contents", container, "", look("contents", container, ""))
     return value in container
