@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,25 +50,27 @@ def _graph_names(graph: Graph) -> dict[Graph, str]:
             order[g] = None
 
     visit(graph)
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     # The outermost graph keeps its name whatever the inner ones are called.
     names = {g: _unique(g.name, taken) for g in reversed(order)}
     return {g: names[g] for g in order}
 
 
-def _unique(wanted: str, taken: set[str]) -> str:
-    """`wanted`, in letters the reader knows, with .1, .2, ... where it is taken; then taken."""
-    base = re.sub(r"[^\w.]", "_", wanted) or "_"
-    name, n = base, 0
+def _unique(wanted: str, taken: dict[str, int]) -> str:
+    """`wanted`, in letters the reader knows, with .1, .2, ... where it is taken; then taken.
+
+    `taken` tells for each name the last number that was put behind it.
+    """
+    name = base = re.sub(r"[^\w.]", "_", wanted) or "_"
     while name in taken:
-        n += 1
-        name = f"{base}.{n}"
-    taken.add(name)
+        taken[base] += 1
+        name = f"{base}.{taken[base]}"
+    taken[name] = 0
     return name
 
 
 def _one_graph(graph: Graph, graphs: dict[Graph, str]) -> str:
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     names: dict[Node, str] = {x: "%" + _unique(x.name, taken) for x in graph.inputs}
     for node in graph.body:
         names[node] = "%" + _unique(node.name or node.prim.name, taken)
@@ -137,8 +139,7 @@ def read_all(text: str, source: str = "<ir>") -> dict[str, Graph]:
     return reader.graphs
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One word of a text: its kind (number, node, graph, word, string, mark, end), text, place."""
 
     kind: str
