@@ -1,0 +1,327 @@
+"""Gradients as functions: `grad`, `value_and_grad`, and MindSpore's `GradOperation`.
+
+All three return a GradFunction: a record that says what to differentiate by and how to arrange the
+results. What happens when it is called depends on where:
+
+- in graph mode, or where the parser meets it, it becomes source-transformed graph
+(`passes/grad.py`); - in eager mode the function runs on the tape (`cellc/eager.py`), once forward
+and once backward.
+
+Either way gradients nest: `grad(grad(f))`. The function's result may be a tensor or number of any
+shape; what is differentiated is then the sum of its elements (or their sum weighted by `sens`).
+"""
+
+from __future__ import annotations
+
+from cellc import context
+from cellc.errors import TypeFault, ValueFault
+from cellc.ir import arith
+from cellc.ir.graph import current_builder
+from cellc.ir.prims import elementwise as e
+from cellc.ir.types import ScalarType, TensorType
+from cellc.parameter import Parameter, ParameterTuple
+from cellc.parser import hooks
+
+
+class GradFunction:
+    """The gradient of `fn`: called with fn's arguments, it gives gradients and perhaps the value.
+
+    argnums     positions of arguments to differentiate by: an int, a tuple, or None for none
+    weights     a Parameter, or a tuple of them, to differentiate by as well; None for none
+    has_aux     fn returns (value, aux...); only the value is differentiated, the rest handed on
+    with_value  whether the value is returned as well
+    get_all, get_by_list, sens_param: GradOperation's way of saying these (`argnums` is None then)
+
+    Results: `arrange` below. A class rather than a closure, so that the compiler can recognise it.
+    """
+
+    def __init__(self, fn, argnums=0, weights=None, has_aux=False, with_value=False, get_all=None,
+                 get_by_list=False, sens_param=False):
+        self.fn, self.argnums, self.weights = fn, argnums, weights
+        self.has_aux, self.with_value = has_aux, with_value
+        self.get_all, self.get_by_list, self.sens_param = get_all, get_by_list, sens_param
+        self.__name__ = f"grad of {getattr(fn, '__name__', type(fn).__name__)}"
+
+    @property
+    def options(self):
+        """What distinguishes two gradients of one function."""
+        return (self.argnums, tuple(map(id, self.weight_list)), type(self.weights), self.has_aux,
+                self.with_value, self.get_all, self.get_by_list, self.sens_param)
+
+    @property
+    def weight_list(self) -> tuple:
+        """The Parameters to differentiate by."""
+        if self.weights is None:
+            return ()
+        return (self.weights,) if isinstance(self.weights, Parameter) else tuple(self.weights)
+
+    def split(self, args: tuple):
+        """(fn's own arguments, sens or None)."""
+        if not self.sens_param:
+            return tuple(args), None
+        if not args:
+            raise TypeFault("the gradient with sens_param takes fn's arguments and then sens")
+        return tuple(args[:-1]), args[-1]
+
+    def positions(self, args: tuple) -> tuple[int, ...]:
+        """Which of fn's positional arguments are differentiated by.
+
+        GradOperation with `get_all` takes all tensors; else the positions asked for must be there.
+        """
+        if self.get_all:
+            return tuple(i for i, x in enumerate(args) if _holds_tensor(x))
+        if self.argnums is None:
+            return ()
+        wanted = self.argnums if isinstance(self.argnums, tuple) else (self.argnums,)
+        for i in wanted:
+            if not -len(args) <= i < len(args):
+                raise TypeFault(f"gradient by argument {i} of a call with {len(args)} positional "
+                                "arguments", "pass what is differentiated by position")
+        return tuple(i % len(args) for i in wanted)
+
+    def arrange(self, result, inputs: tuple, weights: tuple):
+        """The results as MindSpore arranges them, from fn's result and the gradients found.
+
+        Gradients: by one position the gradient itself, by a tuple (or get_all) a tuple; by one
+                   Parameter the
+        gradient itself, by several a tuple; by both a pair (inputs, weights).
+        Before them the value if wanted: all that fn returned. Without it, aux follows as a tuple.
+        """
+        single = not self.get_all and not isinstance(self.argnums, tuple)
+        of_inputs = inputs[0] if single and inputs else tuple(inputs)
+        of_weights = weights[0] if isinstance(self.weights, Parameter) else tuple(weights)
+        if self.weights is None:
+            gradients = of_inputs
+        elif self.argnums is None and not self.get_all:
+            gradients = of_weights
+        else:
+            gradients = (of_inputs, of_weights)
+        if self.with_value:
+            return result, gradients
+        return (gradients, tuple(result[1:])) if self.has_aux else gradients
+
+    def __call__(self, *args, **kwargs):
+        if current_builder() is None and context.is_graph():
+            from cellc import compile
+
+            return compile.call(self, args, kwargs)
+        return _eager_gradient(self, args, kwargs)
+
+    def __repr__(self):
+        return f"<{self.__name__}>"
+
+
+hooks.register_grad(GradFunction)
+
+
+def _holds_tensor(x) -> bool:
+    """Whether an argument is a tensor or a structure of them, and not of numbers."""
+    if isinstance(x, (tuple, list)):
+        return bool(x) and all(map(_holds_tensor, x))
+    if isinstance(x, dict):
+        return bool(x) and all(map(_holds_tensor, x.values()))
+    return isinstance(getattr(x, "type", None), TensorType) or hasattr(x, "__array_interface__")
+
+
+# -- what users call ------------------------------------------------------------------------------
+
+
+def _position(argnums, grad_position):
+    if grad_position is not _UNSET:
+        if argnums is not _UNSET:
+            raise TypeFault("argnums and grad_position are two names for one thing: give one")
+        argnums = grad_position
+    if argnums is _UNSET:
+        return 0
+    if isinstance(argnums, list):
+        argnums = tuple(argnums)
+    wanted = argnums if isinstance(argnums, tuple) else () if argnums is None else (argnums,)
+    if any(isinstance(i, bool) or not isinstance(i, int) for i in wanted) or argnums == ():
+        raise TypeFault(f"argnums is {argnums!r}", "an int, a tuple of ints, or None")
+    if len(set(wanted)) != len(wanted):
+        raise ValueFault(f"argnums {argnums} names an argument twice")
+    return argnums
+
+
+def _weights(weights):
+    if weights is None or isinstance(weights, Parameter):
+        return weights
+    if not isinstance(weights, (tuple, list)):
+        raise TypeFault(f"weights is {type(weights).__name__}",
+                        "a Parameter, or a tuple or list of them: net.trainable_params()")
+    return ParameterTuple(weights)
+
+
+_UNSET = object()
+
+
+def _gradient(fn, argnums, weights, has_aux, with_value):
+    if not callable(fn):
+        raise TypeFault(f"the gradient of {type(fn).__name__}, expected a function or a cell")
+    if argnums is None and weights is None:
+        raise ValueFault("a gradient by nothing: argnums and weights are both None",
+                         "argnums=0, or weights=net.trainable_params()")
+    return GradFunction(fn, argnums, _weights(weights), bool(has_aux), with_value)
+
+
+def grad(fn, grad_position=_UNSET, weights=None, has_aux=False, *, argnums=_UNSET):
+    """The gradient of fn by some of its arguments and of its weights.
+
+    grad_position (or argnums): an int gives one gradient, a tuple a tuple of them, None none.
+    weights: a Parameter or several; the result is then (by arguments, by weights).
+    has_aux: fn returns (value, aux, ...); the result is (gradients, (aux, ...)).
+    Errors:  TypeFault for arguments that are no floats or are not there.
+
+        cellc.grad(cellc.ops.tanh)(2.0)            # 0.07065082
+    """
+    return _gradient(fn, _position(argnums, grad_position), weights, has_aux, False)
+
+
+def value_and_grad(fn, grad_position=_UNSET, weights=None, has_aux=False, *, argnums=_UNSET):
+    """(what fn returns, its gradients as `grad` gives them) in one go.
+
+        loss, gradients = cellc.value_and_grad(forward, None, net.trainable_params())(x, y)
+    """
+    return _gradient(fn, _position(argnums, grad_position), weights, has_aux, True)
+
+
+class GradOperation:
+    """MindSpore's gradient: GradOperation(get_all, get_by_list, sens_param)(fn, weights).
+
+    Without flags the gradient by the first input; `get_all` a tuple by all tensor inputs;
+    `get_by_list` by the weights (those fn trains where none are given); both flags a pair of the
+    two. With `sens_param` the last argument of the call is the cotangent of the result.
+    """
+
+    def __init__(self, get_all=False, get_by_list=False, sens_param=False):
+        for name, flag in (("get_all", get_all), ("get_by_list", get_by_list),
+                           ("sens_param", sens_param)):
+            if not isinstance(flag, bool):
+                raise TypeFault(f"GradOperation: {name} is {flag!r}, expected a bool")
+        self.get_all, self.get_by_list, self.sens_param = get_all, get_by_list, sens_param
+
+    def __call__(self, fn, weights=None):
+        if not callable(fn):
+            raise TypeFault(f"the gradient of {type(fn).__name__}, expected a function or a cell")
+        if self.get_by_list and weights is None:
+            if not hasattr(fn, "trainable_params"):
+                raise ValueFault("get_by_list needs the weights of a function",
+                                 "grad_op(fn, ParameterTuple(net.trainable_params()))")
+            weights = fn.trainable_params()
+        first = 0 if not self.get_all and not self.get_by_list else None
+        return GradFunction(fn, first, _weights(weights) if self.get_by_list else None,
+                            get_all=self.get_all, get_by_list=self.get_by_list,
+                            sens_param=self.sens_param)
+
+
+# -- on the tape ----------------------------------------------------------------------------------
+
+
+def _eager_gradient(record: GradFunction, args: tuple, kwargs: dict):
+    from cellc import eager
+
+    args, sens = record.split(args)
+    at = record.positions(args)
+    leaves: list = []
+    marked = list(args)
+    for i in at:
+        marked[i] = _map(args[i], lambda v: _mark(v, leaves))
+    nested = eager.state.depth > 0 or any(outer for outer, _ in leaves)
+    weights = record.weight_list
+    frozen = [w for w in weights if not w.requires_grad and w.dtype.is_float]
+    eager.state.depth += 1
+    try:
+        for w in frozen:
+            w.requires_grad = True
+        with eager.enable_grad():
+            result = record.fn(*marked, **kwargs)
+        outputs, cotangents = _outputs(record, result, sens)
+        wanted = [new for _, new in leaves] + list(weights)
+        found = eager.pullback(outputs, cotangents, wanted, create_graph=nested)
+    finally:
+        eager.state.depth -= 1
+        for w in frozen:
+            w.requires_grad = False
+    found = [eager.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True)]
+    if not nested:
+        result = _map(result, _off_tape)
+    rest = iter(found)
+    inputs = tuple(_map(args[i], lambda v: next(rest)) for i in at)
+    return record.arrange(result, inputs, tuple(rest))
+
+
+def _map(structure, function):
+    """The function on every leaf of nested tuples, lists and dicts."""
+    if isinstance(structure, (tuple, list)):
+        items = [_map(x, function) for x in structure]
+        return structure._make(items) if hasattr(structure, "_make") else type(structure)(items)
+    if isinstance(structure, dict):
+        return {key: _map(x, function) for key, x in structure.items()}
+    return function(structure)
+
+
+def _mark(x, leaves: list):
+    """A stand-in for an argument, on the tape and linked to it if it is on the tape itself.
+
+    Appends (whether it is, the stand-in) to `leaves`.
+    """
+    from cellc.eager import filled
+    from cellc.tensor import Tensor, wrap
+
+    t = arith.type_of(x)
+    if not t.dtype.is_float and isinstance(t, ScalarType):
+        raise TypeFault(f"a gradient by {x!r}, which is no float", "pass a float")
+    own = x if isinstance(x, Tensor) else None
+    if own is not None and own.requires_grad:
+        new = e.cast(own, dtype=t.dtype)
+    else:
+        array = own._array if own is not None else (
+            filled(t, x) if isinstance(t, ScalarType) else Tensor(x)._array)
+        new = wrap(array, t)
+        new.requires_grad = t.dtype.is_float
+    leaves.append((own is not None and own.requires_grad, new))
+    return new
+
+
+def _outputs(record: GradFunction, result, sens):
+    """What is differentiated, and its cotangents: ones, or sens."""
+    from cellc.eager import ones_like
+
+    if record.has_aux:
+        if not isinstance(result, tuple) or len(result) < 2:
+            raise TypeFault("has_aux: the function must return a tuple (value, aux, ...)")
+        result = result[0]
+    outputs: list = []
+    _map(result, outputs.append)
+    for y in outputs:
+        if not arith.type_of(y).dtype.is_float:
+            raise TypeFault(f"the gradient of a result of type {arith.type_of(y)}",
+                            "return a float; other results can be passed on with has_aux=True")
+    if sens is None:
+        return outputs, [ones_like(y) for y in outputs]
+    given: list = []
+    _map(sens, given.append)
+    if len(given) != len(outputs):
+        raise TypeFault(f"sens has {len(given)} parts for {len(outputs)} results")
+    return outputs, [_sens(g, y) for g, y in zip(given, outputs, strict=True)]
+
+
+def _sens(g, y):
+    """A cotangent in the type of the result; it may broadcast to it."""
+    t = arith.type_of(y)
+    g = arith.cast(g, t.dtype)
+    if isinstance(t, ScalarType) or arith.type_of(g) == t:
+        return g
+    from cellc.ops.common import tensor_of
+
+    return arith.broadcast_to(tensor_of(g), t.shape)
+
+
+def _off_tape(x):
+    """A result without its record."""
+    from cellc.eager import to_value
+    from cellc.tensor import Tensor, wrap
+
+    if isinstance(x, Parameter) or not isinstance(x, Tensor) or not x.requires_grad:
+        return x
+    return to_value(wrap(x._array, x.type))

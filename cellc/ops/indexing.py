@@ -1,0 +1,456 @@
+"""Reading and replacing elements: `x[...]` in all its forms, take, gather, one_hot.
+
+An index is read from the left: an int takes one place and drops the axis; a slice, `...` and None
+do as in NumPy; an integer tensor (or list of ints, or an int known only when the program runs)
+takes the places it lists; several broadcast together. A bool tensor takes the places where it
+holds: their number depends on the values, so only eager mode has it.
+Indices out of range are an IndexFault: at once where the index is known, else when the program
+runs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cellc.errors import IndexFault, ShapeFault, TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import Constant, fill
+from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import gather as g
+from cellc.ir.prims import reduce as r
+from cellc.ir.prims import shape as s
+from cellc.ir.types import Dim, ScalarType, TensorType, boolean, dtype, f32, i32, i64
+from cellc.ops.common import axis_of, building, known_int, product, tensor_of
+from cellc.ops.shape import pad_axes, reshape, transpose
+
+# -- an index, sorted out -------------------------------------------------------------------------
+
+
+def _is_traced(part) -> bool:
+    return isinstance(getattr(part, "type", None), (TensorType, ScalarType))
+
+
+def _as_tensor(part):
+    """Lists and arrays of ints or bools as tensors; other parts unchanged."""
+    if isinstance(part, (list, np.ndarray, range)):
+        if building():
+            array = np.asarray([int(i) for i in part] if isinstance(part, range) else part)
+            return Constant(TensorType(dtype(array.dtype), array.shape), array)
+        from cellc.tensor import Tensor
+
+        return Tensor(list(part) if isinstance(part, range) else part,
+                      "int64" if len(part) == 0 else None)
+    if isinstance(part, np.generic):
+        return part.item()
+    return part
+
+
+def _parts(x, index) -> list:
+    """The index as a list with one part for each axis of x, Nones between, no Ellipsis."""
+    index = index if isinstance(index, tuple) else (index,)
+    parts = []
+    for part in map(_as_tensor, index):
+        if _is_traced(part) and arith.type_of(part).dtype is boolean:
+            parts.extend(_places(part))
+        else:
+            parts.append(part)
+    taken = sum(part is not None and part is not Ellipsis for part in parts)
+    ndim = len(x.shape)
+    if taken > ndim:
+        raise IndexFault(f"{taken} indices for a tensor of shape {list(x.shape)}")
+    dots = [i for i, part in enumerate(parts) if part is Ellipsis]
+    if len(dots) > 1:
+        raise IndexFault("an index may have one ellipsis only")
+    at = dots[0] if dots else len(parts)
+    return parts[:at] + [slice(None)] * (ndim - taken) + parts[at + 1:]
+
+
+def _places(mask) -> list:
+    """Where a bool tensor holds, one index tensor for each of its axes."""
+    if building():
+        raise TypeFault("an index by a bool tensor in compiled code: the result's shape would "
+                        "depend on the values", "ops.where(mask, x, other), or eager mode")
+    from cellc.tensor import wrap
+
+    array = np.asarray(tensor_of(mask).asnumpy())
+    return [wrap(np.ascontiguousarray(i), TensorType(i64, i.shape)) for i in array.nonzero()]
+
+
+def _place(i: int, n, axis: int):
+    """A known int index, counted from the left."""
+    if isinstance(n, Dim) and i < 0:
+        return n + i                       # not known: SymbolicFault
+    if not -n <= i < n if not isinstance(n, Dim) else not i < n:
+        raise IndexFault(f"index {i} of axis {axis} of size {n}", f"{-n} to {n - 1}" if n else "")
+    return i + n if i < 0 else i
+
+
+def _bounds(part: slice, n, axis: int):
+    """(start, stop, step, flipped) of a slice; a backward one reads forward and is then flipped."""
+    for value in (part.start, part.stop, part.step):
+        if _is_traced(value):
+            raise TypeFault("a slice bound that is known only when the program runs: the shape "
+                            "would depend on it", "use a known int, or index with a tensor")
+    if part == slice(None) or (part.start in (None, 0) and part.stop in (None, n)
+                               and part.step in (None, 1)):
+        return 0, n, 1, False
+    if isinstance(n, Dim):
+        if part.step in (None, 1) and part.stop is None and isinstance(part.start, int):
+            return n - (n - part.start), n, 1, False
+        if part.start in (None, 0) and part.step in (None, 1) and isinstance(part.stop, int) and (
+                0 <= part.stop <= n):
+            return 0, part.stop, 1, False
+    start, stop, step = slice(*(None if v is None else known_int(v, "a slice bound") for v in (
+        part.start, part.stop, part.step))).indices(int(n))
+    count = len(range(start, stop, step))
+    if step > 0:
+        return start, max(start, stop) if count else start, step, False
+    if not count:
+        return 0, 0, 1, False
+    return start + (count - 1) * step, start + 1, -step, True
+
+
+class _Basic:
+    """The part of an index that is known: a slice of every axis, then flips, then a reshape."""
+
+    def __init__(self, x, parts):
+        self.starts, self.stops, self.steps, flips = [], [], [], []
+        self.shape, self.advanced = [], []      # advanced: (axis of the result, index tensor)
+        axis = 0
+        for part in parts:
+            if part is None:
+                self.shape.append(1)
+                continue
+            n = x.shape[axis]
+            bounds = (0, n, 1, False)
+            if isinstance(part, slice):
+                bounds = _bounds(part, n, axis)
+            elif not _is_traced(part):
+                i = _place(known_int(part, "an index"), n, axis)
+                bounds = (i, i + 1, 1, False)
+            start, stop, step, flipped = bounds
+            self.starts.append(start), self.stops.append(stop), self.steps.append(step)
+            if flipped:
+                flips.append(axis)
+            if _is_traced(part):
+                self.advanced.append((len(self.shape), part))
+            if isinstance(part, slice) or _is_traced(part):
+                self.shape.append(s._count(stop - start, step))
+            axis += 1
+        self.flips, self.shape = tuple(flips), tuple(self.shape)
+
+    def read(self, x):
+        whole = all(start == 0 and step == 1 and stop == n for start, step, stop, n in zip(
+            self.starts, self.steps, self.stops, x.shape, strict=True))
+        if not whole:
+            x = s.slice(x, starts=tuple(self.starts), stops=tuple(self.stops),
+                        steps=tuple(self.steps))
+        if self.flips:
+            x = s.flip(x, axes=self.flips)
+        return reshape(x, self.shape)
+
+    def write(self, x, value):
+        """x with `value`, of the shape that read gives, put back."""
+        sliced = tuple(s._count(stop - start, step) for start, stop, step in zip(
+            self.starts, self.stops, self.steps, strict=True))
+        value = reshape(value, sliced)
+        if self.flips:
+            value = s.flip(value, axes=self.flips)
+        if sliced == x.shape:
+            return value
+        if 0 in sliced:
+            return x
+        high = tuple(n - start - ((m - 1) * step + 1) if step != 1 else n - stop
+                     for n, m, start, stop, step in zip(
+                         x.shape, sliced, self.starts, self.stops, self.steps, strict=True))
+        places = {"low": tuple(self.starts), "high": high, "value": 0,
+                  "interior": tuple(step - 1 for step in self.steps)}
+        here = s.pad(_constant(TensorType(boolean, sliced), True), **places)
+        return e.select(here, s.pad(value, **places), x)
+
+
+def _constant(t: TensorType, value):
+    constant = fill(t, value)
+    return constant if building() else e.cast(constant, dtype=t.dtype)
+
+
+# -- integer tensors as indices -------------------------------------------------------------------
+
+
+def _wrapped(index, n):
+    """An integer index with negative places counted from the end; others are left to be checked."""
+    index = tensor_of(index)
+    if index.dtype not in (i32, i64):
+        if not index.dtype.is_int:
+            raise TypeFault(f"an index of dtype {index.dtype}", "cast it to int64")
+        index = e.cast(index, dtype=i64)
+    size = s.dim_size(dim=Dim(n.name)) if isinstance(n, Dim) else n
+    size = arith.mul(size, n.coef) if isinstance(n, Dim) and n.coef != 1 else size
+    return arith.where(arith.less(index, 0), arith.add(index, size), index)
+
+
+def _linear(shape, indices):
+    """One index into the merged axes of `shape` from an index tensor for each; -1 where outside."""
+    linear, inside = None, None
+    for n, index in zip(shape, indices, strict=True):
+        index = arith.cast(_wrapped(index, n), i64)
+        ok = arith.bitwise_and(arith.greater_equal(index, 0), arith.less(index, n))
+        inside = ok if inside is None else arith.bitwise_and(inside, ok)
+        linear = index if linear is None else arith.add(arith.mul(linear, n), index)
+    return arith.where(inside, linear, -1)
+
+
+class _Advanced:
+    """Index tensors at some axes of x: those axes become one, read by one linear index."""
+
+    def __init__(self, x, advanced):
+        axes = [axis for axis, _ in advanced]
+        together = axes == list(range(axes[0], axes[0] + len(axes)))
+        rest = [i for i in range(len(x.shape)) if i not in axes]
+        self.front = [i for i in rest if i < axes[0]] if together else []
+        self.perm = (*self.front, *axes, *(i for i in rest if i not in self.front))
+        sizes = tuple(x.shape[i] for i in axes)
+        self.axis = len(self.front)
+        self.merged = (*(x.shape[i] for i in self.front), product(sizes),
+                       *(x.shape[i] for i in rest if i not in self.front))
+        self.shape = tuple(x.shape[i] for i in self.perm)
+        if len(advanced) == 1:
+            self.index = _wrapped(advanced[0][1], sizes[0])
+        else:
+            self.index = _linear(sizes, [index for _, index in advanced])
+
+    def read(self, x):
+        flat = reshape(transpose(x, self.perm), self.merged)
+        return g.gather(flat, self.index, axis=self.axis)
+
+    def write(self, x, value):
+        """The last of several values for one place wins, as in a Python loop."""
+        flat = reshape(transpose(x, self.perm), self.merged)
+        n, axis = self.merged[self.axis], self.axis
+        count = product(self.index.shape)
+        if count == 0:
+            return x
+        value = reshape(value, (*self.merged[:axis], count, *self.merged[axis + 1:]))
+        writer = _last_writer(reshape(self.index, (count,)), n)
+        taken = g.gather(value, arith.maximum(writer, 0), axis=axis)
+        here = s.broadcast(arith.greater_equal(writer, 0), shape=self.merged, dims=(axis,))
+        flat = e.select(here, taken, flat)
+        return transpose(reshape(flat, self.shape), s.inverse(self.perm))
+
+
+def _last_writer(index, n):
+    """For each of n places the number of the last entry of `index` that names it, else -1."""
+    count = index.shape[0]
+    if not building():
+        from cellc.tensor import wrap
+
+        places = index.asnumpy()
+        check_places(places, n)
+        writer = np.full(n, -1, np.int64)
+        writer[places] = np.arange(count)
+        return wrap(writer, TensorType(i64, (n,)))
+    ones = e.cast(_constant(TensorType(boolean, (count,)), True), dtype=i64)
+    checked = g.scatter_add(index, ones, axis=0, size=n)        # its bounds check is what we want
+    shape = (n, count)
+    named = e.eq(s.iota(shape=shape, axis=0, dtype=i64),
+                 s.broadcast(arith.cast(index, i64), shape=shape, dims=(1,)))
+    entry = s.iota(shape=shape, axis=1, dtype=i64)
+    last = r.reduce_max(e.select(named, entry, fill(TensorType(i64, shape), -1)), axes=(1,))
+    return arith.where(arith.greater(checked, 0), last, -1)
+
+
+def check_places(places: np.ndarray, n: int) -> None:
+    """IndexFault for the first place outside 0..n-1."""
+    outside = places[(places < 0) | (places >= n)]
+    if outside.size:
+        raise IndexFault(f"index {outside.flat[0]} of an axis of size {n}", f"0 to {n - 1}")
+
+
+# -- what users call ------------------------------------------------------------------------------
+
+
+def getitem(x, index):
+    """x[index]; see the head of this file.
+
+    Gradient: g put back at the places read, added up where one is read twice.
+    Errors:   IndexFault for too many indices or one out of range; TypeFault for other kinds.
+    """
+    x = tensor_of(x)
+    basic = _Basic(x, _parts(x, index))
+    y = basic.read(x)
+    return _Advanced(y, basic.advanced).read(y) if basic.advanced else y
+
+
+def setitem(x, index, value):
+    """x with x[index] replaced by `value` (cast and broadcast to it): a new tensor.
+
+    Gradient: g at the other places for x, g at the replaced ones for `value`.
+    """
+    x = tensor_of(x)
+    if _is_traced(index) and arith.type_of(index) == TensorType(boolean, x.shape):
+        return arith.where(index, arith.cast(tensor_of(value), x.dtype), x)
+    basic = _Basic(x, _parts(x, index))
+    old = basic.read(x)
+    value = arith.cast(tensor_of(_as_tensor(value)), x.dtype)
+    if not basic.advanced:
+        return basic.write(x, arith.broadcast_to(_drop_ones(value, old.shape), old.shape))
+    advanced = _Advanced(old, basic.advanced)
+    shape = (*advanced.merged[:advanced.axis], *advanced.index.shape,
+             *advanced.merged[advanced.axis + 1:])
+    value = arith.broadcast_to(_drop_ones(value, shape), shape)
+    return basic.write(x, advanced.write(old, value))
+
+
+def _drop_ones(value, shape):
+    """Leading axes of size 1 that the place does not have are dropped, as NumPy does."""
+    while len(value.shape) > len(shape) and value.shape[0] == 1:
+        value = reshape(value, value.shape[1:])
+    return value
+
+
+def take(x, indices, axis=None):
+    """The places `indices` of one axis (of the flat x for None); negative ones from the end."""
+    x = tensor_of(x)
+    if axis is None:
+        x, axis = reshape(x, (product(x.shape),)), 0
+    axis = axis_of(axis, len(x.shape))
+    return g.gather(x, _wrapped(_as_tensor(indices), x.shape[axis]), axis=axis)
+
+
+def gather(input_params, input_indices, axis=0, batch_dims=0):
+    """The places `input_indices` of one axis; MindSpore's Gather."""
+    if batch_dims != 0:
+        raise TypeFault(f"gather: found batch_dims {batch_dims}, expected 0",
+                        "ops.gather_elements(x, axis, index)")
+    return take(input_params, input_indices, axis)
+
+
+def index_select(x, axis, index):
+    """The places `index` (1-d) of one axis."""
+    return take(x, index, axis)
+
+
+def gather_elements(x, dim, index):
+    """result[i][j] = x[index[i][j]][j] for dim 0, and so on: one index for each element.
+
+    Shapes: index has as many axes as x, and no more places than x in the other axes.
+    """
+    x, index = tensor_of(x), tensor_of(_as_tensor(index))
+    axis = axis_of(dim, len(x.shape))
+    if len(index.shape) != len(x.shape):
+        raise ShapeFault(f"gather_elements: found an index of shape {list(index.shape)} for shape "
+                         f"{list(x.shape)}, expected as many axes")
+    indices = [index if i == axis else s.iota(shape=index.shape, axis=i, dtype=i64)
+               for i in range(len(x.shape))]
+    return getitem(x, tuple(indices))
+
+
+def one_hot(indices, depth, on_value=1, off_value=0, axis=-1, *, dtype_=None):
+    """`on_value` where the place along a new axis of size `depth` is the index, else `off_value`.
+
+    Shapes:   indices [...] -> [..., depth] (for axis -1). An index outside gives `off_value`
+              everywhere.
+    Dtypes:   f32 unless the values are tensors or `dtype_` says otherwise.
+    Gradient: none to the indices.
+    """
+    indices = tensor_of(_as_tensor(indices))
+    depth = known_int(depth, "depth")
+    axis = axis_of(axis, len(indices.shape) + 1)
+    shape = (*indices.shape[:axis], depth, *indices.shape[axis:])
+    dims = tuple(i for i in range(len(shape)) if i != axis)
+    kind = dtype(dtype_) if dtype_ is not None else (
+        arith.type_of(on_value).dtype if isinstance(arith.type_of(on_value), TensorType) else f32)
+    hit = e.eq(s.iota(shape=shape, axis=axis, dtype=i64),
+               s.broadcast(arith.cast(indices, i64), shape=shape, dims=dims))
+    return arith.where(hit, arith.cast(tensor_of(on_value), kind),
+                       arith.cast(tensor_of(off_value), kind))
+
+
+def embedding(ids, table):
+    """Rows of a table [n, ...] at the ids. Errors: IndexFault for an id outside 0..n-1."""
+    return g.gather(table, tensor_of(ids), axis=0)
+
+
+def scatter_add(x, axis, index, src):
+    """x with each element of src added at its index along an axis (one index for each element)."""
+    x, index, src = tensor_of(x), tensor_of(index), tensor_of(src)
+    axis = axis_of(axis, len(x.shape))
+    indices = [index if i == axis else s.iota(shape=index.shape, axis=i, dtype=i64)
+               for i in range(len(x.shape))]
+    flat = reshape(_linear(x.shape, indices), (product(index.shape),))
+    total = g.scatter_add(flat, reshape(arith.cast(src, x.dtype), flat.shape), axis=0,
+                          size=product(x.shape))
+    return arith.add(x, reshape(total, x.shape))
+
+
+def nonzero(x):
+    """The places of the nonzero elements [count, ndim] -> i64; eager mode only."""
+    from cellc.ops.shape import stack
+
+    return stack(_places(arith.cast(tensor_of(x), boolean)), axis=1)
+
+
+def masked_select(x, mask):
+    """The elements where the mask holds, flat; eager mode only."""
+    shape = arith.broadcast_shapes(arith.type_of(x).shape, arith.type_of(mask).shape)
+    return getitem(arith.broadcast_to(tensor_of(x), shape),
+                   arith.broadcast_to(tensor_of(mask), shape))
+
+
+def sort(x, axis=-1, descending=False):
+    """(sorted, i64 places they came from) along an axis: equal elements keep their order.
+
+    Gradient: g sent back to the places the elements came from.
+    """
+    order = argsort(x, axis, descending)
+    return gather_elements(x, axis, order), order
+
+
+def argsort(x, axis=-1, descending=False):
+    """The i64 places that sort x along an axis; equal elements keep their order.
+
+    Compiled, each element's rank is counted against all others of its row: quadratic in the size.
+    """
+    x = tensor_of(x)
+    axis = axis_of(axis, len(x.shape))
+    if not building():
+        return _argsort_now(x, axis, descending)
+    n, last = x.shape[axis], len(x.shape)
+    rows = transpose(x, tuple(i for i in range(last) if i != axis) + (axis,))
+    shape = (*rows.shape, n)
+    mine = s.broadcast(rows, shape=shape, dims=tuple(range(last)))
+    other = s.broadcast(rows, shape=shape, dims=(*range(last - 1), last))
+    i, j = (s.iota(shape=shape, axis=a, dtype=i64) for a in (last - 1, last))
+    before = e.gt(other, mine) if descending else e.lt(other, mine)
+    before = e.bit_or(before, e.bit_and(e.eq(other, mine), e.lt(j, i)))
+    rank = r.reduce_sum(e.cast(before, dtype=i64), axes=(last,))
+    spread = s.broadcast(rank, shape=shape, dims=tuple(range(last)))
+    order = r.reduce_sum(e.select(e.eq(spread, j), i, fill(TensorType(i64, shape), 0)),
+                         axes=(last - 1,))
+    return transpose(order, s.inverse(tuple(k for k in range(last) if k != axis) + (axis,)))
+
+
+def _argsort_now(x, axis: int, descending: bool):
+    from cellc.tensor import wrap
+
+    values = np.asarray(x.asnumpy())
+    if descending:      # a stable descending order is the ascending one of the flipped row, flipped
+        order = np.flip(np.argsort(np.flip(values, axis), axis, kind="stable"), axis)
+        order = values.shape[axis] - 1 - order
+    else:
+        order = np.argsort(values, axis, kind="stable")
+    return wrap(np.ascontiguousarray(order, np.int64), TensorType(i64, order.shape))
+
+
+def topk(x, k, dim=-1, largest=True):
+    """(the k largest, or smallest, in order; their i64 places) along an axis."""
+    x = tensor_of(x)
+    axis = axis_of(dim, len(x.shape))
+    k = known_int(k, "k")
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeFault(f"topk: found k {k} for an axis of size {x.shape[axis]}")
+    values, order = sort(x, axis, largest)
+    pairs = [(0, k - x.shape[axis]) if i == axis else (0, 0) for i in range(len(x.shape))]
+    return pad_axes(values, pairs), pad_axes(order, pairs)
+
+

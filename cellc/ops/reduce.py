@@ -1,0 +1,195 @@
+"""Reductions over axes.
+
+`axis` is None (all axes), an int or a tuple of ints, counted from either end; with `keepdims` the
+reduced axes stay with size 1. All axes are static.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+from cellc.errors import ShapeFault
+from cellc.ir import arith
+from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import reduce as r
+from cellc.ir.prims import shape as s
+from cellc.ir.types import ScalarType, boolean, f32, i64
+from cellc.ops.common import axes_of, axis_of, floating, number_of, product, tensor_of
+
+
+def _kept(y, x, axes, keepdims):
+    """The result with the reduced axes as size 1 where asked for."""
+    if not keepdims:
+        return y
+    shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+    return s.reshape(y, shape=shape)
+
+
+def _reduction(prim, x, axis, keepdims):
+    x = tensor_of(x)
+    axes = axes_of(axis, len(x.shape))
+    return _kept(prim(x, axes=axes), x, axes, keepdims)
+
+
+def _summable(x, dtype=None):
+    """bool counts in i64; another dtype where asked for."""
+    t = arith.type_of(x)
+    if dtype is not None:
+        return arith.cast(x, dtype)
+    return arith.cast(x, i64) if t.dtype is boolean else x
+
+
+def sum(x, axis=None, keepdims=False, *, dtype=None):
+    """The sum over axes; 0 for none.
+
+    Dtypes:   all; f16 and bf16 are summed in f32, bool in i64.
+    Gradient: g, repeated.
+    """
+    return _reduction(r.reduce_sum, _summable(x, dtype), axis, keepdims)
+
+
+reduce_sum = sum
+
+
+def prod(x, axis=None, keepdims=False, *, dtype=None):
+    """The product over axes; 1 for none. Gradient: g times the product of the others."""
+    return _reduction(r.reduce_prod, _summable(x, dtype), axis, keepdims)
+
+
+def count(x, axes):
+    """How many elements a reduction over axes takes, as a number (symbolic sizes too)."""
+    return number_of(product(x.shape[i] for i in axes))
+
+
+def mean(x, axis=None, keepdims=False, *, dtype=None):
+    """The mean over axes; NaN for none. Dtypes: floats -> same; integers and bool -> f32."""
+    x = tensor_of(x)
+    if dtype is not None or not x.dtype.is_float:
+        x = arith.cast(x, dtype or f32)
+    axes = axes_of(axis, len(x.shape))
+    total = _kept(r.reduce_sum(x, axes=axes), x, axes, keepdims)
+    n = count(x, axes)
+    return arith.mul(total, 1.0 / n if isinstance(n, int) and n else arith.div(1.0, n))
+
+
+def var(x, axis=None, ddof=0, keepdims=False):
+    """The variance over axes: the mean squared distance from the mean, over n - ddof.
+
+    Dtypes:   floats -> same. `ddof` may be True or False as well.
+    Source:   two passes (mean first), so that a large mean costs no digits.
+    """
+    x = tensor_of(x)
+    axes = axes_of(axis, len(x.shape))
+    centred = arith.sub(x, mean(x, axes, True))
+    total = _kept(r.reduce_sum(arith.mul(centred, centred), axes=axes), x, axes, keepdims)
+    n = count(x, axes)
+    if not isinstance(n, int):
+        return arith.div(total, arith.sub(n, int(ddof)))
+    return arith.div(total, float(builtins.max(n - int(ddof), 0)))
+
+
+def std(x, axis=None, ddof=0, keepdims=False):
+    """The square root of the variance."""
+    return e.sqrt(var(x, axis, ddof, keepdims))
+
+
+def amax(x, axis=None, keepdims=False):
+    """The largest over axes; NaN where there is one. Gradient: shared evenly among equals."""
+    return _reduction(r.reduce_max, x, axis, keepdims)
+
+
+def amin(x, axis=None, keepdims=False):
+    """The smallest over axes; NaN where there is one. Gradient: shared evenly among equals."""
+    return _reduction(r.reduce_min, x, axis, keepdims)
+
+
+def max(x, axis=None, keepdims=False):
+    """The largest over axes (of a tensor), as `amax`."""
+    return amax(x, axis, keepdims)
+
+
+def min(x, axis=None, keepdims=False):
+    """The smallest over axes (of a tensor), as `amin`."""
+    return amin(x, axis, keepdims)
+
+
+def all(x, axis=None, keepdims=False):
+    """Whether all elements over axes are nonzero -> bool."""
+    return _reduction(r.reduce_and, arith.cast(tensor_of(x), boolean), axis, keepdims)
+
+
+def any(x, axis=None, keepdims=False):
+    """Whether some element over axes is nonzero -> bool."""
+    return _reduction(r.reduce_or, arith.cast(tensor_of(x), boolean), axis, keepdims)
+
+
+def _position(prim, x, axis, keepdims):
+    x = tensor_of(x)
+    if x.dtype is boolean:
+        x = arith.cast(x, i64)
+    if axis is None:
+        flat = prim(s.reshape(x, shape=(product(x.shape),)), axis=0)
+        return s.reshape(flat, shape=(1,) * len(x.shape)) if keepdims else flat
+    axis = axis_of(axis, len(x.shape))
+    return _kept(prim(x, axis=axis), x, (axis,), keepdims)
+
+
+def argmax(x, axis=None, keepdims=False):
+    """The index of the largest along an axis (of the flat tensor for None) -> i64: the first."""
+    return _position(r.argmax, x, axis, keepdims)
+
+
+def argmin(x, axis=None, keepdims=False):
+    """The index of the smallest along an axis (of the flat tensor for None) -> i64: the first."""
+    return _position(r.argmin, x, axis, keepdims)
+
+
+def max_with_index(x, axis=0, keepdims=False):
+    """(index of the largest, the largest) along an axis."""
+    return argmax(x, axis, keepdims), amax(x, axis, keepdims)
+
+
+def cumsum(x, axis, *, dtype=None):
+    """Sums of all elements up to each along an axis. Gradient: the same from the other end."""
+    x = _summable(tensor_of(x), dtype)
+    return r.cumsum(x, axis=axis_of(axis, len(x.shape)), reverse=False)
+
+
+def logsumexp(x, axis=None, keepdims=False):
+    """log(sum(exp(x))) over axes, without overflow.
+
+    Gradient: g * softmax(x).
+    Source:   maximum subtracted first; Blanchard, Higham and Higham, IMA J. Numer. Anal. 41, 2021.
+    """
+    x = floating(tensor_of(x))
+    axes = axes_of(axis, len(x.shape))
+    top = finite_peak(x, axes)
+    total = e.log(r.reduce_sum(e.exp(arith.sub(x, top)), axes=axes))
+    total = _kept(total, x, axes, True)
+    total = arith.add(total, top)
+    if keepdims:
+        return total
+    return s.reshape(total, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def finite_peak(x, axes):
+    """The maximum over axes (kept), without a gradient: what is subtracted before `exp`.
+
+    An infinite one is taken as 0, so that nothing becomes inf - inf.
+    """
+    top = e.stop_gradient(_kept(r.reduce_max(x, axes=axes), x, axes, True))
+    return arith.where(e.is_finite(top), top, 0.0)
+
+
+def norm(x, ord=2, axis=None, keepdims=False):
+    """The vector norm over axes: ord 1, 2, inf, -inf or any other positive number."""
+    if ord == 2:
+        return e.sqrt(sum(arith.mul(x, x), axis, keepdims))
+    if ord == 1:
+        return sum(e.abs(x), axis, keepdims)
+    if ord in (float("inf"), -float("inf")):
+        return (amax if ord > 0 else amin)(e.abs(x), axis, keepdims)
+    if not isinstance(arith.type_of(ord), ScalarType):
+        raise ShapeFault(f"norm: found ord {ord!r}, expected a number")
+    return arith.pow(sum(arith.pow(e.abs(x), ord), axis, keepdims), 1.0 / ord)
+
