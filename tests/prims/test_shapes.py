@@ -49,6 +49,7 @@ REFUSED = [
     ("slice", (t(4),), {"starts": (0,), "stops": (4,), "steps": (0,)}, "found step 0"),
     ("slice", (t(4),), {"starts": (), "stops": (), "steps": ()}, "expected 1 of them"),
     ("pad", (t(4),), {"low": (-1,), "high": (0,), "value": 0}, "expected nothing negative"),
+    ("pad", (t(4, of=i64),), {"low": (1,), "high": (0,), "value": -math.inf}, "a whole number"),
     ("windows", (t(4),), {"sizes": (5,), **WINDOW}, "found a window of 5 in an axis of 4"),
     ("windows", (t(4),), {"sizes": (2,), "strides": (0,), "dilations": (1,)}, "at least 1"),
     ("windows", (t(4),), {"sizes": (), "strides": (), "dilations": ()}, "expected 1 to 1 of them"),

@@ -178,6 +178,3 @@ cumsum = primitive(
     vjp=lambda g, y, x, axis, reverse=False: [cumsum(g, axis=axis, reverse=not reverse)],
     samples=lambda: [([np.arange(6.0).reshape(2, 3)], {"axis": 1, "reverse": False}),
                      ([np.arange(6.0).reshape(2, 3)], {"axis": 0, "reverse": True})])
-
-__all__ = ["argmax", "argmin", "cumsum", "reduce_and", "reduce_max", "reduce_min",
-           "reduce_or", "reduce_prod", "reduce_sum"]

@@ -158,6 +158,8 @@ slice = primitive(
 
 def _pad_types(x, low, high, value, interior=None):
     takes_tensor("pad", x)
+    if not x.dtype.is_float and not float(value).is_integer():
+        raise TypeFault(f"pad: found value {value} for {x}, expected a whole number")
     interior = interior or (0,) * x.ndim
     rows = [per_axis("pad", what, values, x.ndim)
             for what, values in (("low", low), ("high", high), ("interior", interior))]
