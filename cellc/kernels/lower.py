@@ -329,6 +329,23 @@ class Lowering:
         op, neutral = node.prim.reduce
         return Reduction(node.dtype, op, operand, neutral(node.dtype.compute), tuple(self.reduced))
 
+    def _at_dot(self, node, index, guards):
+        """A product as the reduction it is: for dtypes and views that gemm does not take."""
+        (a, b), contract, batch = node.operands, node.attrs["contract"], node.attrs["batch"]
+        inner = self._reduction_index(index, tuple(a.shape[i] for i in contract[0]))
+        lead, rest = len(batch[0]), iter(index[len(batch[0]):])
+        elements = []
+        for x, summed, shared in zip((a, b), contract, batch, strict=True):
+            own = [index[:lead][shared.index(k)] if k in shared else
+                   inner[summed.index(k)] if k in summed else next(rest) for k in range(x.ndim)]
+            elements.append(self.value(x, own, guards))
+        terms = ScalarOp(node.dtype, "mul", lambda b, x, y: b.mul(x, y), tuple(elements))
+        if all(i.terms == {} for i in inner):
+            return terms
+        if guards:
+            raise NotFusable("a reduction inside a pad")
+        return Reduction(node.dtype, "add", terms, 0, tuple(self.reduced))
+
     def _reduction_index(self, index, extents) -> list[Affine]:
         """The index along axes that are reduced: they are made at the first reduction, and later
         ones must have the same."""

@@ -1,0 +1,323 @@
+"""product: a group around one `dot` as a call of the matrix product of `gemm.py`.
+
+Views above the operands become strides: operand a of `dot(w, windows(transpose(x)))` is read in place
+through an affine map, so that a convolution is a product like any other. Elementwise work on the
+result becomes the product's epilogue, and a transposition of the result the strides of C.
+
+The axes of the product are those of the dot: batch, rows (free of a), columns (free of b), and the
+contracted ones. Axes of b alone that lie outside the rows in C are handed over as batch axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cellc.errors import SymbolicFault
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.types import Dim, ScalarType, f32, f64
+from cellc.kernels import gemm
+from cellc.kernels.emit import ARGUMENTS, Context
+from cellc.kernels.loops import Kernel
+from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
+from cellc.kernels.target import Target
+from cellc.kernels.text import Function, Module, element_type, lanes
+from cellc.kernels.views import (
+    Affine,
+    Axis,
+    NeedSplit,
+    NotAffine,
+    linear,
+    operand_index,
+    result_index,
+)
+
+MAX_SPLITS = 12
+DTYPES = {"f32": "f32", "f64": "f64", "f16": "f16", "bf16": "bf16", "i32": "i32", "i64": "i64",
+          "u32": "i32", "u64": "i64"}
+
+
+class NoProduct(Exception):
+    """The group cannot be one matrix product with an epilogue."""
+
+
+@dataclass
+class Parts:
+    """A product's axes, each kind outermost first."""
+
+    batch: list[Axis] = field(default_factory=list)
+    rows: list[Axis] = field(default_factory=list)
+    cols: list[Axis] = field(default_factory=list)
+    summed: list[Axis] = field(default_factory=list)
+
+
+@dataclass
+class Product:
+    """Where a product reads and writes; `loads` are the epilogue's operands."""
+
+    dot: Apply
+    parts: Parts
+    a: tuple[Input, Affine]
+    b: tuple[Input, Affine]
+    c: Affine
+    result: Node
+    epilogue: list[Apply]
+    loads: dict[Node, Affine | None]         # input -> its place; None for a scalar
+
+
+def product_of(graph: Graph) -> Product:
+    """The product that a group's graph is; NoProduct where it is none."""
+    dots = [node for node in graph.body if node.prim.name == "dot"]
+    if len(dots) != 1 or len(graph.results) != 1:
+        raise NoProduct("not one product with one result")
+    if dots[0].operands[0].dtype.name not in DTYPES:
+        raise NoProduct(f"no product of {dots[0].operands[0].dtype}")
+    cuts: list[tuple[int, int]] = []
+    for _ in range(MAX_SPLITS):
+        reading = Reading(graph, dots[0], cuts)
+        try:
+            return reading.run()
+        except NeedSplit as need:
+            cuts.append((reading.numbers[need.axis], need.inner))
+        except (NotAffine, SymbolicFault) as fault:
+            raise NoProduct(str(fault)) from fault
+    raise NoProduct("too many axes would have to be cut")
+
+
+class Reading:
+    """One attempt to read a graph as a product, with axes cut as `cuts` says (by number)."""
+
+    def __init__(self, graph: Graph, dot: Apply, cuts: list[tuple[int, int]]):
+        self.graph, self.dot, self.cuts = graph, dot, cuts
+        self.numbers: dict[Axis, int] = {}
+        self.parts = Parts()
+
+    def run(self) -> Product:
+        dot, (a, b) = self.dot, self.dot.operands
+        contract, batch = dot.attrs["contract"], dot.attrs["batch"]
+        index_a: list = [None] * a.ndim
+        index_b: list = [None] * b.ndim
+        result: list[Affine] = []
+        for i, j in zip(*batch, strict=True):
+            index_a[i] = index_b[j] = self.axis(a.shape[i], self.parts.batch)
+            result.append(index_a[i])
+        for i, j in zip(*contract, strict=True):
+            index_a[i] = index_b[j] = self.axis(a.shape[i], self.parts.summed)
+        for x, index, kind in ((a, index_a, self.parts.rows), (b, index_b, self.parts.cols)):
+            for i in range(x.ndim):
+                if index[i] is None:
+                    index[i] = self.axis(x.shape[i], kind)
+                    result.append(index[i])
+        read_a, read_b = self.source(a, index_a), self.source(b, index_b)
+        at = self.forward(result)
+        final = self.graph.results[0]
+        place = linear(at[final], final.shape)
+        if any(isinstance(c, int) and c < 0 for c in place.terms.values()):
+            raise NoProduct("a flipped result")
+        wanted = {axis for kind in (self.parts.batch, self.parts.rows, self.parts.cols)
+                  for axis in kind}
+        if final.size != dot.size or set(place.terms) != wanted:
+            raise NoProduct("the result is not the product's elements, once each")
+        epilogue = [n for n in self.graph.body if n in at and n is not dot
+                    and n.prim.kind == "elementwise"]
+        product = Product(dot, self.parts, read_a, read_b, place, final, epilogue, {})
+        self.collect(product, at)
+        self.outer_columns(product)
+        return product
+
+    def axis(self, extent, kind: list[Axis]) -> Affine:
+        """A new axis of a kind, cut as decided; its index."""
+        axis = Axis(f"x{len(self.numbers)}", extent)
+        self.numbers[axis] = len(self.numbers)
+        inner = next((n for number, n in self.cuts if number == self.numbers[axis]), None)
+        if inner is not None:
+            outside = self.axis(extent // inner, kind)
+            return outside * inner + self.axis(inner, kind)
+        if extent != 1:
+            kind.append(axis)
+        return Affine.of(axis)
+
+    def source(self, x: Node, index: list[Affine]) -> tuple[Input, Affine]:
+        """The input under a chain of views, and the place at which it is read."""
+        while isinstance(x, Apply):
+            if x.prim.kind != "view":
+                raise NoProduct(f"{x.prim.name} under a product")
+            inner = x.operands[0]
+            if x.prim.name == "reshape" and isinstance(inner, Input):
+                return inner, self._ahead(linear(index, x.shape))
+            index, x = operand_index(x, index), inner
+        if not isinstance(x, Input):
+            raise NoProduct("a constant under a product")
+        return x, self._ahead(linear(index, x.shape))
+
+    def _ahead(self, place: Affine) -> Affine:
+        if any(isinstance(c, int) and c < 0 for c in place.terms.values()):
+            raise NoProduct("a flipped operand")
+        return place
+
+    def forward(self, result: list[Affine]) -> dict[Node, list[Affine]]:
+        """The index of the dot and of everything computed from it."""
+        at = {self.dot: result}
+        for node in self.graph.body:
+            known = [x for x in node.operands if x in at]
+            if not known or node is self.dot:
+                continue
+            if node.prim.kind == "elementwise":
+                index = at[known[0]]
+                if any(at[x] != index for x in known) or node.shape != known[0].shape:
+                    raise NoProduct("the epilogue reads the product at two places")
+            else:
+                index = result_index(node, at[known[0]]) if node.prim.kind == "view" else None
+                if index is None:
+                    raise NoProduct(f"{node.prim.name} of a product")
+            at[node] = index
+        return at
+
+    def collect(self, product: Product, at) -> None:
+        """The inputs that the epilogue reads, each at one place."""
+        sums = f64 if self.dot.dtype.compute is f64 else f32
+        if (product.epilogue and not self.dot.dtype.is_float) or (
+                product.result.dtype.compute is not self.dot.dtype.compute):
+            raise NoProduct("an epilogue of another dtype than the sums")
+
+        def visit(x: Node, index) -> None:
+            if x in at or isinstance(x, Constant):
+                return
+            if isinstance(x, Input):
+                if isinstance(x.type, ScalarType):
+                    product.loads[x] = None
+                    return
+                place = linear(index, x.shape)
+                if x.dtype.compute is not sums or product.loads.setdefault(x, place) != place:
+                    raise NoProduct(f"the epilogue reads {x}")
+                if any(isinstance(c, int) and c < 0 for c in place.terms.values()):
+                    raise NoProduct("the epilogue reads backwards")
+                return
+            if x.prim.kind == "view":
+                visit(x.operands[0], operand_index(x, index))
+            elif x.prim.kind == "elementwise" and x.prim.name not in ("iota", "dim_size"):
+                for y in x.operands:
+                    visit(y, index if y.shape else [])
+            else:
+                raise NoProduct(f"{x.prim.name} in an epilogue")
+
+        for node in product.epilogue:
+            for x in node.operands:
+                visit(x, at[node] if x.shape else [])
+
+    def outer_columns(self, product: Product) -> None:
+        """Columns that lie outside all rows in C are batch axes of which A knows nothing."""
+        parts, c = product.parts, product.c
+        inner = [c.terms[a] for a in parts.rows]
+        if not all(isinstance(n, int) for n in inner) or not inner:
+            return
+        outside = [a for a in parts.cols
+                   if not isinstance(c.terms[a], int) or c.terms[a] > max(inner)]
+        if len(outside) < len(parts.cols):
+            parts.batch += outside
+            parts.cols = [a for a in parts.cols if a not in outside]
+
+
+# -- emission --------------------------------------------------------------------------------------
+def size_name(extent):
+    """What gemm calls a size: an int, or the name of an argument."""
+    return f"{extent.name}.{extent.coef}" if isinstance(extent, Dim) else extent
+
+
+def operand(dtype, parts: Parts, place: Affine, rows: list[Axis], cols: list[Axis]):
+    def axes(kind: list[Axis]):
+        return tuple(gemm.Axis(size_name(a.extent), size_name(place.coef(a))) for a in kind)
+
+    return gemm.Operand(DTYPES[dtype.name], axes(parts.batch), axes(rows), axes(cols))
+
+
+def emit_product(module: Module, name: str, graph: Graph, target: Target,
+                 symbols: tuple[str, ...]) -> Kernel:
+    """The kernel of a product: the generated function and one that fetches its arguments."""
+    p = product_of(graph)
+    parts = p.parts
+    a = operand(p.a[0].dtype, parts, p.a[1], parts.rows, parts.summed)
+    b = operand(p.b[0].dtype, parts, p.b[1], parts.summed, parts.cols)
+    c = operand(p.result.dtype, parts, p.c, parts.rows, parts.cols)
+    epilogue = Epilogue(p) if p.epilogue else None
+    plan = gemm.emit_gemm(module, f"{name}.product", a, b, c, epilogue, target, target.cores)
+    if any(isinstance(n, str) for n in plan.partial_extents):
+        raise SymbolicFault("a product whose partial sums have a symbolic size")
+    tasks = min(plan.max_tasks, target.cores)
+    phases = []
+    for suffix, function in (("", plan.name), (".reduce", plan.reduce_name)):
+        if function is not None:
+            _emit_caller(module, name + suffix, function, graph, p, plan, symbols)
+            phases.append((name + suffix, tasks))
+    return Kernel(phases, plan.scratch_bytes(max(tasks, target.cores)), plan.flops, plan.bytes)
+
+
+def _emit_caller(module: Module, name: str, function: str, graph: Graph, p: Product, plan,
+                 symbols: tuple[str, ...]) -> None:
+    """`void @name(ctx, task, n_tasks)` calls the product on the pointers of the context."""
+    f = Function(module, "void", name, ARGUMENTS)
+    slots = len(graph.inputs) + 1
+    context = Context(f, slots, symbols)
+    context.load_sizes()
+    slot = {x: i for i, x in enumerate(graph.inputs)}
+    pointers = [_pointer(context, slot[p.a[0]], p.a[0], p.a[1]),
+                _pointer(context, slot[p.b[0]], p.b[0], p.b[1]),
+                context.slot(len(graph.inputs)), "null"]
+    if p.loads:
+        pointers[3] = f.op(f"alloca [{len(p.loads)} x ptr]")
+        for i, (x, place) in enumerate(p.loads.items()):
+            f.store("ptr", _pointer(context, slot[x], x, place or Affine()),
+                    f.gep("ptr", pointers[3], str(i)))
+    pointers.append(context.slot(slots))
+    arguments = [("ptr", x) for x in pointers] + [("i64", "%task"), ("i64", "%n_tasks")]
+    for symbol in plan.symbols:
+        dim, coef = symbol.rsplit(".", 1)
+        arguments.append(("i64", f.mul(context.sizes[dim], coef)))
+    f.call("void", function, *arguments)
+    f.ret()
+    f.close()
+
+
+def _pointer(context: Context, slot: int, x: Input, place: Affine) -> str:
+    pointer = context.slot(slot)
+    if place.const == 0:
+        return pointer
+    ty = f"i{x.dtype.itemsize * 8}"
+    return context.f.gep(ty, pointer, context.number(place.const))
+
+
+class Epilogue:
+    """What gemm calls with finished sums: the group's elementwise work on one vector."""
+
+    def __init__(self, p: Product):
+        self.p = p
+        self.number = {x: i for i, x in enumerate(p.loads)}
+
+    def __call__(self, f: Function, ty: str, sums: str, coords) -> str:
+        ops, n = ScalarOps(f), lanes(ty)
+        env: dict[Node, Element] = {self.p.dot: Element(sums, self.p.dot.dtype, n)}
+
+        def value(x: Node) -> Element:
+            if isinstance(x, Constant):
+                return ops.const(x.value, x.dtype)
+            if x not in env:
+                env[x] = self._load(ops, x, coords) if isinstance(x, Input) else compute(x)
+            return env[x]
+
+        def compute(node: Apply) -> Element:
+            if node.prim.kind == "view":
+                return value(node.operands[0])
+            return node.prim.scalar(ops, *map(value, node.operands), **node.attrs)
+
+        last = ops.spread(value(self.p.result), n)
+        assert element_type(last.ty) == element_type(ty)
+        return last.text
+
+    def _load(self, ops: ScalarOps, x: Input, coords) -> Element:
+        pointer, place = coords.extra(self.number[x]), self.p.loads[x]
+        if place is None:
+            if x.dtype.kind == "b":
+                return ops.from_memory(ops.f.load("i8", pointer), x.dtype, 1)
+            return Element(ops.f.load(llvm_type(x.dtype), pointer), x.dtype, 1)
+        parts = self.p.parts
+        text = coords.load(pointer, operand(x.dtype, parts, place, parts.rows, parts.cols))
+        return Element(text, x.dtype, coords.lanes)

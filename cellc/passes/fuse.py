@@ -1,0 +1,471 @@
+"""fuse: clusters of applies become `fused` groups, one kernel each.
+
+    %m = mul(%x, %y) : f32[8,4]                      graph @mul_tanh(%x: ..., %y: ...) -> f32[8,4] {
+    %t = tanh(%m)    : f32[8,4]                ->      %m = mul(%x, %y)  %t = tanh(%m)  return %t }
+                                                     %t = fused(%x, %y) {graph=@mul_tanh} : f32[8,4]
+
+One walk over the list. An apply joins the group of one of its operands where both can be computed in
+one walk over the same axes (fuse_groups.py), and then draws the groups of its other operands in.
+Values used only inside a group never reach memory. A matrix product takes views into its operands
+and elementwise work on its result into its epilogue, as long as nobody else wants the values between.
+What a group cannot hold (control, scalar arithmetic, kernels such as concat) stays as it is.
+
+Assumes a flat graph (calls that are worth it are inlined). LLVM cannot do it: buffers would exist.
+"""
+
+from __future__ import annotations
+
+from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
+from cellc.ir.types import TupleType
+from cellc.kernels.lower import NotFusable, lower
+from cellc.kernels.product import NoProduct, product_of
+from cellc.kernels.views import Affine
+from cellc.passes.fuse_groups import (
+    FEW_ROWS,
+    MOST_MEMBERS,
+    SERIAL_SIZE,
+    VIEWS,
+    Floating,
+    Group,
+    Joining,
+    elements,
+    fusable,
+    is_tensor,
+    start,
+)
+from cellc.passes.rebuild import everywhere
+
+ATTEMPTS = 8
+
+
+def run(graph: Graph) -> Graph:
+    """Fuse the graph and every graph it holds."""
+    return everywhere(graph, fuse_graph)
+
+
+def fuse_graph(graph: Graph) -> Graph:
+    """One straight list of applies with its clusters fused."""
+    graph = tiled_windows(graph)
+    anchored: set[Node] = set()
+    alone: set[Node] = set()
+    for _ in range(ATTEMPTS):
+        clusters = Clusters(graph, anchored, alone)
+        refused = [g for g in clusters.groups if g.kind != "single" and not clusters.lowers(g)]
+        if not refused:
+            return clusters.build()
+        for group in refused:
+            if len(group.index) == 1:                   # what floats into it is in the way
+                anchored.update(x for node in group.index for x in clusters.floats_under(node))
+            alone.update(group.index)
+    raise AssertionError(f"fuse: {graph.name} does not settle after {ATTEMPTS} attempts")
+
+
+def tiled_windows(graph: Graph) -> Graph:
+    """windows_add of windows that tile their array is only a rearrangement: no kernel of its own."""
+    if not any(_tiles(node) for node in graph.body):
+        return graph
+    env: dict[Node, Node] = {}
+    body: list[Apply] = []
+    for node in graph.body:
+        operands = tuple(env.get(x, x) for x in node.operands)
+        if _tiles(node):
+            w, k = operands[0], len(node.attrs["shape"])
+            lead = len(w.shape) - 2 * k
+            perm = (*range(lead), *(axis for i in range(k) for axis in (lead + i, lead + k + i)))
+            turned = Apply(PRIMITIVES["transpose"], (w,), {"perm": perm}, None, node.name, node.loc)
+            body.append(turned)
+            new = Apply(PRIMITIVES["reshape"], (turned,), {"shape": node.shape}, node.type,
+                        node.name, node.loc)
+        else:
+            new = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
+        env[node] = new
+        body.append(new)
+    return Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
+
+
+def _tiles(node: Apply) -> bool:
+    if node.prim.name != "windows_add":
+        return False
+    k = len(node.attrs["shape"])
+    sizes = node.operands[0].shape[-k:]
+    counts = node.operands[0].shape[-2 * k:-k]
+    return (tuple(node.attrs["strides"]) == tuple(sizes) and set(node.attrs["dilations"]) == {1}
+            and all(n == count * size for n, count, size in
+                    zip(node.attrs["shape"], counts, sizes, strict=True)))
+
+
+class Clusters:
+    """The groups of one graph."""
+
+    def __init__(self, graph: Graph, anchored: set[Node], alone: set[Node]):
+        self.graph, self.alone = graph, alone
+        self.floating = Floating(graph.body, anchored | self._must_exist(graph))
+        self.joining = Joining(self.floating)
+        self.groups: list[Group] = []
+        self.group_of: dict[Node, Group] = {}
+        self.readers: dict[Node, set] = {}        # source -> who reads it, floating nodes aside
+        for node in graph.body:
+            if node not in self.floating:
+                for x in self.floating.sources(*node.operands):
+                    self.readers.setdefault(x, set()).add(node)
+        for x in self.floating.sources(*graph.results):
+            self.readers.setdefault(x, set()).add(None)
+        for node in graph.body:
+            if node not in self.floating:
+                self._place(node)
+
+    def _must_exist(self, graph: Graph) -> set[Node]:
+        """Views that something unfusable reads or that are results: they must be in memory."""
+        found: set[Node] = set()
+        for node in [*graph.body, None]:
+            operands = node.operands if node is not None else graph.results
+            if node is not None and (fusable(node) or node.prim.name == "tuple"):
+                if node.prim.name == "gather":
+                    operands = node.operands[:1]
+                else:
+                    continue
+            if node is not None and node.prim.name == "dot":
+                operands = [x for x in operands if not _foldable(node, x)]
+            for x in operands:
+                while isinstance(x, Apply) and x.prim.name == "reshape":
+                    x = x.operands[0]             # costs nothing where its operand exists
+                if isinstance(x, Apply) and is_tensor(x) and fusable(x):
+                    found.add(x)
+        return found
+
+    # -- growing ---------------------------------------------------------------------------------
+    def _place(self, node: Apply) -> None:
+        if node.prim.name == "dot":
+            group = self._new("dot", node)
+            shape = node.shape
+            group.index[node] = group.new_axes(shape)
+            return
+        if not fusable(node):
+            self._new("single", node).index[node] = []
+            return
+        if node not in self.alone:
+            for group in self._candidates(node):
+                index = self._joins(node, group)
+                if index is not None:
+                    self._join(node, group, index)
+                    self._draw_in(node, group)
+                    return
+        group = self._new("loop", node)
+        start(group, node)
+
+    def _new(self, kind: str, node: Apply) -> Group:
+        group = Group(kind)
+        self.groups.append(group)
+        self.group_of[node] = group
+        self._add_deps(group, node)
+        return group
+
+    def _add_deps(self, group: Group, node: Apply) -> None:
+        for x in self.floating.sources(*node.operands):
+            other = self.group_of.get(x)
+            if other is not None and other is not group:
+                group.deps.add(other)
+
+    def _candidates(self, node: Apply) -> list[Group]:
+        """The groups of what the node reads, the largest operand's first; then those that read the
+        same large array."""
+        sources = sorted(self.floating.sources(*node.operands),
+                         key=lambda x: -elements(x.type.shape) if is_tensor(x) else 0)
+        found = dict.fromkeys(self.group_of[x] for x in sources if x in self.group_of)
+        return [g for g in found if g.kind != "single"]
+
+    def _joins(self, node: Apply, group: Group):
+        """The index of the node in the group, or None."""
+        if len(group.index) >= MOST_MEMBERS or self.alone & group.index.keys():
+            return None
+        if group.kind == "dot" and not self._extends_epilogue(node, group):
+            return None
+        index = self.joining.fits(node, group)
+        if index is None or (group.kind == "dot" and node.prim.kind == "reduce"):
+            return None
+        sweep = self._sweep(node, group)
+        if sweep and group.full(index) and not self._worth_sweeping(node, group):
+            return None
+        for x in self.floating.sources(*node.operands):
+            other = self.group_of.get(x)
+            if other is not None and other is not group and other.depends_on(group):
+                return None
+        return index
+
+    def _extends_epilogue(self, node: Apply, group: Group) -> bool:
+        """Only the last value of a product's epilogue may be read further, and by one node."""
+        last = next(reversed(group.index))
+        return self.readers.get(last) == {node} and node.size == last.size
+
+    def _sweep(self, node: Apply, group: Group) -> int:
+        return max((group.sweep.get(x, 0) for x in self.floating.sources(*node.operands)
+                    if x in group.index), default=0)
+
+    def _worth_sweeping(self, node: Apply, group: Group) -> bool:
+        """Rows that are walked again should be many, or short."""
+        return group.rows() >= FEW_ROWS or elements(node.shape) <= SERIAL_SIZE
+
+    def _join(self, node: Apply, group: Group, index) -> None:
+        if node.prim.kind == "reduce":
+            operand = self.joining.forward(node.operands[0], group)
+            used = {a for i in index for a in i.terms}
+            if not group.reduced:
+                group.reduced = [a for i in operand for a in sorted(
+                    i.terms, key=lambda a, i=i: -i.terms[a]) if a not in used]
+        group.index[node] = index
+        group.sweep[node] = self._sweep(node, group) + (1 if node.prim.kind == "reduce" else 0)
+        self.group_of[node] = group
+        self._add_deps(group, node)
+
+    def _draw_in(self, node: Apply, group: Group) -> None:
+        """Merge the groups of the node's other operands into its own."""
+        if group.kind != "loop":
+            return
+        for x in self.floating.sources(*node.operands):
+            other = self.group_of.get(x)
+            if other is None or other is group or other.kind != "loop" or (
+                    self.alone & other.index.keys()):
+                continue
+            wanted = self._asked_at(node, x, group)
+            if wanted is not None and self._mergeable(group, other):
+                self._merge(group, other, x, wanted)
+
+    def _asked_at(self, node: Apply, x: Node, group: Group):
+        """The index at which `node`, in the group, reads x; None where it reads it at two."""
+        if node.prim.kind == "reduce" or node.prim.name in VIEWS:
+            return None
+        found = []
+        pending = [(y, group.index[node]) for y in node.operands]
+        while pending:
+            y, index = pending.pop()
+            if y is x:
+                found.append(index)
+            elif y in self.floating and y.prim.kind == "elementwise":
+                pending += [(z, index) for z in y.operands if z.shape == y.shape]
+            elif y in self.floating and x in self.floating.sources(y):
+                return None
+        return found[0] if found and all(i == found[0] for i in found) else None
+
+    def _mergeable(self, group: Group, other: Group) -> bool:
+        if len(group.index) + len(other.index) > MOST_MEMBERS:
+            return False
+        return not any(d is not other and d.depends_on(other) for d in group.deps) and not any(
+            d is not group and d.depends_on(group) for d in other.deps)
+
+    def _merge(self, group: Group, other: Group, x: Node, wanted) -> None:
+        """Make `other`'s members members of `group`, in which its member x is read at `wanted`."""
+        mapping: dict = {}
+        for mine, its in zip(wanted, other.index[x], strict=True):
+            if len(its.terms) == 0:
+                continue
+            axis = next(iter(its.terms))
+            if its != Affine.of(axis) or axis in mapping:
+                return
+            mapping[axis] = mine
+        if not self._maps_reduced(group, other, mapping):
+            return
+        if any(a not in mapping for i in other.index.values() for e in i for a in e.terms):
+            return
+        reduced = [a for r in other.reduced for a in sorted(
+            mapping[r].terms, key=lambda a, r=r: -mapping[r].terms[a])]
+        if reduced and group.reduced and reduced != group.reduced:
+            return
+        if reduced and not group.reduced:
+            if not self._may_reduce(group, other, reduced):
+                return
+            group.reduced = reduced
+        for node, index in other.index.items():
+            group.index[node] = [i.substitute(mapping) for i in index]
+            group.sweep[node] = other.sweep.get(node, 0)
+            self.group_of[node] = group
+        for member in group.index:
+            group.sweep[member] = self._sweep_again(member, group)
+        group.deps = (group.deps | other.deps) - {group, other}
+        for g in self.groups:
+            if other in g.deps:
+                g.deps.discard(other)
+                if g is not group:
+                    g.deps.add(group)
+        self.groups.remove(other)
+        order = {node: i for i, node in enumerate(self.graph.body)}
+        group.index = dict(sorted(group.index.items(), key=lambda item: order[item[0]]))
+
+    def _sweep_again(self, member: Apply, group: Group) -> int:
+        return group.sweep.get(member, 0)
+
+    def _may_reduce(self, group: Group, other: Group, reduced) -> bool:
+        """Whether the group's own members stay what they are with `other`'s reduced axes."""
+        rows = elements([a.extent for a in group.axes if a not in reduced])
+        size = elements([a.extent for a in group.axes])
+        return rows >= FEW_ROWS or size <= SERIAL_SIZE
+
+    def _maps_reduced(self, group: Group, other: Group, mapping: dict) -> bool:
+        """Extend the mapping to reduced axes of `other` that x does not run over."""
+        left = [a for a in other.reduced if a not in mapping]
+        if not left:
+            return True
+        if len(left) != len(other.reduced):
+            return False
+        if group.reduced:
+            if [a.extent for a in left] != [a.extent for a in group.reduced]:
+                return False
+            mapping.update((a, Affine.of(b)) for a, b in zip(left, group.reduced, strict=True))
+            return True
+        mapping.update((a, Affine.of(a)) for a in left)
+        group.axes += left
+        return True
+
+    # -- building --------------------------------------------------------------------------------
+    def floats_under(self, node: Apply) -> list[Node]:
+        """The floating nodes among a node's operands, those they read included."""
+        found, stack = [], list(node.operands)
+        while stack:
+            x = stack.pop()
+            if x in self.floating:
+                found.append(x)
+                stack.extend(x.operands)
+        return found
+
+    def lowers(self, group: Group) -> bool:
+        """Whether the group's body is a nest, or a product, after all."""
+        body, _, results = self._body(group)
+        if not results:
+            return True
+        if group.kind == "dot":
+            try:
+                product_of(body)
+                return True
+            except NoProduct:
+                pass                       # a loop nest, perhaps
+        try:
+            lower(body)
+        except NotFusable:
+            return False
+        return True
+
+    def _body(self, group: Group) -> tuple[Graph, list[Node], list[Node]]:
+        """The group's graph, its operands and its results in the graph around it."""
+        inputs: dict[Node, Input] = {}
+        env: dict[Node, Node] = {}
+        body: list[Apply] = []
+
+        def given(x: Node) -> Node:
+            if isinstance(x, Constant) and x.is_fill:
+                return x
+            if x in env:
+                return env[x]
+            if x in self.floating or x in group.index:
+                return add(x)
+            inputs[x] = env[x] = Input(x.type, x.name or f"x{len(inputs)}", x.loc)
+            return env[x]
+
+        def add(x: Apply) -> Apply:
+            operands = tuple(map(given, x.operands))
+            env[x] = Apply(x.prim, operands, x.attrs, x.type, x.name, x.loc)
+            body.append(env[x])
+            return env[x]
+
+        for member in group.index:
+            given(member)
+        results = [m for m in group.index if self._read_outside(m, group)]
+        inside = [env[m] for m in results]
+        if len(inside) == 1:
+            result = inside[0]
+        else:
+            result = Apply(PRIMITIVES["tuple"], tuple(inside), {})
+            body.append(result)
+        name = "_".join(list(dict.fromkeys(m.prim.name for m in group.index))[:4])
+        return Graph(name, inputs.values(), body, result), list(inputs), results
+
+    def _read_outside(self, member: Node, group: Group) -> bool:
+        readers = self.readers.get(member, set())
+        return any(r is None or self.group_of[r] is not group for r in readers)
+
+    def build(self) -> Graph:
+        """The graph with every group as one apply."""
+        self.env: dict[Node, Node] = {x: x for x in self.graph.inputs}
+        self.body: list[Apply] = []
+        for group in self._in_order():
+            self._emit(group)
+        result = self.graph.result
+        for x in self.floating.sources(result):
+            self._outside(x)
+        return Graph(self.graph.name, self.graph.inputs, self.body, self._outside(result))
+
+    def _in_order(self) -> list[Group]:
+        """Groups after those they depend on, else in the order of their last members."""
+        place = {node: i for i, node in enumerate(self.graph.body)}
+        done: dict[Group, None] = {}
+        for group in sorted(self.groups, key=lambda g: max(place[m] for m in g.index)):
+            stack = [group]
+            while stack:
+                waiting = [d for d in stack[-1].deps if d not in done]
+                if waiting:
+                    stack.append(waiting[0])
+                else:
+                    done[stack.pop()] = None
+        return list(done)
+
+    def _outside(self, x: Node) -> Node:
+        """A value as the new graph has it; reshapes of what exists are written out again."""
+        if isinstance(x, Constant):
+            return x
+        if x not in self.env:
+            operands = tuple(map(self._outside, x.operands))
+            self.env[x] = Apply(x.prim, operands, x.attrs, x.type, x.name, x.loc)
+            self.body.append(self.env[x])
+        return self.env[x]
+
+    def _emit(self, group: Group) -> None:
+        if group.kind == "single":
+            (node,) = group.index
+            self._outside(node)
+            return
+        graph, operands, results = self._body(group)
+        if not results:
+            return
+        given = tuple(map(self._outside, operands))
+        last = results[-1]
+        made = Apply(PRIMITIVES["fused"], given, {"graph": graph}, None, last.name, last.loc)
+        self.body.append(made)
+        if not isinstance(made.type, TupleType):
+            self.env[results[0]] = made
+            return
+        for i, node in enumerate(results):
+            self.env[node] = Apply(PRIMITIVES["item"], (made,), {"index": i}, node.type, node.name,
+                                   node.loc)
+            self.body.append(self.env[node])
+
+
+def _foldable(dot: Apply, x: Node) -> bool:
+    """Whether a product can read its operand x through the views that lead to it."""
+    if not isinstance(x, Apply):
+        return True
+    try:
+        product_of(_alone(dot, x))
+    except NoProduct:
+        return False
+    return True
+
+
+def _alone(dot: Apply, x: Node) -> Graph:
+    """The product by itself, with the views above x."""
+    env: dict[Node, Node] = {}
+    body: list[Apply] = []
+    inputs: list[Input] = []
+
+    def given(y: Node, viewed: bool) -> Node:
+        if y not in env:
+            if viewed and isinstance(y, Apply) and y.prim.name in VIEWS:
+                env[y] = Apply(y.prim, (given(y.operands[0], True),), y.attrs, y.type)
+                body.append(env[y])
+            else:
+                env[y] = Input(y.type, f"x{len(inputs)}")
+                inputs.append(env[y])
+        return env[y]
+
+    operands = tuple(given(y, y is x) for y in dot.operands)
+    product = Apply(dot.prim, operands, dot.attrs, dot.type)
+    return Graph("dot", inputs, [*body, product], product)
+
+

@@ -1,0 +1,325 @@
+"""Groups of applies that will be one kernel each, and the rules by which they grow.
+
+A loop group has axes; every member has an index, an affine expression of the axes for each of its
+own. A node may join where its operands inside the group are read just at the index they have: then
+one walk over the axes computes all. A reduction makes some axes the group's reduced axes (one set a
+group); its result, a row value, and what is computed from it has an index without them.
+
+*Floating* nodes belong to no group: views, and cheap arithmetic on constants, indices and small
+broadcast values. Whoever uses them takes a copy, which costs an address or an instruction.
+"""
+
+from __future__ import annotations
+
+import math
+
+from cellc.errors import SymbolicFault
+from cellc.ir.graph import Apply, Constant, Input, Node
+from cellc.ir.types import ScalarType, TensorType
+from cellc.kernels.loops import COST, EXPENSIVE
+from cellc.kernels.schedule import assumed
+from cellc.kernels.views import (
+    Affine,
+    Axis,
+    NeedSplit,
+    NotAffine,
+    operand_index,
+    result_index,
+)
+
+VIEWS = ("reshape", "transpose", "broadcast", "slice", "flip", "windows")
+STARTERS = ("pad", "gather", "random_bits", "windows_add")   # kernels that are loop nests too
+MOST_MEMBERS = 96
+SMALL_SHARE = 8             # a source this many times smaller than a value is cheap to read again
+FEW_ROWS = 4                # rows a group that walks them more than once should have
+SERIAL_SIZE = 1 << 16       # elements one thread may as well walk alone
+
+Index = list  # of Affine, one for each axis of a node
+
+
+def is_tensor(node: Node) -> bool:
+    return isinstance(node.type, TensorType)
+
+
+def cost_of(node: Node) -> int:
+    return COST.get(node.prim.name, 1)
+
+
+def elements(shape) -> int:
+    return math.prod(assumed(n) for n in shape)
+
+
+def fusable(node: Node) -> bool:
+    """Whether an apply can be a member of a loop group."""
+    if not isinstance(node, Apply) or not is_tensor(node):
+        return False
+    name, kind = node.prim.name, node.prim.kind
+    if kind in ("elementwise", "reduce") or name in VIEWS:
+        return name != "dim_size"
+    if name == "pad":
+        return not any(node.attrs.get("interior") or ())
+    if name == "windows_add":
+        return all(n == 1 for n in node.attrs["strides"])
+    if name == "gather":
+        return node.operands[0].shape[node.attrs["axis"]] != 0
+    return name in STARTERS
+
+
+class Group:
+    """Applies that become one kernel. `kind`: loop, dot (a product and its epilogue) or single."""
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self.index: dict[Node, Index] = {}       # members, in order
+        self.axes: list[Axis] = []
+        self.reduced: list[Axis] = []
+        self.sweep: dict[Node, int] = {}
+        self.deps: set[Group] = set()
+
+    def full(self, index: Index) -> bool:
+        """Whether an index moves along the reduced axes."""
+        return any(a in i.terms for i in index for a in self.reduced)
+
+    def substitute(self, mapping: dict[Axis, Affine]) -> None:
+        self.index = {node: [i.substitute(mapping) for i in index]
+                      for node, index in self.index.items()}
+
+    def cut(self, axis: Axis, inner: int) -> None:
+        """Replace an axis by two."""
+        outside = Axis(axis.name + "o", axis.extent // inner)
+        inside = Axis(axis.name + "i", inner)
+        self.substitute({axis: Affine.of(outside) * inner + Affine.of(inside)})
+        for axes in (self.axes, self.reduced):
+            if axis in axes:
+                at = axes.index(axis)
+                axes[at:at + 1] = [a for a in (outside, inside) if a.extent != 1]
+
+    def new_axes(self, shape) -> Index:
+        made = [Axis(f"a{len(self.axes) + k}", n) for k, n in enumerate(shape)]
+        self.axes += [a for a in made if a.extent != 1]
+        return [Affine.of(a) for a in made]
+
+    def rows(self) -> int:
+        return elements([a.extent for a in self.axes if a not in self.reduced])
+
+    def depends_on(self, other: Group) -> bool:
+        """Whether a chain of groups leads from this one up to `other`."""
+        seen, stack = set(), [self]
+        while stack:
+            group = stack.pop()
+            if group is other:
+                return True
+            if group not in seen:
+                seen.add(group)
+                stack.extend(group.deps)
+        return False
+
+
+class Floating:
+    """Which nodes of a graph float, and what non-floating nodes a node reads through them."""
+
+    def __init__(self, body, anchored: set[Node]):
+        self.small: dict[Node, int] = {}         # floating arithmetic -> its cost so far
+        self.nodes: set[Node] = set()
+        for node in body:
+            if is_tensor(node) and node not in anchored and self._floats(node):
+                self.nodes.add(node)
+
+    def __contains__(self, node) -> bool:
+        return node in self.nodes
+
+    def _floats(self, node: Apply) -> bool:
+        name = node.prim.name
+        if name in VIEWS or name in ("iota", "from_scalar"):
+            return True
+        if node.prim.kind != "elementwise" or cost_of(node) >= EXPENSIVE:
+            return False
+        cost = 1
+        for x in node.operands:
+            if isinstance(x, Constant) and x.is_fill:
+                continue
+            if x not in self.nodes or not self._cheap(x, elements(node.shape)):
+                return False
+            cost += self.small.get(x, 0)
+        if cost > EXPENSIVE:
+            return False
+        self.small[node] = cost
+        return True
+
+    def _cheap(self, x: Node, size: int) -> bool:
+        """Whether all that a floating node reads is small beside a value of `size` elements."""
+        return all(isinstance(s.type, ScalarType) or elements(s.shape) * SMALL_SHARE <= size
+                   for s in self.sources(x))
+
+    def sources(self, *nodes: Node) -> list[Node]:
+        """The nodes themselves, or what is read through those that float; no filled constants."""
+        found: dict[Node, None] = {}
+        stack = list(reversed(nodes))
+        while stack:
+            x = stack.pop()
+            if isinstance(x, Constant) and x.is_fill:
+                continue
+            if x in self.nodes:
+                stack.extend(reversed(x.operands))
+            else:
+                found[x] = None
+        return list(found)
+
+
+class Joining:
+    """Whether and where a node fits a loop group."""
+
+    def __init__(self, floating: Floating):
+        self.floating = floating
+
+    def forward(self, x: Node, group: Group) -> Index | None:
+        """The index of x in the group, derived from members it is made of through floating nodes."""
+        if x in group.index:
+            return group.index[x]
+        if x not in self.floating:
+            return None
+        return self.derived(x, group)
+
+    def derived(self, node: Apply, group: Group) -> Index | None:
+        """The index at which a view or elementwise node reads its members where they are."""
+        for x in node.operands:
+            index = self.forward(x, group)
+            if index is None:
+                continue
+            if node.prim.kind == "elementwise":
+                return index if x.shape == node.shape else None
+            found = self._retrying(group, lambda i: result_index(
+                node, i, self._missing(group, i)), index, x)
+            if found is not None:
+                return found
+        return None
+
+    def _missing(self, group: Group, index: Index) -> Index:
+        """What a broadcast of a row value is repeated along: the reduced axes."""
+        return [] if group.full(index) else [Affine.of(a) for a in group.reduced]
+
+    def _retrying(self, group: Group, function, index: Index, x: Node):
+        """`function(index)`, cutting axes of the group where that helps; None where nothing does."""
+        for _ in range(8):
+            try:
+                return function(index)
+            except NeedSplit as need:
+                if need.axis not in group.axes:
+                    return None
+                group.cut(need.axis, need.inner)
+                index = self.forward(x, group)
+                if index is None:
+                    return None
+            except (NotAffine, SymbolicFault):
+                return None
+        return None
+
+    def reads_in_place(self, x: Node, index: Index, group: Group) -> bool:
+        """Whether all members under x are read at the index they have."""
+        if isinstance(x, (Constant, Input)) or x not in self.floating:
+            return x not in group.index or group.index[x] == index
+        if not any(s in group.index for s in self.floating.sources(x)):
+            return self._addressable(x, index, group)
+        if x.prim.name in VIEWS:
+            try:
+                return self.reads_in_place(x.operands[0], operand_index(x, index), group)
+            except (NotAffine, SymbolicFault):
+                return False
+        return all(self.reads_in_place(y, index if y.shape else [], group) for y in x.operands)
+
+    def _addressable(self, x: Node, index: Index, group: Group) -> bool:
+        """Whether a view of what is outside can be read at all, affinely."""
+        if not isinstance(x, Apply) or x not in self.floating:
+            return True
+        if x.prim.name == "reshape" and x.operands[0] not in self.floating:
+            return True
+        if x.prim.name in VIEWS:
+            try:
+                return self._addressable(x.operands[0], operand_index(x, index), group)
+            except NeedSplit as need:
+                return need.axis in group.axes           # lowering will cut it
+            except (NotAffine, SymbolicFault):
+                return False
+        return all(self._addressable(y, index if y.shape else [], group) for y in x.operands)
+
+    def fits(self, node: Apply, group: Group) -> Index | None:
+        """The index of `node` in the group, or None where it cannot join it."""
+        if node.prim.kind == "reduce":
+            return self._fits_reduction(node, group)
+        if node.prim.kind != "elementwise" and node.prim.name not in VIEWS:
+            return None
+        index = self.derived(node, group)
+        if index is None or not _one_to_one(index, node.shape):
+            return None
+        operands = node.operands
+        if node.prim.name in VIEWS:
+            try:
+                return index if self.reads_in_place(operands[0], operand_index(node, index),
+                                                    group) else None
+            except (NotAffine, SymbolicFault):
+                return None
+        good = all(self.reads_in_place(x, index if x.shape else [], group) for x in operands)
+        return index if good else None
+
+    def _fits_reduction(self, node: Apply, group: Group) -> Index | None:
+        index = self.forward(node.operands[0], group)
+        if index is None or not self.reads_in_place(node.operands[0], index, group):
+            return None
+        over = reduced_axes(node)
+        axes = [a for k in over for a in sorted(index[k].terms, key=lambda a, k=k: -_weight(
+            index[k].terms[a]))]
+        if group.reduced:
+            fits = set(axes) == set(group.reduced) and _in_order(axes, group.reduced)
+        else:
+            fits = _one_to_one([index[k] for k in over], [node.operands[0].shape[k] for k in over])
+        kept = [i for k, i in enumerate(index) if k not in over]
+        if not fits or any(a in i.terms for i in kept for a in axes):
+            return None
+        return kept
+
+
+def _in_order(axes: list[Axis], reduced: list[Axis]) -> bool:
+    return [a for a in reduced if a in axes] == axes
+
+
+def _weight(coef) -> int:
+    return coef if isinstance(coef, int) else assumed(coef)
+
+
+def _one_to_one(index: Index, shape) -> bool:
+    """Every axis once, each index running over its whole extent."""
+    seen: set[Axis] = set()
+    for i, n in zip(index, shape, strict=True):
+        span = 1
+        for axis, coef in sorted(i.terms.items(), key=lambda item: _weight(item[1])):
+            if coef != span or axis in seen:
+                return False
+            seen.add(axis)
+            span = span * axis.extent
+        if span != n or i.const != 0:
+            return False
+    return True
+
+
+def reduced_axes(node: Apply) -> tuple[int, ...]:
+    axes = node.attrs.get("axes")
+    return tuple(sorted(axes)) if axes is not None else (node.attrs["axis"],)
+
+
+def start(group: Group, node: Apply) -> None:
+    """Make `node` the first member of a loop group."""
+    if node.prim.kind == "reduce":
+        index = group.new_axes(node.operands[0].shape)
+        over = reduced_axes(node)
+        group.reduced = [a for k in over for a in index[k].terms]
+        group.index[node] = [i for k, i in enumerate(index) if k not in over]
+    elif node.prim.name == "windows_add":
+        group.index[node] = group.new_axes(node.shape)
+        before = len(group.axes)
+        k = len(node.attrs["shape"])
+        group.new_axes(node.operands[0].shape[node.operands[0].ndim - k:])
+        group.reduced = group.axes[before:]
+    else:
+        group.index[node] = group.new_axes(node.shape)
+    group.sweep[node] = 1 if group.reduced else 0
+
