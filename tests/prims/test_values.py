@@ -360,7 +360,12 @@ def test_random_bits_count_blocks():
     assert [f"{b:08x}" for b in bits.flat[:4]] == KNOWN[0][2].split()
     block = philox((1, 0, 0, 0), (0, 0))
     assert bits.flat[4:8].tolist() == [int(w) for w in block]
-    one = PRIMITIVES["random_bits"].eval(key, shape=())
+    key = np.array([2**32 + 5, 2**33 + 2], np.uint64)
+    many = PRIMITIVES["random_bits"].eval(key, shape=(40_001,))
+    for block in (0, 4095, 4096, 10_000):
+        words = [int(w) for w in philox((block, 0, 2, 2), (5, 1))]
+        assert many[4 * block:4 * block + 4].tolist() == words[: len(many) - 4 * block]
+    one, bits = PRIMITIVES["random_bits"].eval(key, shape=()), many
     assert one.shape == () and one == bits.flat[0], "an element does not depend on the shape"
 
 

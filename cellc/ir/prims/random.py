@@ -7,6 +7,8 @@ two words of 32 bits, under the key seed. Whoever draws twice adds one to the of
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cellc.errors import TypeFault
@@ -17,12 +19,14 @@ from cellc.ir.types import TensorType, u32, u64
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)      # what each of the two key words gains every round
 ROUNDS = 10
+PIECE = 4096      # blocks at a time: what fits the nearest cache
 
 
 def philox(counter, key) -> list[np.ndarray]:
     """Four words of 32 bits from a counter of four and a key of two (arrays of u64 below 2**32)."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    c, k = [np.asarray(w, np.uint64) for w in counter], [np.asarray(w, np.uint64) for w in key]
+    c = list(np.broadcast_arrays(*(np.asarray(word, np.uint64) for word in counter)))
+    k = [np.asarray(word, np.uint64) for word in key]
     for _ in range(ROUNDS):
         first, second = c[0] * np.uint64(MULTIPLIERS[0]), c[2] * np.uint64(MULTIPLIERS[1])
         c = [(second >> half) ^ c[1] ^ k[0], second & low, (first >> half) ^ c[3] ^ k[1],
@@ -33,13 +37,15 @@ def philox(counter, key) -> list[np.ndarray]:
 
 def _bits(key, shape):
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
-    n = int(np.prod(shape))
+    n = math.prod(shape)
     seed, offset = (np.asarray(word, np.uint64) for word in key)
-    block = np.arange((n + 3) // 4, dtype=np.uint64)
-    counter = [block & low, block >> half, offset & low, offset >> half]
-    words = philox([np.broadcast_to(word, block.shape) for word in counter],
-                   [seed & low, seed >> half])
-    return np.stack(words, axis=1).reshape(-1)[:n].reshape(shape)
+    blocks = np.empty(((n + 3) // 4, 4), np.uint32)
+    for start in range(0, len(blocks), PIECE):
+        piece = blocks[start:start + PIECE]
+        block = np.arange(start, start + len(piece), dtype=np.uint64)
+        counter = [block & low, block >> half, offset & low, offset >> half]
+        np.stack(philox(counter, [seed & low, seed >> half]), axis=1, out=piece)
+    return blocks.reshape(-1)[:n].reshape(shape)
 
 
 def philox_words(b, block, seed, offset) -> list:
