@@ -294,10 +294,10 @@ def _impossible(*leaves):
 
 
 def _raise_fault(spec: entry.VariantSpec, record: tuple[int, ...]):
-    """An error record of the program: [code, index, size, ..., site]."""
+    """An error record of the program: [code, 0, index, size, 0, 0, 0, site]."""
     site = spec.tag.program.sites[record[7]]
-    raise IndexFault(f"index {record[1]} is out of range for a size of {record[2]}",
-                     f"indices from 0 to {record[2] - 1}", site)
+    raise IndexFault(f"index {record[2]} is out of range for a size of {record[3]}",
+                     f"indices from 0 to {record[3] - 1}", site)
 
 
 # -- what users see ------------------------------------------------------------------------------

@@ -245,7 +245,7 @@ def default_cache_dir() -> str:
 
 
 def _disk_cache(cache_dir: str | Path | None) -> ObjectCache | None:
-    if cache_dir is None:
+    if not cache_dir:
         return None
     path = str(Path(cache_dir).expanduser())
     with _lock:

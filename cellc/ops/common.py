@@ -6,7 +6,7 @@ import numpy as np
 
 from cellc.errors import ShapeFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Constant, current_builder
+from cellc.ir.graph import Constant, KnownFault, Node, current_builder
 from cellc.ir.prims import shape as s
 from cellc.ir.types import Dim, DType, ScalarType, TensorType, dtype, f64
 
@@ -28,6 +28,8 @@ def floating(x):
 
 def known_int(value, what: str) -> int:
     """A Python int known when the program is built; TypeFault otherwise."""
+    if isinstance(value, Node) and isinstance(value.type, ScalarType):
+        raise KnownFault(value)
     if isinstance(value, bool) or not hasattr(value, "__index__") or isinstance(
             getattr(value, "type", None), (TensorType, ScalarType)):
         raise TypeFault(f"{what} must be a known int, found {value!r}")
