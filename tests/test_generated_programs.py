@@ -1,0 +1,101 @@
+"""Generated programs: graph mode gives what eager mode gives, values and gradients.
+
+Hypothesis draws small Python functions as source text (assignments, operators, calls, known and
+data-dependent `if`, loops over known ranges, tuples), and both modes run them on the same inputs.
+"""
+
+import itertools
+import linecache
+import textwrap
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import cellc
+from cellc import Tensor, ops
+
+_numbers = itertools.count()
+SHAPES = {"a": (3, 4), "b": (4,), "c": (3, 1), "s": ()}
+UNARY = ("ops.tanh({})", "ops.sigmoid({})", "ops.relu({})", "ops.abs({})", "-{}", "ops.exp(-({} * {}))",
+         "ops.sin({})", "{} ** 2")
+BINARY = ("({} + {})", "({} - {})", "({} * {})", "ops.maximum({}, {})", "({} / (1.0 + {} * {}))",
+          "ops.where({} > {}, {}, {})")
+REDUCE = ("ops.reduce_sum({}, -1, True)", "ops.reduce_mean({}, 0)", "ops.reduce_max({}, -1, True)")
+
+
+@st.composite
+def expressions(draw, names, depth=2):
+    """An expression over the names in scope; every one broadcasts with every other."""
+    if depth == 0 or draw(st.integers(0, 4)) == 0:
+        return draw(st.sampled_from([*names, "0.5", "2", "k"]))
+    form = draw(st.sampled_from(UNARY + BINARY))
+    parts = [draw(expressions(names, depth - 1)) for _ in range(form.count("{}"))]
+    return form.format(*parts)
+
+
+@st.composite
+def blocks(draw, names, depth=2):
+    """Statements that may rebind names in scope, and the names in scope after them."""
+    lines = []
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.sampled_from(["assign"] * 4 + ["if", "if_data", "for", "reduce"]))
+        target = draw(st.sampled_from([*names, "t", "u"]))
+        if kind == "assign" or depth == 0:
+            lines.append(f"{target} = {draw(expressions(names))} + 0.0 * a")
+        elif kind == "reduce":
+            source = draw(expressions(names))
+            lines.append(f"{target} = {draw(st.sampled_from(REDUCE)).format(f'({source} + 0.0 * a)')}"
+                         " + 0.0 * a")
+        elif kind == "for":
+            body, _ = draw(blocks(names, 0))
+            lines.append(f"for i in range({draw(st.integers(0, 3))}):")
+            lines.append(textwrap.indent(body, "    "))
+            continue
+        else:
+            condition = ("k > 1" if kind == "if"
+                         else f"ops.reduce_sum({draw(st.sampled_from(names))}) > 0.0")
+            then, _ = draw(blocks(names, 0))
+            other, _ = draw(blocks(names, 0))
+            # What a branch alone defines is out of scope behind it: every name is bound before.
+            lines.append(f"t = u = a\nif {condition}:")
+            lines.append(textwrap.indent(then, "    "))
+            lines.append("else:")
+            lines.append(textwrap.indent(other, "    "))
+            names = sorted({*names, "t", "u"})
+            continue
+        names = sorted({*names, target})
+    return "\n".join(lines), names
+
+
+@st.composite
+def programs(draw):
+    body, names = draw(blocks(["a", "b", "c", "s"]))
+    result = draw(expressions(names))
+    return (f"def program(a, b, c, s, k=2):\n    t = u = a\n{textwrap.indent(body, '    ')}\n"
+            f"    return ops.reduce_sum(({result}) * a)\n")
+
+
+def define(source):
+    """The function, with its source where tracebacks and the parser look for it."""
+    name = f"<generated {next(_numbers)}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(True), name)
+    scope = {"ops": ops}
+    exec(compile(source, name, "exec"), scope)
+    return scope["program"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(programs(), st.integers(0, 2**32 - 1))
+def test_graph_mode_gives_what_eager_mode_gives(source, seed):
+    program = define(source)
+    rng = np.random.default_rng(seed)
+    inputs = [Tensor(rng.normal(size=shape)) for shape in SHAPES.values()]     # f64
+    eager = program(*inputs)
+    compiled = cellc.jit(program)(*inputs)
+    assert np.allclose(compiled.asnumpy(), eager.asnumpy(), rtol=1e-9, atol=1e-9, equal_nan=True)
+
+    expected = cellc.grad(program, argnums=(0, 1, 2))(*inputs)
+    found = cellc.jit(lambda *xs: cellc.grad(program, argnums=(0, 1, 2))(*xs))(*inputs)
+    for e, f in zip(expected, found, strict=True):
+        assert np.allclose(f.asnumpy(), e.asnumpy(), rtol=1e-8, atol=1e-8, equal_nan=True)
