@@ -23,7 +23,7 @@ from .gemm_plan import (
     GemmPlan,
     View,
     arrange,
-    check_extents,
+    check_operands,
     schedule,
     tasks_worth,
 )
@@ -49,7 +49,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               stride 0. Extents and strides may be names of sizes known at run time: those become
               i64 arguments in the order of `plan.symbols`. C must not overlap A or B, and no two
               elements of C the same memory.
-    Dtypes:   f32, f64; f16 and bf16 for any operand, summed in f32; i32, i64 (wrapping).
+    Dtypes:   f64; f32, f16 and bf16 in any mixture, summed in f32; i32 and i64, wrapping.
     Sharing:  task `t` of `n_tasks` does its part of C; run all of 0 .. n_tasks - 1 in any order, at
               once or not. Then, where `plan.reduce_name` is a name, the same with that function.
               Any n_tasks is right and gives the same bits; `plan.max_tasks` is as many as pay.
@@ -65,7 +65,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     threads = threads or target.cores
     symbols = tuple(sorted({x for o in (a, b, c) for axis in (*o.batch, *o.rows, *o.cols)
                             for x in (axis.extent, axis.stride) if isinstance(x, str)}))
-    check_extents(a, b, c)
+    check_operands(a, b, c)
     arguments = [("ptr", x) for x in ("a", "b", "c", "extra", "scratch")]
     arguments += [("i64", x) for x in ("task", "n_tasks", *symbols)]
     if a.dtype.startswith("i"):

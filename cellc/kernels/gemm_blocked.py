@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from . import gemm_pack
 from .gemm_micro import Finished, PanelSource, RowSource, emit_sums
-from .gemm_plan import Product, Schedule, View, k_uniform
+from .gemm_plan import FEW_ROWS, Product, Schedule, View, k_uniform
 from .gemm_view import (
     BITS,
     MEMORY_TYPE,
@@ -262,7 +262,8 @@ class Blocked:
             self.a_rows.fill(f, self._place(f, "a_rows"), first, size_m)
             gemm_pack.pack_a_rows(f, a.dtype, self.ty, block.a, tile, self.a_rows, self.a_along,
                                   size_m, block.size_k, s.a_pitch)
-            return RowSource(self.sums, [tile] * height, [r * s.a_pitch for r in range(height)], "1")
+            known = [r * s.a_pitch for r in range(height)]
+            return RowSource(self.sums, [tile] * height, known, "1")
         if s.pack_a == "cols":
             tile = self._place(f, "tile")
             self.a_strip.fill(f, self._place(f, "a_strip"), first, size_m)
@@ -276,7 +277,8 @@ class Blocked:
             stride = rows[0].stride if rows else 0
             if isinstance(stride, int):
                 base = f.gep(element, base, emit_offset(f, rows, first))
-                return RowSource(a.dtype, [base] * height, [r * stride for r in range(height)], step)
+                known = [r * stride for r in range(height)]
+                return RowSource(a.dtype, [base] * height, known, step)
         offsets = gemm_pack.row_offsets(f, rows, first, height, last)
         return RowSource(a.dtype, [f.gep(element, base, x) for x in offsets], [0] * height, step)
 
@@ -316,7 +318,8 @@ class Blocked:
         if not s.pack_b:
             reaches = self.b_strip.reach(f, column, s.tile.vectors, whole)
             base = f.gep(MEMORY_TYPE[b.dtype], block.b, reaches[0].lead)
-            return PanelSource(b.dtype, base, lambda k: self.b_k.at(f, k), reaches)
+            ahead = 2 * s.width if s.block_k == FEW_ROWS else 0
+            return PanelSource(b.dtype, base, lambda k: self.b_k.at(f, k), reaches, ahead)
         base = f.gep(self.ty, self._place(f, "panels"), f.mul(column, block.size_k))
         reaches = Strip((), s.lanes).reach(f, "0", s.tile.vectors, whole=True)
         return PanelSource(self.sums, base, lambda k: f.mul(k, str(s.width)), reaches)
@@ -359,9 +362,9 @@ class Blocked:
                 reach, = strip.reach(f, "0", 1, whole=False)
                 mask = strip.mask(f, left, 0)
                 total = self._emit_part_sum(f, f.gep(self.ty, sums, col.index), left)
+                start = f.gep(MEMORY_TYPE[c.dtype], place, reach.lead)
                 Finished(f, self.vector, s.lanes, self.p.arrangement, batch, [m], col.index, [mask],
-                         self.epilogue).store([[total]], c.dtype,
-                                              [f.gep(MEMORY_TYPE[c.dtype], place, reach.lead)], [reach])
+                         self.epilogue).store([[total]], c.dtype, [start], [reach])
         f.ret()
         f.close()
 
@@ -369,9 +372,11 @@ class Blocked:
         dense = Strip((), self.s.lanes)
         dense.fill(f, "", "0", left)
         reach, = dense.reach(f, "0", 1, whole=False)
-        with f.loop("0", str(self.s.parts), carried=[(self.vector, "zeroinitializer")]) as part:
+        zero = [(self.vector, "zeroinitializer")]
+        with f.loop("0", str(self.s.parts), carried=zero) as part:
             at = f.gep(self.ty, place, f.mul(part.index, self.part_stride))
-            part.next = [f.op(f"fadd {self.vector} {part.carried[0]}, {reach.load(f, self.ty, at)}")]
+            sum_ = reach.load(f, self.ty, at)
+            part.next = [f.op(f"fadd {self.vector} {part.carried[0]}, {sum_}")]
         return part.results[0]
 
 

@@ -7,6 +7,7 @@ gradient of a small convolution's weights: 6 x 25 numbers from fifty thousand po
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from .gemm_blocked import Block, Blocked
@@ -66,7 +67,7 @@ def choose(p: Product, target: Target) -> tuple[int, int]:
     pairs = [(rows, cols) for cols in (1, 2, 4, 8) for rows in range(1, most // cols + 1)
              if cols < 2 * p.n and rows <= p.m]
     return min(pairs, key=lambda pair: math.ceil(p.m / pair[0]) * math.ceil(p.n / pair[1])
-               * max(pair[0] * pair[1], pair[0] + pair[1], 4))
+               * max(pair[0] * pair[1], 1.5 * (pair[0] + pair[1]), 4))
 
 
 class Dot(Blocked):
@@ -102,7 +103,8 @@ class Dot(Blocked):
             sums = self._emit_runs(f, block, lines, columns)
             self._store(f, block, indices, places, sums)
 
-    def _emit_runs(self, f: Function, block: Block, lines: list[str], columns: list[str]) -> list[str]:
+    def _emit_runs(self, f: Function, block: Block, lines: list[str],
+                   columns: list[str]) -> list[str]:
         """The vectors of partial sums of all pairs, row by row."""
         p = self.p
         ty = f"<{self.along.width} x {self.ty}>"
@@ -142,10 +144,12 @@ class Dot(Blocked):
         lanes = self.along.width
         ty = f"<{lanes} x {self.ty}>"
         reach = Reach("contiguous", lanes, [(k, mask)])
-        left, right = ([widen(f, reach.load(f, MEMORY_TYPE[view.dtype], place), view.dtype, lanes)
-                        for place in group] for view, group in ((self.p.a, lines), (self.p.b, columns)))
-        pairs = [(x, y) for x in left for y in right]
-        return [f.intrinsic("fma", ty, x, y, sum_) for (x, y), sum_ in zip(pairs, sums, strict=True)]
+        left, right = ([widen(f, reach.load(f, MEMORY_TYPE[dtype], place), dtype, lanes)
+                        for place in group]
+                       for dtype, group in ((self.p.a.dtype, lines), (self.p.b.dtype, columns)))
+        pairs = itertools.product(left, right)
+        return [f.intrinsic("fma", ty, x, y, sum_)
+                for (x, y), sum_ in zip(pairs, sums, strict=True)]
 
     def _store(self, f: Function, block: Block, indices: list[str], places: list[str],
                sums: list[str]) -> None:
@@ -174,15 +178,14 @@ class Dot(Blocked):
 def schedule(p: Product, target: Target, threads: int) -> Schedule:
     """Whole sums, or parts of them that end where runs do.
 
-    Where several tiles read the same operands, parts are short enough for those to stay in the
+    Where several tiles read the same rows of A, parts are short enough for those to stay in the
     second-level cache meanwhile.
     """
     rows, cols = choose(p, target)
     tile = Tile(rows, 1, float(rows * cols))
     parts, part_k, partial = split(p, target, tile, cols, threads)
-    if p.k is not None and p.m * p.n > rows * cols:
-        moved = p.k * (p.m * BITS[p.a.dtype] + p.n * BITS[p.b.dtype]) // 8
-        parts = max(parts, moved * 2 // target.l2_bytes)
+    if p.k is not None and p.n > cols:
+        parts = max(parts, p.k * p.m * BITS[p.a.dtype] // (4 * target.l2_bytes))
     if parts > 1:
         length = run_length(p)
         unit = length if length < p.k else target.lanes(BITS[p.sum_dtype])

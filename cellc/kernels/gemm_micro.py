@@ -19,6 +19,7 @@ from .gemm_view import (
     emit_offset,
     merged,
     narrow,
+    prefetch,
     splat,
     text_of,
     widen,
@@ -41,7 +42,9 @@ class RowSource:
         base = self.bases[r]
         if base not in moved:
             moved[base] = f.gep(element, base, f.mul(k, self.step))
-        place = f.gep(element, moved[base], str(self.constants[r])) if self.constants[r] else moved[base]
+        place = moved[base]
+        if self.constants[r]:
+            place = f.gep(element, place, str(self.constants[r]))
         return splat(f, widen(f, f.load(element, place), self.dtype, None), vector)
 
 
@@ -53,10 +56,14 @@ class PanelSource:
     base: str
     offset: Callable[[str], str]
     reaches: list[Reach]
+    ahead: int = 0              # elements to ask for early, where B is streamed from memory
 
     def load(self, f: Function, k: str) -> list[str]:
         element = MEMORY_TYPE[self.dtype]
         place = f.gep(element, self.base, self.offset(k))
+        if self.ahead:
+            for v, reach in enumerate(self.reaches):
+                prefetch(f, f.gep(element, place, str(self.ahead + v * reach.width)))
         return [widen(f, reach.load(f, element, place), self.dtype, reach.width)
                 for reach in self.reaches]
 
@@ -116,7 +123,7 @@ class Coords:
                 element, base, emit_offset(self.f, rows, self.row)))
         cols = merged(view.cols)
         constant = all(axis.stride == 0 for axis in cols)
-        key = (pointer, view, self.row if varies else None, None if constant else self._vector, "value")
+        key = (pointer, view, varies and self.row, None if constant else self._vector, "value")
         return self._store.once(key, lambda: self._load_cols(view, element, base, cols, constant))
 
     def _load_cols(self, view: View, element: str, base: str, cols, constant: bool) -> str:
@@ -181,7 +188,8 @@ class Finished:
             return sum_
         return self.epilogue(self.f, self.ty, sum_, Coords(self, self.rows[r], v))
 
-    def store(self, sums: list[list[str]], dtype: str, places: list[str], reaches: list[Reach]) -> None:
+    def store(self, sums: list[list[str]], dtype: str, places: list[str],
+              reaches: list[Reach]) -> None:
         """Store the tile, last row first; `places` are the pointers to C's rows."""
         for r in reversed(range(len(sums))):
             for v, reach in enumerate(reaches):

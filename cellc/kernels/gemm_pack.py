@@ -31,8 +31,8 @@ def pack_b_strip(f: Function, dtype: str, ty: str, b: str, panels: str, strip: S
                 f.store(f"<{lanes} x {ty}>", vector, f.gep(ty, out, str(v * lanes)), 4)
 
 
-def pack_b_transpose(f: Function, dtype: str, ty: str, b: str, panels: str, n: Offsets, strip: Strip,
-                     size_n: str, size_k: str, width: int) -> None:
+def pack_b_transpose(f: Function, dtype: str, ty: str, b: str, panels: str, n: Offsets,
+                     strip: Strip, size_n: str, size_k: str, width: int) -> None:
     """[k][n] panels from a B whose vectors lie along k: square blocks are transposed in registers.
 
     The last block of a panel may write up to a block's rows too many: they are the next panel's
@@ -105,7 +105,8 @@ def pack_a_rows(f: Function, dtype: str, ty: str, a: str, tile: str, rows: Offse
         with f.loop("0", size_k, lanes, hint="k") as k:
             reach, = strip.reach(f, k.index, 1, whole=False)
             vector = reach.load(f, element, f.gep(element, source, reach.lead))
-            f.store(f"<{lanes} x {ty}>", widen(f, vector, dtype, lanes), f.gep(ty, target, k.index), 4)
+            value = widen(f, vector, dtype, lanes)
+            f.store(f"<{lanes} x {ty}>", value, f.gep(ty, target, k.index), 4)
 
 
 def pack_a_cols(f: Function, dtype: str, ty: str, a: str, tile: str, strip: Strip, k: Offsets,

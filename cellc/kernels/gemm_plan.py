@@ -15,6 +15,7 @@ from .gemm_view import BITS, Axis, Operand, Strip, count, merged
 from .target import Target
 
 ASSUMED = 512               # what a size that is only known at run time is taken for
+FEW_ROWS = 8                # of B at a time, when it is only read once
 GRAIN_SECONDS = 40e-6       # work worth handing to another thread
 
 
@@ -93,8 +94,14 @@ def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
     return min(choices, key=lambda p: _cycles(p, target))
 
 
-def check_extents(a: Operand, b: Operand, c: Operand) -> None:
+FAMILIES = ({"f64"}, {"f32", "f16", "bf16"}, {"i32", "i64"})
+
+
+def check_operands(a: Operand, b: Operand, c: Operand) -> None:
     """Refuse operands that do not fit each other."""
+    dtypes = {a.dtype, b.dtype, c.dtype}
+    if not any(dtypes <= family for family in FAMILIES):
+        raise ValueError(f"matrix product: no product of {a.dtype} and {b.dtype} in {c.dtype}")
     for name, left, right in (("row", a.rows, c.rows), ("column", b.cols, c.cols),
                               ("summed", a.cols, b.rows)):
         if count(left) != count(right):
@@ -221,12 +228,15 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     width = tile.vectors * lanes
     parts, part_k, partial = split(p, target, tile, width, threads)
     block_k = _block_k(bits, target, part_k)
+    narrow = p.c.dtype != p.sum_dtype
+    if narrow and not partial:
+        block_k = max(k, 1)             # blocks of k would meet in C, rounded
     pack_a, pack_b = _pack_a(p, tile, lanes, n, k, width), _pack_b(p, tile, lanes, m)
     fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
-    fits = max(fits // width, 1) * width
-    even = math.ceil(max(n, 1) / math.ceil(max(n, 1) / fits))
-    block_n = -(-even // width) * width if p.n is not None else fits
-    block_n = _enough_blocks(p, tile, width, block_n, threads)
+    streamed = m == 1 and pack_b is None and k > FEW_ROWS
+    if streamed and Strip(p.c.cols, lanes).plain and not narrow:
+        block_k, fits = FEW_ROWS, target.l1_bytes // (2 * bits // 8)
+    block_n = _block_n(p, tile, width, fits, threads)
     return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, partial)
 
 
@@ -266,21 +276,25 @@ def _pack_b(p: Product, tile: Tile, lanes: int, m: int) -> str | None:
     return "strip" if math.ceil(m / tile.rows) > limit else None
 
 
-def _enough_blocks(p: Product, tile: Tile, width: int, block_n: int, threads: int) -> int:
-    """Shorter blocks where rows alone would not give every thread a share."""
-    if p.n is None or p.m is None or p.batches is None or threads == 1:
-        return block_n
+def _block_n(p: Product, tile: Tile, width: int, fits: int, threads: int) -> int:
+    """Equal blocks of at most `fits` columns, and enough of them to give each thread a share."""
+    fits = max(fits // width, 1) * width
+    if p.n is None:
+        return fits
+    n = max(p.n, 1)
+    block = -(-math.ceil(n / math.ceil(n / fits)) // width) * width
+    if None in (p.m, p.batches) or threads == 1 or p.m * n * (p.k or ASSUMED) < 1e6:
+        return block
     tall = math.ceil(p.m / tile.rows) * p.batches
-    while tall * math.ceil(p.n / block_n) < 4 * threads and block_n > width \
-            and p.m * p.n * (p.k or ASSUMED) > 1e6:
-        block_n = -(-block_n // (2 * width)) * width
-    return block_n
+    while tall * math.ceil(n / block) < 4 * threads and block > width:
+        block = -(-block // (2 * width)) * width
+    return block
 
 
 def split(p: Product, target: Target, tile: Tile, width: int,
           threads: int) -> tuple[int, int | None, bool]:
     """Cut a long sum where the result alone has too few tiles for the threads."""
-    partial = p.c.dtype in ("f16", "bf16") and (p.k is None or p.k > 512)
+    partial = p.c.dtype != p.sum_dtype and (p.k is None or p.k > 512)
     if None in (p.m, p.n, p.k, p.batches) or threads == 1:
         return 1, p.k, partial
     tiles = math.ceil(p.m / tile.rows) * math.ceil(p.n / width) * p.batches

@@ -40,4 +40,5 @@ def element(f: Function, operand: Operand | View, base: str, axes, index: str, c
     value = f.load(ty, f.gep(ty, base, emit_offset(f, axes, index)))
     if ty == wanted:
         return value
-    return f.op(f"{'sext' if BITS[operand.dtype] < BITS[c.dtype] else 'trunc'} {ty} {value} to {wanted}")
+    conversion = "sext" if BITS[operand.dtype] < BITS[c.dtype] else "trunc"
+    return f.op(f"{conversion} {ty} {value} to {wanted}")

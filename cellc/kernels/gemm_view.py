@@ -46,7 +46,7 @@ def text_of(value: int | str) -> str:
 
 
 def merged(axes) -> tuple[Axis, ...]:
-    """The same index with fewer axes: those of one element go, those that continue each other join."""
+    """The same index with fewer axes: those of one element go, those that continue others join."""
     kept: list[Axis] = []
     for axis in axes:
         if axis.extent == 1:
@@ -179,7 +179,7 @@ def narrow(f: Function, value: str, dtype: str, width: int) -> str:
 
 # -- single elements -------------------------------------------------------------------------------
 class Offsets:
-    """Offsets of the elements start, start + 1, ... of an index, from a table unless it is affine."""
+    """Offsets of the elements start, start + 1, ... of an index; from a table where not affine."""
 
     def __init__(self, axes):
         self.axes = merged(axes)
@@ -372,9 +372,9 @@ class Reach:
         (offsets, mask), = self.pieces
         mask = mask or "splat (i1 true)"
         places = f.op(f"getelementptr {element}, ptr {base}, <{width} x i64> {offsets}")
-        return f.call(ty, f"llvm.masked.gather.{mangled(ty)}.v{width}p0", (f"<{width} x ptr>", places),
-                      ("i32", str(bytes_of(element))), (f"<{width} x i1>", mask),
-                      (ty, "zeroinitializer"))
+        return f.call(ty, f"llvm.masked.gather.{mangled(ty)}.v{width}p0",
+                      (f"<{width} x ptr>", places), ("i32", str(bytes_of(element))),
+                      (f"<{width} x i1>", mask), (ty, "zeroinitializer"))
 
     def store(self, f: Function, element: str, value: str, base: str) -> None:
         """Store the lanes that are elements."""

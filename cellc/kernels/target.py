@@ -43,7 +43,8 @@ TARGETS = {
     "x86-64": Target("x86-64", "", 128, 16, 32 * KIB, 256 * KIB, 4096 * KIB, 1, 2e10),
     "x86-64-v3": Target("x86-64-v3", "+avx2,+fma,+f16c,+bmi2", 256, 16, 32 * KIB, 512 * KIB,
                         8192 * KIB, 1),
-    "x86-64-v4": Target("x86-64-v4", "+avx2,+fma,+f16c,+bmi2,+avx512f,+avx512bw,+avx512dq,+avx512vl",
+    "x86-64-v4": Target("x86-64-v4", "+avx2,+fma,+f16c,+bmi2,"
+                        "+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl",
                         512, 32, 32 * KIB, 1024 * KIB, 16384 * KIB, 1),
     "aarch64": Target("generic", "+neon", 128, 32, 64 * KIB, 512 * KIB, 8192 * KIB, 1, 4e10),
 }

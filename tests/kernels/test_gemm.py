@@ -130,24 +130,27 @@ def dense(dtype, *shape, transpose=False, batch=()):
 
 # -- shapes, layouts, dtypes -----------------------------------------------------------------------
 SHAPES = [(1, 1, 1), (3, 3, 3), (64, 64, 64), (12, 32, 384), (13, 33, 385), (1, 1000, 70),
-          (1000, 1, 70), (1, 1, 5000), (5, 7, 600), (100, 17, 0), (0, 5, 3), (5, 0, 3), (130, 257, 300),
-          (65, 1100, 40), (2, 2, 40000)]
+          (1000, 1, 70), (1, 1, 5000), (5, 7, 600), (100, 17, 0), (0, 5, 3), (5, 0, 3),
+          (130, 257, 300), (65, 1100, 40), (2, 2, 40000)]
 
 
 @pytest.mark.parametrize("m, n, k", SHAPES)
 @pytest.mark.parametrize("transposed", ["nn", "nt", "tn", "tt"])
 def test_shapes(m, n, k, transposed):
     check(dense("f32", m, k, transpose=transposed[0] == "t"),
-          dense("f32", k, n, transpose=transposed[1] == "t"), dense("f32", m, n), tasks=(1, 2, 7, 64))
+          dense("f32", k, n, transpose=transposed[1] == "t"), dense("f32", m, n),
+          tasks=(1, 2, 7, 64))
 
 
 @pytest.mark.parametrize("dtypes", ["f64 f64 f64", "f16 f16 f16", "bf16 bf16 bf16", "bf16 bf16 f32",
                                     "f32 bf16 f32", "f32 f16 bf16", "i32 i32 i32", "i64 i64 i64"])
-@pytest.mark.parametrize("m, n, k", [(3, 5, 7), (50, 70, 90), (20, 130, 700), (1, 65, 300)])
+@pytest.mark.parametrize("m, n, k", [(3, 5, 7), (50, 70, 90), (20, 130, 700), (20, 130, 500),
+                                     (1, 65, 300)])
 @pytest.mark.parametrize("transpose", [False, True])
 def test_dtypes(dtypes, m, n, k, transpose):
     a, b, c = dtypes.split()
-    check(dense(a, m, k, transpose=transpose), dense(b, k, n, transpose=not transpose), dense(c, m, n))
+    check(dense(a, m, k, transpose=transpose), dense(b, k, n, transpose=not transpose),
+          dense(c, m, n))
 
 
 @pytest.mark.parametrize("layout", ["dense", "a broadcast", "b broadcast", "inner broadcast"])
@@ -198,7 +201,7 @@ def test_any_views(data):
 
 # -- convolutions ----------------------------------------------------------------------------------
 def windows(channels, height, width, size, stride, dilation, batch):
-    """The k and n index of a convolution's window view, the image's dtype f32, and the result size."""
+    """A window view's k and n index, its batch axes, and the area of the result."""
     out_h, out_w = ((x - dilation * (size - 1) - 1) // stride + 1 for x in (height, width))
     k = (Axis(channels, height * width), Axis(size, dilation * width), Axis(size, dilation))
     n = (Axis(out_h, stride * width), Axis(out_w, stride))
@@ -230,7 +233,8 @@ def test_convolution_weight_gradient(spec, out):
     check(gradient, view, dense("f32", out, length), tasks=(1, 3))
 
 
-@pytest.mark.parametrize("m, n, k", [(64, 27, 30000), (3, 3, 100000), (1, 1, 200000), (10, 500, 5000)])
+@pytest.mark.parametrize("m, n, k", [(64, 27, 30000), (3, 3, 100000), (1, 1, 200000),
+                                     (10, 500, 5000)])
 def test_long_sums_are_shared_out(m, n, k):
     product = check(dense("f32", m, k), dense("f32", k, n), dense("f32", m, n), tasks=(1, 2, 6),
                     threads=8)
@@ -248,8 +252,8 @@ def bias_relu(bias, residual=None):
     return epilogue
 
 
-@pytest.mark.parametrize("m, n, k", [(7, 9, 5), (70, 100, 700), (3, 3, 30000), (1, 300, 40), (300, 1, 40),
-                                     (4, 4, 0)])
+@pytest.mark.parametrize("m, n, k", [(7, 9, 5), (70, 100, 700), (3, 3, 30000), (1, 300, 40),
+                                     (300, 1, 40), (4, 4, 0)])
 @pytest.mark.parametrize("along", ["row", "column", "both", "whole"])
 @pytest.mark.parametrize("column_major", [False, True])
 def test_epilogue(m, n, k, along, column_major):
@@ -276,7 +280,8 @@ def test_epilogue_of_batch_that_became_rows_or_columns():
             a = Operand("f32", (Axis(5, 0),), a.rows, a.cols)
         else:
             b = Operand("f32", (Axis(5, 0),), b.rows, b.cols)
-        check(a, b, c, bias_relu(bias), lambda x: np.maximum(x + values[offsets(bias)], 0), (values,))
+        check(a, b, c, bias_relu(bias), lambda x: np.maximum(x + values[offsets(bias)], 0),
+              (values,))
 
 
 # -- sizes known at run time -----------------------------------------------------------------------
@@ -306,7 +311,8 @@ def test_other_targets(name, m, n, k):
     for transpose in (False, True):
         check(dense("f32", m, k), dense("f32", k, n, transpose=transpose), dense("f32", m, n),
               target=host(name))
-    check(dense("f64", m, k), dense("f64", k, n, transpose=True), dense("f64", m, n), target=host(name))
+    check(dense("f64", m, k), dense("f64", k, n, transpose=True), dense("f64", m, n),
+          target=host(name))
 
 
 def test_aarch64_text_is_sound():
@@ -321,6 +327,11 @@ def test_aarch64_text_is_sound():
 def test_extents_must_agree():
     with pytest.raises(ValueError, match="summed extents differ"):
         emit_gemm(Module(), "product", dense("f32", 2, 3), dense("f32", 4, 5), dense("f32", 2, 5))
+
+
+def test_dtypes_that_do_not_mix():
+    with pytest.raises(ValueError, match="no product of f32 and f64 in f32"):
+        emit_gemm(Module(), "product", dense("f32", 2, 3), dense("f64", 3, 5), dense("f32", 2, 5))
 
 
 def test_suggested_tasks_grow_with_the_work():
