@@ -194,7 +194,7 @@ def _pad_vjp(g, y, x, low, high, value, interior=None):
 pad = primitive(
     "pad", "x", doc="x with `value` around it, and interior[i] times between neighbours of axis i.",
     kind="kernel", types=_pad_types, eval=_pad, vjp=_pad_vjp,
-    samples=lambda: [([_numbers(2, 3)], {"low": (1, 0), "high": (0, 2), "value": 0.5}),
+    samples=lambda: [([_numbers(2, 3)], {"low": (1, 0), "high": (0, 2), "value": 5}),
                      ([_numbers(3)], {"low": (1,), "high": (1,), "value": 0, "interior": (2,)}),
                      ([np.zeros((0,))], {"low": (1,), "high": (1,), "value": 3, "interior": (1,)}),
                      ([_numbers()], {"low": (), "high": (), "value": 0})])
