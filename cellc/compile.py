@@ -61,6 +61,11 @@ class Variant:
     direct: entry.VariantSpec | None    # takes the user's arguments; None where the entry cannot
     flat: entry.Entry                   # takes the leaves, unguarded
 
+    @property
+    def graph(self) -> Graph:
+        """The graph that was compiled."""
+        return self.stages.rows[-1][2]
+
     def current(self) -> bool:
         """Whether everything that parsing read is still so."""
         return all(g.holds() for g in self.traced.guards)
