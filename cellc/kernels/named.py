@@ -1,11 +1,55 @@
-"""named: the kernels that are not one loop nest."""
+"""named: the kernels that are not one loop nest.
+
+    dot           a matrix product with views and an epilogue (product.py), where it can be one
+    concat        one copying nest after another
+    pad           between elements: a nest that fills, then one that copies with a stride
+    windows_add   with a stride: a nest that clears, then one that adds, windows in sequence
+    scatter_add   a nest that clears, then one that adds rows in the order of the index
+    cumsum        a loop along the axis, many lanes beside one another
+
+All but cumsum are nests whose schedule is given here: where places may meet (two windows, two equal
+indices) the axes that make them meet run in order, and threads share the axes that do not.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
+
+from cellc.ir.graph import Apply, Graph
+from cellc.ir.types import DType, f64, i64
+from cellc.kernels.emit import ARGUMENTS, Context, Emitter
+from cellc.kernels.loops import (
+    Buffer,
+    Checked,
+    Kernel,
+    Literal,
+    Nest,
+    ScalarOp,
+    Store,
+    Value,
+)
+from cellc.kernels.lower import Lowering
 from cellc.kernels.product import NoProduct, emit_product, product_of
+from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type, vector
+from cellc.kernels.schedule import (
+    PARALLEL_SECONDS,
+    Schedule,
+    assumed,
+    collapse,
+    count,
+    lanes_of,
+    plan,
+)
+from cellc.kernels.target import Target
+from cellc.kernels.text import Function, Module, constant
+from cellc.kernels.views import Affine, Axis, linear, row_major
+
+ADD_SECONDS = 2e-9              # of one element added in memory
 
 
-def find(graph):
+def find(graph: Graph) -> Callable | None:
     """The emitter of a group that is no loop nest, or None."""
     if any(node.prim.name == "dot" for node in graph.body):
         try:
@@ -13,4 +57,206 @@ def find(graph):
         except NoProduct:
             return None
         return emit_product
-    return None
+    last = graph.result
+    if not isinstance(last, Apply):
+        return None
+    name, attrs = last.prim.name, last.attrs
+    if name == "pad" and any(attrs.get("interior") or ()):
+        return emit_stretched_pad
+    if name == "windows_add" and any(n != 1 for n in attrs["strides"]):
+        return emit_windows_add
+    return {"concat": emit_concat, "scatter_add": emit_scatter_add,
+            "cumsum": emit_cumsum}.get(name)
+
+
+class Emission:
+    """The functions of one kernel: each made of nests that are run one after another."""
+
+    def __init__(self, module: Module, name: str, graph: Graph, target: Target,
+                 symbols: tuple[str, ...]):
+        self.module, self.name, self.target, self.symbols = module, name, target, symbols
+        self.graph, self.node = graph, graph.result
+        self.slots = len(graph.inputs) + 1
+        self.out = Buffer("out", len(graph.inputs), self.node.dtype, self.node.type.size)
+        self.phases: list[tuple[str, int]] = []
+        self.moved = 0.0
+
+    def phase(self, *nests: tuple[Nest, Schedule]) -> None:
+        """One function that runs the nests; its tasks share each of them."""
+        name = self.name if not self.phases else f"{self.name}.{len(self.phases)}"
+        f = Function(self.module, "void", name, ARGUMENTS)
+        context = Context(f, self.slots, self.symbols)
+        context.load_sizes()
+        for nest, schedule in nests:
+            Emitter(f, context, nest, schedule, self.target).run()
+            self.moved += count([*nest.rows, *nest.reduced]) * self.out.dtype.itemsize * 2
+        f.ret()
+        f.close()
+        self.phases.append((name, max(schedule.tasks for _, schedule in nests)))
+
+    def kernel(self) -> Kernel:
+        return Kernel(self.phases, 0, self.moved, self.moved)
+
+    def planned(self, nest: Nest) -> tuple[Nest, Schedule]:
+        nest = collapse(nest)
+        return nest, plan(nest, self.target)
+
+    def fill(self, value) -> tuple[Nest, Schedule]:
+        """Every element of the result becomes `value`."""
+        axis = Axis("i", self.node.type.size)
+        return self.planned(Nest([axis], [], [
+            Store(self.out, Affine.of(axis), Literal(self.out.dtype, value))]))
+
+    def in_order(self, nest: Nest, shared: list[Axis], ordered: list[Axis],
+                 lanes: Axis | None) -> tuple[Nest, Schedule]:
+        """A nest in which `ordered` axes run in sequence; tasks and vectors share the others."""
+        width = lanes_of(nest, self.target) if lanes is not None else 1
+        seconds = count(nest.rows) * ADD_SECONDS
+        candidates = [a for a in shared if assumed(a.extent) >= self.target.cores]
+        parallel = candidates[0] if candidates and seconds > PARALLEL_SECONDS else None
+        rows = [*(a for a in shared if a is not lanes), *ordered]
+        if lanes is not None:
+            rows.append(lanes)
+        tasks = self.target.cores if parallel is not None else 1
+        return nest, Schedule(rows, [], lanes if width > 1 else None, width, 1, parallel, tasks,
+                              seconds)
+
+
+class Reader(Lowering):
+    """Values of a group's graph at given places, for kernels that are no nest themselves."""
+
+    def __init__(self, graph: Graph):
+        super().__init__(graph, [], 0)
+
+
+def axes_for(shape, letter: str) -> list[Axis]:
+    return [Axis(f"{letter}{i}", n) for i, n in enumerate(shape)]
+
+
+def index_of(axes: list[Axis]) -> list[Affine]:
+    return [Affine.of(a) for a in axes]
+
+
+def emit_concat(*arguments) -> Kernel:
+    """Each operand is copied to its place."""
+    e = Emission(*arguments)
+    axis, start, nests = e.node.attrs["axis"], 0, []
+    reader = Reader(e.graph)
+    stride = row_major(e.node.shape)[axis]
+    for x in e.node.operands:
+        axes = axes_for(x.shape, "i")
+        place = linear(index_of(axes), e.node.shape) + stride * start
+        start = start + x.shape[axis]
+        nests.append(e.planned(Nest([a for a in axes if a.extent != 1], [], [
+            Store(e.out, place, reader.value(x, index_of(axes)))])))
+    e.phase(*nests)
+    return e.kernel()
+
+
+def emit_stretched_pad(*arguments) -> Kernel:
+    """The fill value everywhere, then the elements at their places."""
+    e = Emission(*arguments)
+    attrs, (x,) = e.node.attrs, e.node.operands
+    e.phase(e.fill(attrs["value"]))
+    axes = axes_for(x.shape, "i")
+    index = [i * (gap + 1) + low for i, gap, low in
+             zip(index_of(axes), attrs["interior"], attrs["low"], strict=True)]
+    value = Reader(e.graph).value(x, index_of(axes))
+    e.phase(e.planned(Nest([a for a in axes if a.extent != 1], [], [
+        Store(e.out, linear(index, e.node.shape), value)])))
+    return e.kernel()
+
+
+def emit_windows_add(*arguments) -> Kernel:
+    """Zero, then the windows' elements: places in a window in order, windows side by side."""
+    e = Emission(*arguments)
+    attrs, (w,) = e.node.attrs, e.node.operands
+    k = len(attrs["shape"])
+    lead, outer, inner = (axes_for(part, letter) for part, letter in (
+        (w.shape[:-2 * k], "b"), (w.shape[-2 * k:-k], "o"), (w.shape[-k:], "k")))
+    e.phase(e.fill(0))
+    value = Reader(e.graph).value(w, index_of([*lead, *outer, *inner]))
+    index = index_of(lead) + [
+        o * stride + i * dilation for o, i, stride, dilation in
+        zip(index_of(outer), index_of(inner), attrs["strides"], attrs["dilations"], strict=True)]
+    rows = [a for a in (*lead, *inner, *outer) if a.extent != 1]
+    nest = Nest(rows, [], [Store(e.out, linear(index, e.node.shape), value, add=True)])
+    lanes = outer[-1] if outer[-1] in rows else None
+    shared = [a for a in lead if a in rows]
+    e.phase(e.in_order(nest, shared, [a for a in (*inner, *outer) if a in rows and a is not lanes],
+                       lanes))
+    return e.kernel()
+
+
+def emit_scatter_add(*arguments) -> Kernel:
+    """Zero, then each update at its index; equal indices meet in the order of the updates."""
+    e = Emission(*arguments)
+    (index, updates), axis = e.node.operands, e.node.attrs["axis"]
+    e.phase(e.fill(0))
+    if e.node.type.size == 0:
+        return e.kernel()
+    n = index.ndim
+    axes = axes_for(updates.shape, "i")
+    reader = Reader(e.graph)
+    at = reader.value(index, index_of(axes[axis:axis + n]))
+    wide = ScalarOp(i64, "cast", lambda b, i: b.cast(i, i64), (at,))
+    checked: Value = Checked(i64, wide, e.node.shape[axis], 0)
+    value = reader.value(updates, index_of(axes))
+    place = linear([*index_of(axes[:axis]), Affine(), *index_of(axes[axis + n:])], e.node.shape)
+    rows = [a for a in axes if a.extent != 1]
+    nest = Nest(rows, [], [Store(e.out, place, value, (), (checked, row_major(e.node.shape)[axis]),
+                                 add=True)])
+    tail = [a for a in axes[axis + n:] if a in rows]
+    lead = [a for a in axes[:axis] if a in rows]
+    ordered = [a for a in axes[axis:axis + n] if a in rows]
+    lanes = tail[-1] if tail else None
+    e.phase(e.in_order(nest, [*lead, *tail], ordered, lanes))
+    return e.kernel()
+
+
+# -- running sums ----------------------------------------------------------------------------------
+def emit_cumsum(module: Module, name: str, graph: Graph, target: Target,
+                symbols: tuple[str, ...]) -> Kernel:
+    """One pass along the axis; floats are summed in f64, as exact as the table asks."""
+    node = graph.result
+    x, axis, reverse = node.operands[0], node.attrs["axis"], node.attrs.get("reverse", False)
+    shape, held = node.shape, f64 if node.dtype.is_float else node.dtype
+    f = Function(module, "void", name, ARGUMENTS)
+    context = Context(f, 2, symbols)
+    context.load_sizes()
+    source, result = context.slot(0), context.slot(1)
+    length, inner = context.number(shape[axis]), context.number(math.prod(shape[axis + 1:]))
+    lanes = target.lanes(held.bits) if shape[axis + 1:] else 1
+    outer = context.number(math.prod(shape[:axis]))
+    step = functools.partial(_running, f, node.dtype, held, source, result, length, inner, reverse)
+    with f.loop("0", outer) as row:
+        base = f.mul(f.mul(row.index, length), inner)
+        whole = f.mul(f.op(f"sdiv i64 {inner}, {lanes}"), str(lanes)) if lanes > 1 else "0"
+        if lanes > 1:
+            with f.loop("0", whole, lanes) as column:
+                step(f.add(base, column.index), lanes)
+        with f.loop(whole, inner) as column:
+            step(f.add(base, column.index), 1)
+    f.ret()
+    f.close()
+    moved = 2.0 * assumed(x.type.size) * node.dtype.itemsize
+    return Kernel([(name, 1)], 0, moved, moved)
+
+
+def _running(f: Function, dtype: DType, held: DType, source: str, result: str, length: str,
+             inner: str, reverse: bool, base: str, n: int) -> None:
+    """Running sums of n neighbouring columns that begin at element `base`."""
+    ops, memory = ScalarOps(f), memory_type(dtype)
+    ty = vector(memory, n)
+    start = Element(constant(0, vector("double" if held is f64 else f"i{held.bits}", n)), held, n)
+    with f.loop("0", length, 1, [(start.ty, start.text)]) as loop:
+        i = f.op(f"sub i64 {f.add(length, '-1')}, {loop.index}") if reverse else loop.index
+        place = f.add(base, f.mul(i, inner))
+        raw = f.load(ty, f.gep(memory, source, place), dtype.itemsize)
+        x = ops.cast(ops.from_memory(raw, dtype, n), held)
+        total = ops.add(Element(loop.carried[0], held, n), x)
+        loop.next = [total.text]
+        f.store(ty, ops.to_memory(ops.cast(total, dtype)), f.gep(memory, result, place),
+                dtype.itemsize)
+
+

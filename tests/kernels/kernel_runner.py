@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 
 import numpy as np
+import pytest
 
 from cellc.ir import numerics as num
 from cellc.ir.graph import Builder
 from cellc.ir.interpret import interpret, resolve
 from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
-from cellc.kernels import engine
+from cellc.kernels import engine, schedule
 from cellc.kernels.group import body_of, emit_group
 from cellc.kernels.target import host
 from cellc.kernels.text import Module
@@ -51,8 +53,8 @@ class Compiled:
         self.keep = [*operands, *results, scratch, sizes, self.error]
         context = (ctypes.c_void_p * len(self.keep))(*(a.ctypes.data for a in self.keep))
         for phase, tasks in self.kernel.phases:
-            n = n_tasks or tasks
-            for task in range(n):
+            n = min(n_tasks, tasks) if n_tasks else tasks
+            for task in reversed(range(n)):
                 self.function(phase)(ctypes.addressof(context), task, n)
         return tuple(results) if many else results[0]
 
@@ -79,19 +81,34 @@ def random_array(type_, seed=0):
     return rng.integers(0, 9, type_.shape).astype(type_.dtype.numpy)
 
 
-def agree(graph, *arrays, tolerance=None, n_tasks=2, dims=None, symbols=()):
-    """The kernel gives what the interpreter gives, and bit for bit the same from several tasks."""
+def agree(graph, *arrays, tolerance=None, dims=None, symbols=(), shared=False):
+    """The kernel gives what the interpreter gives; `shared`: also when its work is shared by tasks,
+    as if it were much, and then bit for bit the same however many there are."""
     arrays = arrays or [random_array(x.type, i) for i, x in enumerate(graph.inputs)]
-    compiled = Compiled(graph, symbols=symbols)
-    found = compiled(*arrays, dims=dims)
-    shared = compiled(*arrays, n_tasks=n_tasks, dims=dims)
     wanted = interpret(graph, *arrays, dims=dims)
-    if not isinstance(found, tuple):
-        found, shared, wanted = (found,), (shared,), (wanted,)
-    for got, again, right in zip(found, shared, wanted, strict=True):
-        np.testing.assert_array_equal(got, again, "several tasks differ from one")
-        close(got, right, tolerance)
+    compiled = Compiled(graph, symbols=symbols)
+    compare(compiled(*arrays, dims=dims), wanted, tolerance)
+    if shared:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schedule, "PARALLEL_SECONDS", 0.0)
+            patch.setattr(schedule, "CHUNK_ELEMENTS", 50)
+            many = Compiled(graph, dataclasses.replace(host(), cores=4), symbols)
+        first = many(*arrays, dims=dims)
+        compare(first, wanted, tolerance)
+        for n_tasks in (1, 3):
+            again = many(*arrays, dims=dims, n_tasks=n_tasks)
+            for x, y in zip(*map(as_tuple, (first, again)), strict=True):
+                np.testing.assert_array_equal(x, y, f"{n_tasks} tasks differ from four")
     return compiled
+
+
+def as_tuple(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+def compare(found, wanted, tolerance=None):
+    for got, right in zip(as_tuple(found), as_tuple(wanted), strict=True):
+        close(got, right, tolerance)
 
 
 def close(got, right, tolerance=None):

@@ -37,16 +37,16 @@ def batch_norm(x):
 
 @pytest.mark.parametrize("n", [0, 1, 5, 16, 17, 100, 1000])
 def test_elementwise_chain(n):
-    agree(build(chain, t(n)), tolerance=1e-4)
+    agree(build(chain, t(n)), tolerance=1e-4, shared=True)
 
 
 @pytest.mark.parametrize("shape", [(4, 10), (3, 1), (1, 300), (5, 768), (0, 4)])
 def test_softmax_in_three_sweeps(shape):
-    agree(build(softmax, t(*shape)))
+    agree(build(softmax, t(*shape)), shared=True)
 
 
 def test_batch_norm_with_rows_between_the_reduced_axes():
-    agree(build(batch_norm, t(4, 3, 5, 7)), tolerance=1e-4)
+    agree(build(batch_norm, t(4, 3, 5, 7)), tolerance=1e-4, shared=True)
 
 
 def sums(axes):
@@ -84,7 +84,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_case(name):
     function, *types = CASES[name]
-    agree(build(function, *types), tolerance=2e-4)
+    agree(build(function, *types), tolerance=2e-4, shared=True)
 
 
 @pytest.mark.parametrize("n", [2, 7, 33])
