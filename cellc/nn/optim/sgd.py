@@ -59,10 +59,11 @@ class Momentum(Optimizer):
     def construct(self, gradients):
         gradients = self.prepared(gradients)
         rates = self.get_lr()
-        for p, g, v, group in zip(self.parameters, gradients, self.moments, self.group_of, strict=True):
+        for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+            v = self.moments[i]
             v = ops.assign(v, v * self.momentum + g)
             step = g + v * self.momentum if self.use_nesterov else v
-            ops.assign(p, p - rates[group] * step)
+            ops.assign(p, p - rates[self.group_of[i]] * step)
         self.count_step()
         return True
 
