@@ -13,22 +13,23 @@ B, in panels, streams from the second:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from . import gemm_dot
 from .gemm_blocked import Blocked
 from .gemm_micro import Coords
 from .gemm_plan import (
-    ASSUMED,
     GemmPlan,
     View,
     arrange,
+    assumed,
     check_operands,
     schedule,
     tasks_worth,
 )
 from .gemm_simple import emit_integer_product
-from .gemm_view import BITS, Axis, Operand, count
+from .gemm_view import BITS, Axis, Operand
 from .target import Target, host
 from .text import Function, Module
 
@@ -77,7 +78,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
         f.close()
         flops, moved = work(a, b, c)
         return GemmPlan(name, None, symbols, flops, moved, tasks_worth(10 * flops, moved, target),
-                        0, (), None)
+                        1, 0, (), None)
     product = arrange(a, b, c, target)
     if gemm_dot.suits(product, target):
         s = gemm_dot.schedule(product, target, threads)
@@ -86,15 +87,18 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
         s = schedule(product, target, threads)
         emitter = Blocked(module, name, product, s, epilogue, arguments)
     emitter.emit()
-    flops, moved = work(product.a, product.b, product.c)
+    flops, moved = work(a, b, c)
+    m, n, _, batches = product.assumed()
+    units = s.parts * batches * math.ceil(m / s.tile.rows) * math.ceil(n / s.block_n)
+    added = s.parts * batches * m * n * BITS[product.sum_dtype] // 8
     return GemmPlan(name, emitter.reduce_name, symbols, flops, moved,
-                    tasks_worth(flops, moved, target), emitter.scratch_size,
-                    emitter.partial_extents(), s)
+                    min(tasks_worth(flops, moved, target), max(units, 1)),
+                    min(tasks_worth(0, added, target), max(batches * m, 1)),
+                    emitter.scratch_size, emitter.partial_extents(), s)
 
 
 def work(a: Operand | View, b: Operand | View, c: Operand | View) -> tuple[int, int]:
     """Floating-point operations, and bytes that have to be moved at least once."""
-    m, n, k, batches = (ASSUMED if (size := count(axes)) is None else size
-                        for axes in (c.rows, c.cols, a.cols, c.batch))
+    m, n, k, batches = map(assumed, (c.rows, c.cols, a.cols, c.batch))
     moved = batches * (m * k * BITS[a.dtype] + k * n * BITS[b.dtype] + m * n * BITS[c.dtype]) // 8
     return 2 * batches * m * n * k, moved

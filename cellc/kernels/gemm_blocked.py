@@ -166,6 +166,8 @@ class Blocked:
         tall = ceil_div(f, self.m, s.tile.rows)
         blocks_n = ceil_div(f, self.n, s.block_n)
         per_part = f.mul(self.batches, blocks_n)
+        units_k = ceil_div(f, self.k, s.parts * s.part_unit)
+        self.part_k = str(s.part_k) if s.part_k else f.mul(units_k, str(s.part_unit))
         begin, end = self._share(f, f.mul(f.mul(per_part, tall), str(s.parts)))
         base = f.add(f.mul("%task", str(self.scratch_size)), self._partial_bytes(f))
         self.scratch = f.gep("i8", "%scratch", base)
@@ -202,8 +204,8 @@ class Blocked:
         self._prepare_columns(f, start_n, size_n)
         from_k, to_k = "0", self.k
         if s.parts > 1:
-            from_k = f.mul(part, str(s.part_k))
-            to_k = emit_minimum(f, f.add(from_k, str(s.part_k)), self.k)
+            from_k = emit_minimum(f, f.mul(part, self.part_k), self.k)
+            to_k = emit_minimum(f, f.add(from_k, self.part_k), self.k)
         known = Block(*bases, c, batch, start_n, size_n, from_k, self.k, None, None)
         if s.single:
             known.size_k = emit_subtract(f, to_k, from_k) if s.parts > 1 else self.k

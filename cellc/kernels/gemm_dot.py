@@ -186,9 +186,9 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     parts, part_k, partial = split(p, target, tile, cols, threads)
     if p.k is not None and p.n > cols:
         parts = max(parts, p.k * p.m * BITS[p.a.dtype] // (4 * target.l2_bytes))
-    if parts > 1:
-        length = run_length(p)
-        unit = length if length < p.k else target.lanes(BITS[p.sum_dtype])
+    length = run_length(p)
+    unit = length if isinstance(length, int) and length != p.k else target.lanes(BITS[p.sum_dtype])
+    if parts > 1 and p.k is not None:
         part_k = -(-p.k // (parts * unit)) * unit
         parts, partial = -(-p.k // part_k), True
-    return Schedule(tile, cols, None, cols, None, None, parts, part_k, partial)
+    return Schedule(tile, cols, None, cols, None, None, parts, part_k, unit, partial)

@@ -14,8 +14,9 @@ import math
 from .gemm_view import BITS, Axis, Operand, Strip, count, merged
 from .target import Target
 
-ASSUMED = 512               # what a size that is only known at run time is taken for
+ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
+PART_UNIT = 16              # parts of a cut sum are multiples of this long
 GRAIN_SECONDS = 40e-6       # work worth handing to another thread
 
 
@@ -47,6 +48,11 @@ class Arrangement:
         return View(operand.dtype, tuple(operand.batch[i] for i in self.batch), rows, cols)
 
 
+def assumed(axes) -> int:
+    """How many elements an index has, or is taken to have."""
+    return math.prod(x.extent if isinstance(x.extent, int) else ASSUMED for x in axes)
+
+
 @dataclasses.dataclass(frozen=True)
 class Product:
     """The arranged product; A's columns and B's rows are the index summed over."""
@@ -71,6 +77,10 @@ class Product:
     @property
     def batches(self) -> int | None:
         return count(self.c.batch)
+
+    def assumed(self) -> tuple[int, int, int, int]:
+        """m, n, k and the number of batches, with `ASSUMED` for each unknown size."""
+        return tuple(map(assumed, (self.c.rows, self.c.cols, self.a.cols, self.c.batch)))
 
     @property
     def sum_dtype(self) -> str:
@@ -138,7 +148,7 @@ TRANSPOSE_COST = 4.0
 
 def _cycles(p: Product, target: Target) -> float:
     """A rough estimate, good enough to tell the two orientations apart."""
-    m, n, k = (ASSUMED if x is None else max(x, 1) for x in (p.m, p.n, p.k))
+    m, n, k = (max(x, 1) for x in p.assumed()[:3])
     lanes = target.lanes(BITS[p.sum_dtype])
     tile = choose_tile(target, BITS[p.sum_dtype], m, n)
     tiles = math.ceil(m / tile.rows) * math.ceil(n / (tile.vectors * lanes))
@@ -201,7 +211,8 @@ class Schedule:
     pack_a: str | None      # None, "rows" (vectors along k) or "cols" (vectors along m)
     pack_b: str | None      # None, "strip" (vectors along n) or "transpose" (along k)
     parts: int              # the sum is cut into this many, added up by a second function
-    part_k: int | None      # how long each is
+    part_k: int | None      # how long each is; None where that is known only at run time, then
+    part_unit: int          # it is a multiple of this
     partial: bool           # results go through a buffer of sums first
 
     @property
@@ -223,7 +234,7 @@ class Schedule:
 def schedule(p: Product, target: Target, threads: int) -> Schedule:
     bits = BITS[p.sum_dtype]
     lanes = target.lanes(bits)
-    m, n, k = (ASSUMED if x is None else x for x in (p.m, p.n, p.k))
+    m, n, k, _ = p.assumed()
     tile = choose_tile(target, bits, max(m, 1), max(n, 1))
     width = tile.vectors * lanes
     parts, part_k, partial = split(p, target, tile, width, threads)
@@ -237,7 +248,8 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     if streamed and Strip(p.c.cols, lanes).plain and not narrow:
         block_k, fits = FEW_ROWS, target.l1_bytes // (2 * bits // 8)
     block_n = _block_n(p, tile, width, fits, threads)
-    return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, partial)
+    return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, PART_UNIT,
+                    partial)
 
 
 def _block_k(bits: int, target: Target, part_k: int | None) -> int:
@@ -251,15 +263,15 @@ def _block_k(bits: int, target: Target, part_k: int | None) -> int:
 
 
 def _pack_a(p: Product, tile: Tile, lanes: int, n: int, k: int, width: int) -> str | None:
-    narrow = p.a.dtype in ("f16", "bf16")
+    """A tile's rows are copied where they have no single stride along k, have to be converted for
+    every panel, or lie so that few of them fit the first-level cache together."""
     uniform = k_uniform(p.a)
-    if uniform is not None and not (narrow and n > width):
-        spread = merged(p.a.rows)
-        spread = spread[-1].stride if spread else 0
-        reused = n >= 4 * width and k >= 64 and tile.rows > 2
-        crowded = isinstance(spread, int) and spread % 256 == 0 and spread
-        strided = uniform != 1 and (not isinstance(uniform, int) or uniform > 64)
-        if not (reused and (crowded or strided or n >= 512)):
+    if uniform is not None and not (p.a.dtype in ("f16", "bf16") and n > width):
+        rows = merged(p.a.rows)
+        crowded = isinstance(stride := rows[-1].stride if rows else 1, int) and stride % 256 == 0
+        strided = uniform != 1 and not (isinstance(uniform, int) and uniform <= 64)
+        panels = 2 if strided else 4 if crowded else max(512 // width, 2)
+        if n < panels * width or k < 32 or tile.rows <= 2:
             return None
     along_k = Strip(p.a.cols, lanes).kind
     along_m = Strip(p.a.rows, lanes).kind
@@ -281,31 +293,36 @@ def _block_n(p: Product, tile: Tile, width: int, fits: int, threads: int) -> int
     fits = max(fits // width, 1) * width
     if p.n is None:
         return fits
-    n = max(p.n, 1)
+    m, n, k, batches = p.assumed()
+    n = max(n, 1)
     block = -(-math.ceil(n / math.ceil(n / fits)) // width) * width
-    if None in (p.m, p.batches) or threads == 1 or p.m * n * (p.k or ASSUMED) < 1e6:
+    if threads == 1 or m * n * k * batches < 1e6:
         return block
-    tall = math.ceil(p.m / tile.rows) * p.batches
-    while tall * math.ceil(n / block) < 4 * threads and block > width:
+    while math.ceil(m / tile.rows) * batches * math.ceil(n / block) < 4 * threads and block > width:
         block = -(-block // (2 * width)) * width
     return block
 
 
 def split(p: Product, target: Target, tile: Tile, width: int,
           threads: int) -> tuple[int, int | None, bool]:
-    """Cut a long sum where the result alone has too few tiles for the threads."""
+    """Cut a long sum where the result alone has too few tiles for the threads.
+
+    Gives the number of parts, their length, and whether sums go through a buffer.
+    """
     partial = p.c.dtype != p.sum_dtype and (p.k is None or p.k > 512)
-    if None in (p.m, p.n, p.k, p.batches) or threads == 1:
+    m, n, k, batches = p.assumed()
+    tiles = math.ceil(m / tile.rows) * math.ceil(n / width) * batches
+    if threads == 1 or tiles >= 2 * threads or tiles == 0:
         return 1, p.k, partial
-    tiles = math.ceil(p.m / tile.rows) * math.ceil(p.n / width) * p.batches
-    wanted = math.ceil(4 * threads / max(tiles, 1)) if tiles < 2 * threads else 1
-    elements = p.batches * (p.m * BITS[p.a.dtype] + p.n * BITS[p.b.dtype]) / 8
-    seconds = max(2 * p.batches * p.m * p.n / target.flops_per_second,
-                  elements / target.bytes_per_second, 1e-12)
-    parts = max(1, min(wanted, int(p.k * seconds / GRAIN_SECONDS * 2)))
-    if parts == 1:
+    elements = batches * (m * BITS[p.a.dtype] + n * BITS[p.b.dtype]) / 8
+    seconds = max(2 * batches * m * n / target.flops_per_second, elements / target.bytes_per_second)
+    parts = min(math.ceil(4 * threads / tiles), int(k * seconds / GRAIN_SECONDS * 2))
+    if parts <= 1:
         return 1, p.k, partial
-    return parts, -(-math.ceil(p.k / parts) // 16) * 16, True
+    if p.k is None:
+        return parts, None, True
+    part_k = -(-math.ceil(k / parts) // PART_UNIT) * PART_UNIT
+    return -(-k // part_k), part_k, True
 
 
 # -- what the caller is told -----------------------------------------------------------------------
@@ -319,6 +336,7 @@ class GemmPlan:
     flops: int                      # symbolic sizes counted as ASSUMED
     bytes: int                      # memory touched at least once
     max_tasks: int                  # more would each have too little to do; any number is correct
+    reduce_tasks: int               # the same for the second function
     scratch_per_task: int           # bytes
     partial_extents: tuple[int | str, ...]      # of the shared buffer of partial sums, () for none
     schedule: Schedule | None       # None for products done without tiles

@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+import mmap
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cellc.kernels.target import TARGETS, host
 from cellc.kernels.text import Module, constant
 
 UNIT = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+LIBC = ctypes.CDLL(None, use_errno=True)
 GUARD = 64      # elements around C that must not change
 
 
@@ -82,12 +84,24 @@ def buffer(operand, rng, sizes=None):
     return to_memory(rng.standard_normal(size), operand.dtype)
 
 
+def fenced(array):
+    """A copy whose last byte is the last before memory that must not be touched."""
+    size = -(-array.nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, size + mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if LIBC.mprotect(ctypes.c_void_p(start + size), mmap.PAGESIZE, 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    copy = np.frombuffer(memory, array.dtype, array.size, size - array.nbytes)
+    copy[:] = array
+    return copy
+
+
 def check(a, b, c, epilogue=None, reference=None, extra=(), tasks=(1, 3), sizes=None, target=None,
           threads=2):
     """Run the product with several numbers of tasks and compare all of C's buffer."""
     rng = np.random.default_rng(0)
     product = Compiled(a, b, c, epilogue, target, threads)
-    buffers = [buffer(x, rng, sizes) for x in (a, b)]
+    buffers = [fenced(buffer(x, rng, sizes)) for x in (a, b)]
     left, right = (from_memory(m[offsets(x, sizes)], x.dtype)
                    for m, x in zip(buffers, (a, b), strict=True))
     at = offsets(c, sizes)
@@ -296,6 +310,18 @@ def symbolic(dtype):
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "i32"])
 def test_symbolic_sizes(sizes, dtype):
     check(*symbolic(dtype), sizes=dict(zip("mk", sizes, strict=True)))
+
+
+@pytest.mark.parametrize("images", [0, 1, 3, 50])
+@pytest.mark.parametrize("side", [8, 20])
+def test_symbolic_number_of_images_summed_over(images, side):
+    """The gradient of a convolution's weights, cut in parts whose length is known at run time."""
+    k, n, (batch,), area = windows(4, side + 2, side + 2, 3, 1, 1, 1)
+    batch = Axis("images", batch.stride)
+    gradient = Operand("f32", (), (Axis(6, area),), (Axis("images", 6 * area), Axis(area, 1)))
+    product = check(gradient, Operand("f32", (), (batch, *n), k), dense("f32", 6, 36),
+                    sizes={"images": images}, threads=16)
+    assert product.plan.reduce_name is not None
 
 
 def test_symbolic_columns():
