@@ -1,15 +1,15 @@
 """From Python source to a graph: an abstract interpreter over the Python AST.
 
 It walks the user's code once with two kinds of value. *Known* values are ordinary Python objects;
-work on them happens now, as Python would do it. *Traced* values are nodes of the graph; work on them
-appends applies to the current builder. Where to look:
+work on them happens now, as Python would do it. *Traced* values are nodes of the graph; work on
+them appends applies to the current builder. Where to look:
 
     source       the AST of a function, found in its file
     syntax       the fence: what is taken of the language, what is refused and what to write instead
     frame        the names of one activation; evaluation of expressions, execution of blocks
     expressions  statements  control  branches     what each kind of syntax means
     operators    attributes  text                  what is done with values
-    calls        cells  builtins  gradients        what is called
-    session      guards  values  hooks             what one parse keeps; what it read; its own markers
+    calls        cells  objects  builtins  gradients   what is called
+    session      guards  values  hooks             what one parse keeps, read, and marks
     trace        the entry: a callable and the types of its arguments in, a Traced out
 """

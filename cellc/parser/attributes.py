@@ -1,8 +1,8 @@
 """Attributes and items: reading them (which is noted for the guards) and setting them.
 
-Where a value lies decides what reading means: a node has the attributes of a Tensor; a cell's or any
-other outside object's attribute is read now, and a guard remembers it; what the parsed code made
-itself needs no guard. Properties written in Python are interpreted like any method.
+Where a value lies decides what reading means: a node has the attributes of a Tensor; a cell's or
+any other outside object's attribute is read now, and a guard remembers it; what the parsed code
+made itself needs no guard. Properties written in Python are interpreted like any method.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from cellc.ir.graph import Node
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks
 from cellc.parser.guards import MISSING, is_steady, look
-from cellc.parser.values import describe, traced_in
+from cellc.parser.values import describe, unknown
 
-_BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set, frozenset,
-                             range, slice, type(None)))
+_BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set,
+                             frozenset, range, slice, type(None)))
 _METADATA = frozenset(("shape", "dtype", "ndim", "size", "type", "name", "requires_grad"))
 _NODE_FIELDS = {"shape": lambda x: x.type.shape, "dtype": lambda x: x.type.dtype,
                 "ndim": lambda x: x.type.ndim, "size": lambda x: x.type.size}
@@ -147,12 +147,28 @@ def _of_object(session, value, name: str):
     found = _plain(value, name)
     if value in session.owned:
         return found
-    if isinstance(found, MethodType) and found.__self__ is value:
-        if not is_steady(kind.__module__):      # a method replaced on its class
-            session.read("attr", kind, name, on_class)
+    if isinstance(found, MethodType):
+        _read_method(session, value, kind, name, on_class, found)
     elif not (is_steady(kind.__module__) and not isinstance(value, hooks.Cell)):
         session.read(_read_kind(value), value, name, found)
     return found
+
+
+def _read_method(session, value, kind: type, name: str, on_class, found: MethodType) -> None:
+    """Note what a method was: as the class has it, and that the object has none of its own.
+
+    A bound method is a new object at each look, so it is never compared itself where a compiled
+    call looks; attributes of cells are covered otherwise.
+    """
+    if isinstance(value, hooks.Cell):
+        session.read("cell_attr", value, name, found)
+    elif isinstance(value, type) or not isinstance(on_class, FunctionType):
+        session.read("entry", value, name, on_class)
+        return
+    elif not is_steady(kind.__module__) and hasattr(value, "__dict__"):
+        session.read("global", vars(value), name, MISSING)
+    if isinstance(on_class, FunctionType) and not is_steady(kind.__module__):
+        session.read("attr", kind, name, on_class)
 
 
 def store(session, value, name: str, new) -> None:
@@ -197,8 +213,10 @@ def load_item(session, value, index):
     if isinstance(value, hooks.traced):
         return hooks.getitem(session.lift(value), index)
     if isinstance(index, hooks.traced):
-        raise TypeFault(f"{describe(value)} is indexed by a number known only when the program runs",
-                        "stack the items into one tensor with ops.stack and index that")
+        raise unknown(
+            session.lift(index), f"{_article(type(value).__name__)} is indexed by a number known "
+            "only when the program runs",
+            "stack the items into one tensor with ops.stack and index that")
     kind = type(value)
     if kind not in _BUILTIN_VALUES and isinstance(value, hooks.Cell):
         session.read("contents", value, "", look("contents", value, ""))
@@ -222,9 +240,10 @@ def load_item(session, value, index):
 
 def store_item(session, value, index, new) -> None:
     """`value[index] = new` for a container of the parsed code."""
-    if traced_in(index):
-        raise TypeFault(f"{describe(value)} is assigned at an index known only when the program runs",
-                        "use one tensor instead of a list of them")
+    if isinstance(index, hooks.traced):
+        raise unknown(
+            session.lift(index), f"{_article(type(value).__name__)} is assigned at an index known "
+            "only when the program runs", "use one tensor instead of a list of them")
     function = _on_class(type(value), "__setitem__")
     if isinstance(function, FunctionType) and not is_steady(function.__module__):
         session.call(function, [value, index, new])

@@ -40,7 +40,8 @@ _CHEAP_SIZE = 16
 class Branch:
     """One side of a traced `if`: its builder, and what it made of the containers it changed."""
 
-    def __init__(self, frame, node, label: str):
+    def __init__(self, frame, node, condition: Node, label: str):
+        self.condition = condition
         self.frame, self.session = frame, frame.session
         self.loc = frame.loc(node)
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
@@ -57,12 +58,14 @@ class Branch:
         for value, held in self._after.values():
             restore(value, held)
         outer_places, frame.bound_at = frame.bound_at, frame.bound_at | self._bound_at
-        session.branch_depth += 1
+        session.conditions.append(self.condition)
+        frame.depth += 1
         try:
             with session.building(self.builder):
                 return work()
         finally:
-            session.branch_depth -= 1
+            session.conditions.pop()
+            frame.depth -= 1
             session.journals.pop()
             self._bound_at, frame.bound_at = frame.bound_at, outer_places
             self._after = {key: (value, contents(value))
@@ -107,7 +110,7 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
     parameters = _assigned(then, orelse)
     assigned = [joiner.pair(then.builder.lift(p), orelse.builder.lift(p)) for p in parameters]
     changes = []
-    for key, value in (then.changed() | orelse.changed()).items():
+    for value in (then.changed() | orelse.changed()).values():
         if value is frame.variables:
             if not leaving:
                 changes.append((value, joiner.variables(frame, node, value)))
@@ -264,7 +267,7 @@ class _Joiner:
 
 
 def is_number(value) -> bool:
-    return isinstance(value, (bool, int, float, Dim)) or isinstance(value, hooks.traced)
+    return isinstance(value, (bool, int, float, Dim, *hooks.traced))
 
 
 def meeting_type(a, b) -> Type | None:
@@ -286,7 +289,7 @@ def meeting_type(a, b) -> Type | None:
 
 
 def is_live(frame, node, name: str) -> bool:
-    """Can the variable still be read after `node`? A loop around it can read it in its next round."""
+    """Can the variable still be read after `node`? A loop around it reads it in its next round."""
     source = frame.source
     if name in source.captured:
         return True
@@ -303,7 +306,7 @@ def is_live(frame, node, name: str) -> bool:
 
 def choose(frame, node, condition: Node, first, second):
     """The joined value of two pieces of work, of which one is done when the program runs."""
-    then, orelse = Branch(frame, node, "then"), Branch(frame, node, "else")
+    then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
     then.returned, orelse.returned = _Made(then.run(first)), _Made(orelse.run(second))
     frame.here(node)
     return join(frame, node, condition, then, orelse)
@@ -337,18 +340,18 @@ def short_circuit(frame, node: gast.BoolOp, evaluate):
 
 
 def conjunction(frame, node, known: Node, work):
-    """`known and work()` for a comparison chain: `known` is a truth, `work` the comparisons after it."""
+    """`known and work()` in a comparison chain: `work` does the comparisons after `known`."""
     return _either_side(frame, node, known, known, node, lambda *_: work(), stop_at=False)
 
 
 def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool):
-    branch, other = Branch(frame, right, "then"), Branch(frame, node, "else")
+    branch, other = Branch(frame, right, known, "then"), Branch(frame, node, known, "else")
     found = branch.run(lambda: evaluate(frame, right))
     frame.here(node)
     if value is known and _is_truth(found) and _is_cheap(branch):
         if isinstance(found, Node):
             outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
-            graph = Graph("", branch.builder.inputs, branch.builder.body, branch.builder.lift(found))
+            graph = branch.builder.finish(found)
             found = copy_body(frame.session.builder, graph, outside)
         return (operators.either if stop_at else operators.both)(known, found)
     branch.returned, other.returned = _Made(found), _Made(other.run(lambda: value))
@@ -358,7 +361,8 @@ def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool
 
 
 def _is_truth(value) -> bool:
-    return isinstance(value, bool) or (isinstance(value, Node) and value.type == arith.type_of(True))
+    return isinstance(value, bool) or (
+        isinstance(value, Node) and value.type == arith.type_of(True))
 
 
 def _is_cheap(branch: Branch) -> bool:

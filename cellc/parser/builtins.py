@@ -18,7 +18,7 @@ from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
 from cellc.parser import attributes, branches, calls, control, hooks, operators
 from cellc.parser.guards import look
 from cellc.parser.text import PrintEffect, Text
-from cellc.parser.values import Closure, describe, traced_in
+from cellc.parser.values import Closure, describe, traced_in, unknown
 
 _SENTINEL = object()
 
@@ -97,6 +97,9 @@ def call_round(session, args, kwargs):
     if not node.type.dtype.is_float:
         return node
     if digits is not None:
+        if operators.is_traced(digits):
+            raise unknown(session.lift(digits), "round() to a number of digits known only when the "
+                          "program runs", "give a known number of digits")
         scale = 10.0 ** digits
         return arith.div(elementwise.round(arith.mul(node, scale)), scale)
     node = elementwise.round(node)
@@ -186,7 +189,8 @@ def _math(function, operation):
                                 f"use ops.{operation.name}")
             numbers.append(arith.cast(node, f64))
         result = operation(*numbers)
-        return arith.cast(result, i64) if function in (math.floor, math.ceil, math.trunc) else result
+        whole = function in (math.floor, math.ceil, math.trunc)
+        return arith.cast(result, i64) if whole else result
 
     return handler
 
@@ -256,9 +260,9 @@ def call_len(session, args, kwargs):
 def call_range(session, args, kwargs):
     for value in args:
         if operators.is_traced(value):
-            raise SyntaxFault(f"range() of {describe(value)}, which is known only when the program "
-                              "runs", "loop over a known number of rounds, and choose with ops.where "
-                              "what the later ones do")
+            raise unknown(session.lift(value), f"range() of {describe(value)}, which is known only "
+                          "when the program runs", "loop over a known number of rounds, and choose "
+                          "with ops.where what the later ones do")
     return range(*args)
 
 
@@ -269,7 +273,7 @@ def call_enumerate(session, args, kwargs):
 
 @builtin(zip)
 def call_zip(session, args, kwargs):
-    return zip(*(control.iterate(session, x) for x in args), **kwargs)
+    return zip(*(control.iterate(session, x) for x in args), strict=kwargs.get("strict", False))
 
 
 @builtin(map)
@@ -288,8 +292,8 @@ def call_filter(session, args, kwargs):
 def _known_truth(session, value) -> bool:
     found = operators.truth(session, value)
     if not isinstance(found, bool):
-        raise SyntaxFault("whether filter() keeps an item is known only when the program runs, and "
-                          "the number of items must be known", "keep all items and use ops.where")
+        raise unknown(found, "whether filter() keeps an item is known only when the program runs, "
+                      "and the number of items must be known", "keep all items and use ops.where")
     return found
 
 
@@ -374,9 +378,10 @@ def call_iter(session, args, kwargs):
 
 @builtin(next)
 def call_next(session, args, kwargs):
-    if session.branch_depth:
-        raise SyntaxFault("next() under a condition known only when the program runs",
-                          "take the items before the `if`")
+    if session.conditions:
+        raise unknown(session.conditions[-1],
+                      "next() under a condition known only when the program runs",
+                      "take the items before the `if`")
     return next(*args)
 
 

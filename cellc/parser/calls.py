@@ -1,15 +1,15 @@
 """Calls: what kind of thing is called, how arguments are bound, what runs as it is.
 
 The user's functions, methods and lambdas are interpreted, in place. Cells become closed graphs
-(`cells`). Functions of cellc run as they are: given nodes, they append to the graph. Python's builtins
-have their own table (`builtins`). Functions of NumPy and the standard library run now, on known
-values. Anything else is refused by name.
+(`cells`). Functions of cellc run as they are: given nodes, they append to the graph. Python's
+builtins have their own table (`builtins`). Functions of NumPy and the standard library run now, on
+known values. Anything else is refused by name.
 """
 
 from __future__ import annotations
 
 import functools
-from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType
+from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType, ModuleType
 
 import gast
 import numpy as np
@@ -24,20 +24,32 @@ from cellc.parser.source import Source, source_of
 from cellc.parser.syntax import refusal
 from cellc.parser.values import Closure, describe, traced_in
 
-# id of a callable -> (session, args, kwargs) -> value; filled by `builtins`, whose keys live for ever
+# id of a callable that lives for ever -> (session, args, kwargs) -> value; filled by `builtins`
 special: dict[int, object] = {}
 
 # Modules whose functions depend on their arguments alone. With traced arguments only those that
 # move values about, and do not look at them, still make sense.
-_PURE = frozenset(["builtins", "math", "cmath", "operator", "_operator", "functools", "_functools", "itertools", "collections", "_collections", "dataclasses", "copy", "string", "re", "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types", "bisect", "heapq", "textwrap"])
-_MOVES_VALUES = frozenset(["functools", "_functools", "itertools", "collections", "_collections", "dataclasses", "typing"])
+_PURE = frozenset([
+    "builtins", "math", "cmath", "operator", "_operator", "functools", "_functools",
+    "itertools", "collections", "_collections", "dataclasses", "copy", "string", "re",
+    "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types",
+    "bisect", "heapq", "textwrap",
+])
+_MOVES_VALUES = frozenset([
+    "functools", "_functools", "itertools", "collections", "_collections", "dataclasses",
+    "typing",
+])
 
 # Methods of Cell that look at the whole cell, and those that change it.
-_LISTS = frozenset("parameters_and_names get_parameters trainable_params untrainable_params "
-                   "parameters_dict cells name_cells cells_and_names keys values items".split())
-_CHANGES_CELL = frozenset("insert_child_to_cell insert_param_to_cell apply update_parameters_name "
-                          "register_buffer set_train set_grad append extend insert pop clear "
-                          "update".split())
+_LISTS = frozenset([
+    "parameters_and_names", "get_parameters", "trainable_params", "untrainable_params",
+    "parameters_dict", "cells", "name_cells", "cells_and_names", "keys", "values", "items",
+])
+_CHANGES_CELL = frozenset([
+    "insert_child_to_cell", "insert_param_to_cell", "apply", "update_parameters_name",
+    "register_buffer", "set_train", "set_grad", "append", "extend", "insert", "pop", "clear",
+    "update",
+])
 
 
 class Interpreted:
@@ -60,7 +72,8 @@ def call(session, function, args: list, kwargs: dict):
     if kind is MethodType:
         return _call_method(session, function, args, kwargs)
     if kind is FunctionType:
-        if is_steady(function.__globals__.get("__name__")):
+        of_a_cell = bool(args) and isinstance(args[0], hooks.Cell)      # cellc's cells are parsed too
+        if is_steady(function.__globals__.get("__name__")) and not of_a_cell:
             return run_now(session, function, args, kwargs)
         return interpret(session, function, args, kwargs)
     if kind is Closure:
@@ -102,8 +115,8 @@ def _list_cell(session, method: MethodType, args: list, kwargs: dict):
     """A method of Cell itself that lists what the cell has."""
     name, cell = method.__name__, method.__self__
     if name in _CHANGES_CELL:
-        raise SyntaxFault(f"{type(cell).__name__}.{name}() changes the cell inside the compiled call, "
-                          "which would happen once, while compiling", "call it outside")
+        raise SyntaxFault(f"{type(cell).__name__}.{name}() changes the cell inside the compiled "
+                          "call, which would happen once, while compiling", "call it outside")
     found = method(*args, **kwargs)
     listed = found if isinstance(found, (list, tuple, dict)) else list(found)
     items = tuple(listed.items() if isinstance(listed, dict) else listed)
@@ -115,12 +128,12 @@ def _list_cell(session, method: MethodType, args: list, kwargs: dict):
 def _call_object(session, value, args: list, kwargs: dict):
     """An object whose class defines `__call__`."""
     kind = type(value)
-    found = getattr(kind, "__call__", None)
-    if found is None or isinstance(value, Node):
+    if isinstance(value, Node) or not callable(value):
         raise TypeFault(f"{describe(value)} is called, and is no function")
     wrapped = getattr(value, "__wrapped__", None)       # cellc.jit(f), functools.lru_cache(f)
     if isinstance(wrapped, FunctionType) and is_steady(kind.__module__):
         return call(session, wrapped, args, kwargs)
+    found = kind.__call__
     if isinstance(found, FunctionType) and not is_steady(found.__globals__.get("__name__")):
         return interpret(session, found, [value, *args], kwargs)
     return run_now(session, value, args, kwargs)
@@ -129,12 +142,12 @@ def _call_object(session, value, args: list, kwargs: dict):
 # -- running things as they are --------------------------------------------------------------------
 
 def run_now(session, function, args: list, kwargs: dict):
-    """Call what needs no interpreting: cellc's own functions, and pure functions of known values."""
+    """Call what needs no interpreting: cellc's own functions, pure functions of known values."""
     from cellc.parser.objects import builtin_method
 
     owner = getattr(function, "__self__", None)
     if type(function) in (BuiltinFunctionType, BuiltinMethodType) and owner is not None and not (
-            isinstance(owner, type(np)) or isinstance(owner, type)):
+            isinstance(owner, (ModuleType, type))):
         return builtin_method(session, function, owner, args, kwargs)
     module = _module_of(function)
     top = module.partition(".")[0]

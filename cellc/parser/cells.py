@@ -34,7 +34,7 @@ class Closed:
 
 @dataclass(eq=False)
 class _CellGraph:
-    """One parse of a cell's construct: on which cell and arguments, what it read, what it became."""
+    """One parse of a construct: on which cell and arguments, what it read, what it became."""
 
     cell: Any
     arguments: Any          # kept, so that the ids in its key stay theirs
@@ -50,7 +50,7 @@ def call(session, cell, args: list, kwargs: dict):
                         "define construct(self, ...)")
     leaves: list[Node] = []
     structure = flatten((tuple(args), kwargs), leaves, session.lift)
-    key = (construct, _key(session, structure), tuple(x.type for x in leaves))
+    key = (construct, key_of(session, structure), tuple(x.type for x in leaves))
     known = session.cell_graphs.setdefault(key, [])
     for made in known:
         found = made.record.match(made.cell, cell)
@@ -58,12 +58,12 @@ def call(session, cell, args: list, kwargs: dict):
             mapping, reads = found
             session.replay(reads)
             return use(session, made.closed, leaves,
-                       lambda value: mapping.get(id(value), value))
+                       lambda value, here=mapping: here.get(id(value), value))
     record = Record()
     session.records.append(record)
     try:
         closed = close(session, type(cell).__name__, structure, leaves,
-                       lambda args, kwargs: session.call(construct, [cell, *args], kwargs))
+                       lambda given: session.call(construct, [cell, *given[0]], given[1]))
     finally:
         session.records.pop()
     if not any(isinstance(value, Node) for value in closed.captured):
@@ -71,7 +71,7 @@ def call(session, cell, args: list, kwargs: dict):
     return use(session, closed, leaves, lambda value: value)
 
 
-def _key(session, structure):
+def key_of(session, structure):
     """A hashable form of what is known of the arguments: plain values by value, others by identity.
 
     A closure's variables, and objects made here, may change between two calls: never the same.
@@ -79,9 +79,9 @@ def _key(session, structure):
     if isinstance(structure, Slot):
         return structure
     if isinstance(structure, (tuple, list)):
-        return (type(structure), *(_key(session, x) for x in structure))
+        return (type(structure), *(key_of(session, x) for x in structure))
     if isinstance(structure, dict):
-        return (dict, *((name, _key(session, x)) for name, x in structure.items()))
+        return (dict, *((name, key_of(session, x)) for name, x in structure.items()))
     if isinstance(structure, float):
         return float, structure.hex()
     if isinstance(structure, SIMPLE) and not isinstance(structure, slice):
@@ -92,12 +92,11 @@ def _key(session, structure):
 
 
 def close(session, name: str, structure, leaves: list[Node], work) -> Closed:
-    """The closed graph of `work(args, kwargs)`, its arguments given as a structure over `leaves`."""
+    """The closed graph of `work(arguments)`; `structure` holds the arguments over `leaves`."""
     builder = TraceBuilder(session.graph_name(name))
     with session.closed(builder):
         inputs = [builder.input(x.type, x.name or f"x{i}") for i, x in enumerate(leaves)]
-        args, kwargs = unflatten(structure, inputs)
-        return finish(session, builder, work(args, kwargs))
+        return finish(session, builder, work(unflatten(structure, inputs)))
 
 
 def finish(session, builder: TraceBuilder, value) -> Closed:

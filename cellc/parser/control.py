@@ -8,6 +8,8 @@ the `if` belongs to: it is built on as a continuation inside that branch, up to 
 end alike: the end of the loop's round, the end of the loop, or the end of the function.
 
 `rest` is that continuation: what follows a statement, as a chain of BlockRest, LoopRest, WhileRest.
+Branches within branches can need the same one several times; it is then made a graph of the
+variables, once, and called (`go_on`), so that code never grows exponentially.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from typing import Any
 import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
-from cellc.parser import branches, hooks, operators
+from cellc.parser import branches, cells, hooks, operators
 from cellc.parser.guards import look
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
-from cellc.parser.values import describe
+from cellc.parser.values import describe, flatten, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class BlockRest:
             outcome = run_block(frame, self.body, self.outer, self.start)
         if outcome.rank >= target:
             return outcome
-        return self.outer.resume(frame, outcome, target)
+        return go_on(frame, self.outer, outcome, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class LoopRest:
                 return outcome
         if target == BREAK:
             return AT_BREAK
-        return self.outer.resume(frame, AT_END, target)
+        return go_on(frame, self.outer, AT_END, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,41 @@ class WhileRest:
                 return outcome
         if target == BREAK:
             return AT_BREAK
-        return self.outer.resume(frame, AT_END, target)
+        return go_on(frame, self.outer, AT_END, target)
+
+
+def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> Outcome:
+    """Go on with `rest`, by a call of a graph where it is needed more than once.
+
+    It is where a branch within a branch leaves (`leaving`) the block it stands in: the other side
+    of the outer `if` needs the same code. A frame with changeable containers is copied all the same,
+    and so is one whose variables are partly another's.
+    """
+    session, variables = frame.session, frame.variables
+    shared = (leaving and frame.depth > 1) or id(rest) in session.shared
+    if not shared or target != RETURN or outcome.rank == RETURN or isinstance(rest, FunctionRest):
+        return rest.resume(frame, outcome, target)
+    if frame.parent is not None or any(isinstance(x, (list, dict, set)) or x in session.owned
+                                       for x in variables.values()):
+        return rest.resume(frame, outcome, target)
+    session.shared[id(rest)] = rest         # kept, so that the id stays its own
+    leaves: list = []
+    structure = flatten(variables, leaves, session.lift)
+    key = (id(rest), outcome.rank, cells.key_of(session, structure),
+           tuple(x.type for x in leaves))
+
+    def work(inner: dict):
+        depth, frame.depth, frame.variables = frame.depth, 0, inner
+        try:
+            return rest.resume(frame, outcome, target).value
+        finally:
+            frame.depth, frame.variables = depth, variables
+
+    if key not in session.continuations:
+        closed = cells.close(session, f"{frame.source.name}.rest", structure, leaves, work)
+        session.continuations[key] = closed
+    closed = session.continuations[key]
+    return Outcome(RETURN, cells.use(session, closed, leaves, lambda value: value))
 
 
 # -- if --------------------------------------------------------------------------------------------
@@ -131,8 +167,8 @@ def run_if(frame, node, rest) -> Outcome:
     condition = test(frame, node.test)
     if isinstance(condition, bool):
         return run_block(frame, node.body if condition else node.orelse, rest)
-    then = branches.Branch(frame, node, "then")
-    orelse = branches.Branch(frame, node, "else")
+    then = branches.Branch(frame, node, condition, "then")
+    orelse = branches.Branch(frame, node, condition, "else")
     outcomes = [then.run(lambda: run_block(frame, node.body, rest)),
                 orelse.run(lambda: run_block(frame, node.orelse, rest))]
     pair = (then, orelse)
@@ -141,7 +177,7 @@ def run_if(frame, node, rest) -> Outcome:
         target = outcomes[1 - behind].rank
         outcome = outcomes[behind]
         outcomes[behind] = pair[behind].run(
-            lambda o=outcome, t=target: rest.resume(frame, o, t))
+            lambda o=outcome, t=target: go_on(frame, rest, o, t, leaving=False))
     frame.here(node)
     if not outcomes[0].is_return:
         branches.join(frame, node, condition, then, orelse)
@@ -230,7 +266,8 @@ def run_while(frame, node, rest, start: int = 0) -> Outcome:
         for round in range(start, MAX_UNROLLED):
             condition = test(frame, node.test)
             if not isinstance(condition, bool):
-                raise SyntaxFault(
+                raise unknown(
+                    condition,
                     "the condition of this `while` is known only when the program runs",
                     "loop over a known range with `for`, and keep or replace values with ops.where"
                 ).at(frame.loc(node.test))

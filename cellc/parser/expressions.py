@@ -11,7 +11,7 @@ from cellc.parser.frame import Frame
 from cellc.parser.statements import assign, define, mangled
 from cellc.parser.syntax import evaluators
 from cellc.parser.text import format_piece, join_pieces
-from cellc.parser.values import describe, traced_in
+from cellc.parser.values import describe, traced_in, unknown
 
 
 @evaluators.handles(gast.Constant)
@@ -223,9 +223,9 @@ def _rounds(frame, generators, first, i: int = 0):
 def _known_test(frame, node) -> bool:
     found = control.test(frame, node)
     if not isinstance(found, bool):
-        raise SyntaxFault("whether this item is kept is known only when the program runs, and the "
-                          "number of items must be known", "keep all items and use ops.where"
-                          ).at(frame.loc(node))
+        raise unknown(found, "whether this item is kept is known only when the program runs, and "
+                      "the number of items must be known", "keep all items and use ops.where"
+                      ).at(frame.loc(node))
     return found
 
 

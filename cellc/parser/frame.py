@@ -26,7 +26,7 @@ _BUILTINS = vars(builtins)
 
 
 class UserRaise(Exception):
-    """Carries an exception that the user's own `raise` made through the parser, to be raised as it is."""
+    """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 
     def __init__(self, error: BaseException):
         self.error = error
@@ -36,13 +36,14 @@ class UserRaise(Exception):
 class Frame:
     """Variables and the way to what lies outside them.
 
-    `variables` are this activation's own. `parent` is the frame a nested function was defined in, or
-    the one around a comprehension; where there is none, `function` is the Python function, with its
-    closure cells and globals. `bound_at` remembers the statement that bound each variable last.
+    `variables` are this activation's own. `parent` is the frame a nested function was defined in,
+    or the one around a comprehension; where there is none, `function` is the Python function, with
+    its closure cells and globals. `bound_at` remembers the statement that bound each variable last.
     """
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
-                 "names", "loops", "home", "comprehension")
+                 "names", "loops", "home", "comprehension", "depth",
+                 "library")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -57,11 +58,15 @@ class Frame:
         self.comprehension = comprehension
         self.loops: list[Any] = []          # the loops around the statement being run
         self.home = session.owned           # which closed graph this activation belongs to
+        self.library = parent.library if parent is not None else is_steady(
+            function.__globals__.get("__name__"))   # whose lines mean nothing to the user
+        self.depth = 0                      # traced branches of this activation around here
 
     # -- walking -----------------------------------------------------------------------------------
 
-    def loc(self, node) -> Loc:
-        return self.source.loc(node)
+    def loc(self, node) -> Loc | None:
+        """The place of a node in the user's source; None in cellc's own."""
+        return None if self.library else self.source.loc(node)
 
     def eval(self, node):
         """The value of an expression; a fault on the way gets the innermost expression's place."""
@@ -91,7 +96,8 @@ class Frame:
 
     def here(self, node) -> None:
         """The applies that follow come from this node."""
-        self.session.builder.loc = self.loc(node)
+        if not self.library:
+            self.session.builder.loc = self.source.loc(node)
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -163,8 +169,8 @@ class Frame:
         while frame.parent is not None and name not in frame.names:
             frame = frame.parent
         if name not in frame.names:
-            raise TypeFault(f"`nonlocal {name}` assigned in a compiled call would change a function "
-                            "outside it once, while compiling, and not at each call",
+            raise TypeFault(f"`nonlocal {name}` assigned in a compiled call would change a "
+                            "function outside it once, while compiling, and not at each call",
                             "return the value, or keep it in a Parameter")
         return frame
 
@@ -183,10 +189,12 @@ def _suggest(name: str, names) -> str:
     return f"did you mean {close[0]}?" if close else f"define or import {name}"
 
 
-def placed(error: Exception, loc: Loc) -> Exception:
+def placed(error: Exception, loc: Loc | None) -> Exception:
     """An error of Python's own, raised by work on known values, as a fault at the user's line."""
     kind = next((k for k in type(error).__mro__ if k in _FAULTS), None)
     if kind is None:
+        if loc is None:
+            return error
         note = f"while compiling {loc}{loc.snippet()}"
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)

@@ -25,7 +25,7 @@ def call(session, record, args: list, kwargs: dict):
     leaves: list[Node] = []
     structure = flatten((args, kwargs), leaves, session.lift)
     closed = cells.close(session, _name(record.fn), structure, leaves,
-                         lambda args, kwargs: session.call(record.fn, args, kwargs))
+                         lambda given: session.call(record.fn, *given))
     outputs = _outputs(record, closed)
     wrt = _inputs(structure, at, leaves)
     weights = record.weight_list
@@ -75,7 +75,7 @@ def _walk(structure, found: list) -> None:
 
 
 def _inputs(structure, at: tuple[int, ...], leaves: list[Node]) -> list[int]:
-    """The graph inputs to differentiate by: the traced leaves of the arguments at these positions."""
+    """The inputs to differentiate by: the traced leaves of the arguments at these positions."""
     wrt = []
     for i in at:
         slots = _slots(structure[0][i])
@@ -97,7 +97,7 @@ def _take(structure, gradients) -> list[Node]:
 
 
 def _outputs(record, closed: cells.Closed) -> tuple[int, ...]:
-    """The results that are differentiated: all parts of the value, or of its first item with aux."""
+    """The results to differentiate: all parts of the value, or of its first item with aux."""
     structure = closed.structure
     if record.has_aux:
         if not isinstance(structure, tuple) or len(structure) < 2:

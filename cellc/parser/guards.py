@@ -7,11 +7,14 @@ same graph when each read, done on it, gives what is equivalent (`Record.match`)
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
+
+import numpy as np
 
 from cellc.ir.types import DType
 from cellc.parser import hooks
@@ -31,7 +34,9 @@ class Guard:
     default    getattr(owner, name): a function's __defaults__ or __kwdefaults__
     cell_attr  getattr(owner, name), owner a Cell
     attr       getattr(owner, name), owner any other object
-    contents   the items of a list, dict, set or CellList (`value` is a tuple of them)
+    contents   the items of a list, dict, set or CellList (`value` is a tuple of them), or of a
+               NumPy array (`value` is a copy)
+    entry      what the class of owner holds under the name, unbound: a classmethod
     listing    what a method of a Cell without arguments lists, such as trainable_params()
     """
 
@@ -68,15 +73,20 @@ def look(kind: str, owner, name: str):
         except ValueError:          # the variable was deleted
             return MISSING
     if kind == "contents":
+        if isinstance(owner, np.ndarray):
+            return owner.copy()
         return tuple(owner.items() if hasattr(type(owner), "items") else owner)
     if kind == "listing":
         found = getattr(owner, name)()
         return tuple(found.items() if hasattr(type(found), "items") else found)
+    if kind == "entry":
+        return inspect.getattr_static(
+            owner if isinstance(owner, type) else type(owner), name, MISSING)
     return getattr(owner, name, MISSING)
 
 
 def same(old, new) -> bool:
-    """The same object, or equal numbers, strings, dtypes and tuples of them (NaN and -0.0 told apart)."""
+    """The same object, or equal numbers, strings, dtypes, tuples of them; -0.0 is not 0.0."""
     if old is new:
         return True
     if type(old) is not type(new):
@@ -90,11 +100,14 @@ def same(old, new) -> bool:
         return len(old) == len(new) and all(map(same, old, new))
     if isinstance(old, MethodType):
         return old.__func__ is new.__func__ and old.__self__ is new.__self__
+    if isinstance(old, np.ndarray):
+        return (old.dtype == new.dtype and old.shape == new.shape
+                and old.tobytes() == new.tobytes())
     return False
 
 
 def is_steady(module_name: str | None) -> bool:
-    """Does the module belong to what no program changes while it runs: cellc, NumPy, the library?"""
+    """Is the module one that no program changes while it runs: of cellc, NumPy, the library?"""
     return bool(module_name) and module_name.partition(".")[0] in _STEADY
 
 
@@ -115,8 +128,8 @@ class Record:
         """Would the cell `new` have been parsed as `old` was?
 
         Each read is done again with what `new` has in place of what `old` had; what was reached
-        through `old` must be reached through `new`, one object for one object, and plain values must
-        be equal. Returns the map from ids of old objects to new objects, and the reads of `new`.
+        through `old` must be reached through `new`, one object for one object, and plain values
+        must be equal. Returns the map from ids of old objects to new ones, and the reads of `new`.
         """
         pairs = _Pairs()
         pairs.join(old, new)
@@ -145,6 +158,8 @@ class _Pairs:
         return self.old_to_new.get(id(old), old)
 
     def join(self, old, new) -> bool:
+        if hasattr(old, "__dict__") and hasattr(new, "__dict__"):
+            self.old_to_new.setdefault(id(vars(old)), vars(new))
         return (self.old_to_new.setdefault(id(old), new) is new
                 and self.new_to_old.setdefault(id(new), old) is old)
 

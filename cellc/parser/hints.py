@@ -1,8 +1,8 @@
 """Type hints of parameters, read as promises: an argument that contradicts one is an error.
 
 Read are `float`, `int`, `bool`, dtypes (`mstype.float32`: a tensor of that dtype), `Tensor`, and
-`Tensor["f32[n,4]"]`, in which a name stands for one size throughout the call. Other hints say nothing
-about a dtype or shape, and are left alone.
+`Tensor["f32[n,4]"]`, in which a name stands for one size throughout the call. Other hints say
+nothing about a dtype or shape, and are left alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What upper layers tell the parser about themselves, since it must not import them.
 
-`cellc/tensor.py`, `parameter.py`, `nn/cell.py` and `ops` register their classes and the few functions
-that syntax needs (indexing). Everything else of theirs is found as the user finds it: by attribute.
+`cellc/tensor.py`, `parameter.py`, `nn/cell.py` and `ops` register their classes and the few
+functions that syntax needs (indexing). All else of theirs is found as users find it: by attribute.
 """
 
 from __future__ import annotations

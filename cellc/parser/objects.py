@@ -12,10 +12,16 @@ from cellc.parser.guards import is_steady
 from cellc.parser.text import Text
 from cellc.parser.values import describe, traced_in
 
-_CHANGES = frozenset(
-    ["append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update", "popitem", "setdefault", "add", "discard", "difference_update", "intersection_update", "symmetric_difference_update", "__setitem__", "__delitem__", "__iadd__", "__ior__", "appendleft", "extendleft", "popleft", "rotate", "move_to_end", "subtract"])
-_FRESH = frozenset(
-    ["copy", "split", "rsplit", "splitlines", "union", "intersection", "difference", "symmetric_difference", "most_common"])
+_CHANGES = frozenset([
+    "append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update",
+    "popitem", "setdefault", "add", "discard", "difference_update", "intersection_update",
+    "symmetric_difference_update", "__setitem__", "__delitem__", "__iadd__", "__ior__",
+    "appendleft", "extendleft", "popleft", "rotate", "move_to_end", "subtract",
+])
+_FRESH = frozenset([
+    "copy", "split", "rsplit", "splitlines", "union", "intersection", "difference",
+    "symmetric_difference", "most_common",
+])
 _LOOKS_FOR = frozenset(("index", "count", "remove"))
 
 
@@ -145,7 +151,7 @@ def _cell(cls: type, args: list, kwargs: dict):
         cell = cls(*args, **kwargs)
         if not any(True for _ in cell.get_parameters()):
             return cell
-    raise SyntaxFault(f"the cell {cls.__name__} is made inside the compiled call, anew at each call",
+    raise SyntaxFault(f"the cell {cls.__name__} is made inside the compiled call, anew each time",
                       "make it in __init__ and keep it in an attribute of self")
 
 

@@ -15,7 +15,7 @@ from cellc.ir.types import Dim, ScalarType, TensorType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import is_steady, look
 from cellc.parser.text import Piece, Text
-from cellc.parser.values import SIMPLE, describe, traced_in
+from cellc.parser.values import SIMPLE, describe, traced_in, unknown
 
 BINARY = {
     gast.Add: (operator.add, arith.add, "__add__", "+"),
@@ -76,7 +76,10 @@ def in_place(session, kind: type, x, y):
 
 
 def _traced(session, function, symbol: str, x, y):
-    for value in (x, y):
+    for value, other in ((x, y), (y, x)):
+        if isinstance(value, (list, tuple, str)) and is_traced(other) and symbol == "*":
+            raise unknown(session.lift(other), f"a {type(value).__name__} is repeated a number of "
+                          "times known only when the program runs", "use a known number")
         if not (is_traced(value) or isinstance(value, (bool, int, float, Dim))
                 or hasattr(value, "__array_interface__")):
             raise TypeFault(f"found {describe(x)} {symbol} {describe(y)}",
@@ -244,7 +247,7 @@ def equal(session, x, y, function=arith.equal):
 
 
 def _equal_sizes(x, y) -> bool:
-    """Equality with a symbolic size: known where the sizes are the same multiple, or one too small."""
+    """Equality with a symbolic size, where it can be known for every size."""
     size, other = (x, y) if isinstance(x, Dim) else (y, x)
     if isinstance(other, Dim) and other.name != size.name:
         return size._refuse(f"comparing {size} with {other}")
@@ -270,8 +273,9 @@ def contains(session, container, value):
                 return True
         return result
     if is_traced(value):
-        raise TypeFault(f"found {describe(value)} in {describe(container)}: what is looked up must "
-                        "be known", "compare with the items of a tuple or list")
+        raise unknown(session.lift(value), f"{describe(value)} is looked up in a "
+                      f"{type(container).__name__}, and what is looked up must be known",
+                      "compare with the items of a tuple or list")
     if isinstance(container, hooks.Cell):
         session.read("contents", container, "", look("contents", container, ""))
     return value in container

@@ -1,4 +1,4 @@
-"""One parse: the builder that is being appended to, what was read, what was made, what was printed."""
+"""One parse: the builder being appended to, what was read, what was made, what is printed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import threading
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Builder, Graph, Node
 from cellc.ir.prims import control
 from cellc.parser import hooks
-from cellc.parser.guards import Guard, Record
-from cellc.parser.values import Owned, describe
+from cellc.parser.guards import Guard, Record, look
+from cellc.parser.values import Owned, describe, unknown
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -51,9 +53,11 @@ class Session:
         self.owned = Owned()
         self.journals: list[dict[int, tuple[Any, Any]]] = []
         self.prints: list[Any] = []
-        self.branch_depth = 0       # traced branches around here, within the innermost closed graph
+        self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.frames: list[Any] = []
         self.cell_graphs: dict[Any, list[Any]] = {}
+        self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
+        self.shared: dict[int, Any] = {}            # see control.go_on
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -78,13 +82,13 @@ class Session:
     @contextmanager
     def closed(self, builder: TraceBuilder):
         """Build a graph of its own: prints are collected anew, outer branches do not count."""
-        outer = self.prints, self.branch_depth, self.journals, self.owned
-        self.prints, self.branch_depth, self.journals, self.owned = [], 0, [], Owned()
+        outer = self.prints, self.conditions, self.journals, self.owned
+        self.prints, self.conditions, self.journals, self.owned = [], [], [], Owned()
         try:
             with self.building(builder):
                 yield builder
         finally:
-            self.prints, self.branch_depth, self.journals, self.owned = outer
+            self.prints, self.conditions, self.journals, self.owned = outer
 
     def append_call(self, graph: Graph, operands: list) -> list[Node]:
         """Append `call` of the graph; its results as separate nodes."""
@@ -124,13 +128,12 @@ class Session:
 
     def observe(self, value) -> None:
         """Note the contents of a container from outside: its items can change unseen."""
-        if isinstance(value, (list, dict, set)) and value not in self.owned:
-            contents = tuple(value.items()) if isinstance(value, dict) else tuple(value)
-            guard = Guard("contents", value, "", contents)
+        if isinstance(value, (list, dict, set, np.ndarray)) and value not in self.owned:
+            guard = Guard("contents", value, "", look("contents", value, ""))
             known = ("contents", id(value), "") in self.records[-1].seen
             for record in self.records:
                 record.add(guard)
-            if known:
+            if known or isinstance(value, np.ndarray):
                 return
             for item in value.values() if isinstance(value, dict) else value:
                 self.observe(item)
@@ -169,8 +172,9 @@ class Session:
         self.frames.append(frame)
 
     def print(self, effect) -> None:
-        if self.branch_depth:
-            raise SyntaxFault(
+        if self.conditions:
+            raise unknown(
+                self.conditions[-1],
                 "a print inside an `if` whose condition is known only when the program runs",
                 "print after the `if`, or choose what to print with ops.where")
         self.prints.append(effect)

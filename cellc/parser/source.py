@@ -1,7 +1,7 @@
 """The AST of a function, found in its file.
 
-A file is parsed once, whole, so that lines are the user's lines. A function is found by the line its
-code begins at and its name; a lambda, of which a line may hold several, by the columns of its
+A file is parsed once, whole, so that lines are the user's lines. A function is found by the line
+its code begins at and its name; a lambda, of which a line may hold several, by the columns of its
 instructions. Only what is found is converted to gast, in which Python versions look alike.
 """
 
@@ -33,8 +33,8 @@ class Source:
     """A function's syntax and what is known of its names.
 
     `locals` are the names the function binds; `nonlocals` and `globals` those it declares so.
-    `last_read` says for each name the last place it is read at, and `captured` which names functions
-    defined inside read: both tell which variables matter after an `if`.
+    `last_read` says for each name the last place it is read at, and `captured` which names
+    functions defined inside read: both tell which variables matter after an `if`.
     """
 
     node: gast.AST

@@ -1,4 +1,4 @@
-"""Simple statements: assignment in all its forms, definitions, assert, raise, del, import, match."""
+"""Simple statements: assignment in all forms, definitions, assert, raise, del, import, match."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
 from cellc.parser.syntax import executors, refusal
 from cellc.parser.text import Text
-from cellc.parser.values import Closure, describe
+from cellc.parser.values import Closure, describe, unknown
 
 # -- assignment ------------------------------------------------------------------------------------
 
@@ -41,7 +41,8 @@ def assign(frame, target, value, node) -> None:
         unpack(frame, target, value, node)
     elif kind is gast.Attribute:
         frame.here(target)
-        attributes.store(frame.session, frame.eval(target.value), mangled(frame, target.attr), value)
+        owner = frame.eval(target.value)
+        attributes.store(frame.session, owner, mangled(frame, target.attr), value)
     elif kind is gast.Subscript:
         assign_item(frame, target, value, node)
     else:
@@ -201,8 +202,8 @@ def define(frame, node, name: str) -> Closure:
 def run_assert(frame, node, rest) -> None:
     condition = control.test(frame, node.test)
     if not isinstance(condition, bool):
-        raise SyntaxFault("this assertion is about a value known only when the program runs",
-                          "assert on shapes and attributes here, and on values outside")
+        raise unknown(condition, "this assertion is about a value known only when the program runs",
+                      "assert on shapes and attributes here, and on values outside")
     if not condition:
         message = None if node.msg is None else frame.eval(node.msg)
         text = "the assertion does not hold" if message is None else str(message)
@@ -211,9 +212,10 @@ def run_assert(frame, node, rest) -> None:
 
 @executors.handles(gast.Raise)
 def run_raise(frame, node, rest) -> None:
-    if frame.session.branch_depth:
-        raise SyntaxFault("`raise` under a condition known only when the program runs",
-                          "check shapes and attributes here, and values outside")
+    if frame.session.conditions:
+        raise unknown(frame.session.conditions[-1],
+                      "`raise` under a condition known only when the program runs",
+                      "check shapes and attributes here, and values outside")
     if node.exc is None:
         raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
     error = frame.eval(node.exc)
@@ -227,7 +229,8 @@ def run_raise(frame, node, rest) -> None:
     if node.cause is not None:
         error.__cause__ = frame.eval(node.cause)
     loc = frame.loc(node)
-    error.add_note(f"raised at {loc}{loc.snippet()}")
+    if loc is not None:
+        error.add_note(f"raised at {loc}{loc.snippet()}")
     raise UserRaise(error)
 
 
@@ -271,7 +274,7 @@ def run_match(frame, node, rest):
         if case.guard is not None:
             condition = control.test(frame, case.guard)
             if not isinstance(condition, bool):
-                raise _match_is_traced(frame, case.guard)
+                raise _match_is_traced(frame, case.guard, condition)
             if not condition:
                 continue
         return control.run_block(frame, case.body, rest)
@@ -295,7 +298,7 @@ def matches(frame, pattern, value, bound: dict) -> bool:
         found = operators.truth(frame.session, operators.equal(
             frame.session, value, frame.eval(pattern.value)))
         if not isinstance(found, bool):
-            raise _match_is_traced(frame, pattern)
+            raise _match_is_traced(frame, pattern, found)
         return found
     if kind is gast.MatchSequence:
         return _matches_sequence(frame, pattern, value, bound)
@@ -320,6 +323,6 @@ def _matches_sequence(frame, pattern, value, bound: dict) -> bool:
         [*parts[:star], *parts[star + 1:]], [*items[:star], *items[end:]], strict=True))
 
 
-def _match_is_traced(frame, node) -> SyntaxFault:
-    return SyntaxFault("this case depends on a value known only when the program runs",
-                       "use if and elif").at(frame.loc(node))
+def _match_is_traced(frame, node, condition: Node):
+    return unknown(condition, "this case depends on a value known only when the program runs",
+                   "use if and elif").at(frame.loc(node))

@@ -1,4 +1,4 @@
-"""The fence: for every class of Python's AST, whether it is taken, and if not, what to write instead.
+"""The fence: for every class of Python's AST, whether it is taken; if not, what to write instead.
 
 `HANDLED` names what the dispatch tables of the parser have a function for, or what such a function
 looks at as a part. `REFUSED` gives for all others the reason and the remedy. A test checks that the
@@ -13,22 +13,37 @@ import gast
 
 from cellc.errors import SyntaxFault
 
-STATEMENTS = frozenset(
-    ["Assign", "AugAssign", "AnnAssign", "Expr", "Return", "Pass", "If", "For", "While", "Break", "Continue", "Assert", "Raise", "Delete", "FunctionDef", "Global", "Nonlocal", "Import", "ImportFrom", "Match"])
-EXPRESSIONS = frozenset(
-    ["Name", "Constant", "Attribute", "Subscript", "Call", "BinOp", "UnaryOp", "BoolOp", "Compare", "IfExp", "Tuple", "List", "Dict", "Set", "Slice", "Lambda", "ListComp", "SetComp", "DictComp", "GeneratorExp", "JoinedStr", "NamedExpr", "Starred"])
-PATTERNS = frozenset(["MatchValue", "MatchSingleton", "MatchSequence", "MatchStar", "MatchAs", "MatchOr"])
-OPERATORS = frozenset(
-    ["Add", "Sub", "Mult", "Div", "FloorDiv", "Mod", "Pow", "MatMult", "LShift", "RShift", "BitAnd", "BitOr", "BitXor", "UAdd", "USub", "Not", "Invert", "And", "Or", "Eq", "NotEq", "Lt", "LtE", "Gt", "GtE", "Is", "IsNot", "In", "NotIn"])
-PARTS = frozenset(
-    ["Load", "Store", "Del", "Param", "arg", "arguments", "keyword", "comprehension", "alias", "match_case", "FormattedValue"])
+STATEMENTS = frozenset([
+    "Assign", "AugAssign", "AnnAssign", "Expr", "Return", "Pass", "If", "For", "While",
+    "Break", "Continue", "Assert", "Raise", "Delete", "FunctionDef", "Global", "Nonlocal",
+    "Import", "ImportFrom", "Match",
+])
+EXPRESSIONS = frozenset([
+    "Name", "Constant", "Attribute", "Subscript", "Call", "BinOp", "UnaryOp", "BoolOp",
+    "Compare", "IfExp", "Tuple", "List", "Dict", "Set", "Slice", "Lambda", "ListComp",
+    "SetComp", "DictComp", "GeneratorExp", "JoinedStr", "NamedExpr", "Starred",
+])
+PATTERNS = frozenset([
+    "MatchValue", "MatchSingleton", "MatchSequence", "MatchStar", "MatchAs", "MatchOr",
+])
+OPERATORS = frozenset([
+    "Add", "Sub", "Mult", "Div", "FloorDiv", "Mod", "Pow", "MatMult", "LShift", "RShift",
+    "BitAnd", "BitOr", "BitXor", "UAdd", "USub", "Not", "Invert", "And", "Or", "Eq",
+    "NotEq", "Lt", "LtE", "Gt", "GtE", "Is", "IsNot", "In", "NotIn",
+])
+PARTS = frozenset([
+    "Load", "Store", "Del", "Param", "arg", "arguments", "keyword", "comprehension",
+    "alias", "match_case", "FormattedValue",
+])
 # What never reaches the parser: whole programs, and what Python's own parser no longer makes.
-ABSENT = frozenset(
-    "Module Interactive Expression FunctionType TypeIgnore Suite AugLoad AugStore Index ExtSlice Num "
-    "Str Bytes NameConstant Ellipsis "
-    # the abstract bases
-    "AST mod stmt expr expr_context boolop operator unaryop cmpop excepthandler pattern slice "
-    "type_ignore type_param".split())
+# The last two lines are the abstract bases.
+_ABSENT = """
+    Module Interactive Expression FunctionType TypeIgnore Suite AugLoad AugStore Index ExtSlice Num
+    Str Bytes NameConstant Ellipsis
+    AST mod stmt expr expr_context boolop operator unaryop cmpop excepthandler pattern slice
+    type_ignore type_param
+"""
+ABSENT = frozenset(_ABSENT.split())
 
 HANDLED = STATEMENTS | EXPRESSIONS | PATTERNS | OPERATORS | PARTS
 
@@ -50,7 +65,8 @@ REFUSED: dict[str, tuple[str, str]] = {
              "enter it around the compiled call"),
     "withitem": ("a context manager would be entered once, while compiling, and not at each call",
                  "enter it around the compiled call"),
-    "ClassDef": ("a class would be made anew at every call", "define the class outside the function"),
+    "ClassDef": ("a class would be made anew at every call",
+                 "define the class outside the function"),
     "MatchMapping": ("a mapping pattern is not read yet", "compare the items with if and elif"),
     "MatchClass": ("a class pattern is not read yet", "use isinstance with if and elif"),
     "TypeAlias": _TYPES, "TypeVar": _TYPES, "ParamSpec": _TYPES, "TypeVarTuple": _TYPES,
@@ -87,7 +103,7 @@ class Table(dict):
 
     def __missing__(self, kind: type) -> Callable:
         def refuse(frame, node, *_):
-            raise refusal(node).at(frame.source.loc(node))
+            raise refusal(node).at(frame.loc(node))
 
         return refuse
 

@@ -16,7 +16,7 @@ _CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s
 
 @dataclass(eq=False)
 class Text:
-    """`how`: "%" (template % args), "format" (template.format(*args)), "join" (the parts in a row)."""
+    """`how`: "%" (template % args), "format" (template.format(*args)), "join" (parts in a row)."""
 
     how: str
     template: Any

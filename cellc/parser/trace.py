@@ -1,4 +1,4 @@
-"""trace: a callable and the types of its arguments in, a closed graph and all the driver needs out."""
+"""trace: a callable and the types of its arguments in; a graph and all the driver needs out."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _run(session, fn, args: list, kwargs: dict):
 
 
 def call_inside(fn, args: tuple, kwargs: dict):
-    """A call that Python code makes while a parse is under way: it is interpreted like any other."""
+    """A call that Python code makes while a parse is under way; it is interpreted as well."""
     session = current_session()
     if session is None:
         raise CellcError("call_inside outside a compiled call")

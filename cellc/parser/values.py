@@ -1,4 +1,4 @@
-"""Values that only the parser knows: markers in variables, functions of the parsed code, structures.
+"""Values that only the parser knows: markers, functions of the parsed code, structures.
 
 A *structure* is a nesting of tuples, lists, dicts and objects whose traced parts are replaced by
 `Slot(i)`: the i-th of a list of nodes kept beside it. Arguments, results and the two sides of an
@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from cellc.errors import Loc, NameFault, TypeFault
-from cellc.ir.graph import Node
+from cellc.ir.graph import KnownFault, Node
 from cellc.ir.types import Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
@@ -76,7 +76,7 @@ class Closure:
         return self.source.name
 
     def __call__(self, *args, **kwargs):
-        """Called by Python itself (a `key=` function, functools.reduce): interpreted all the same."""
+        """Called by Python itself (a `key=` function): interpreted all the same."""
         return self.frame.session.call(self, args, kwargs)
 
 
@@ -179,7 +179,7 @@ def _parts(value):
 
 
 def traced_in(value) -> bool:
-    """Is there a traced value in it, at any depth of tuples, lists, dicts, slices and dataclasses?"""
+    """Is there a traced value in it, at any depth of containers, slices and dataclasses?"""
     if isinstance(value, hooks.traced) or getattr(type(value), "holds_traced", False):
         return True
     return any(map(traced_in, _parts(value)))
@@ -187,6 +187,17 @@ def traced_in(value) -> bool:
 
 def slots_in(structure) -> bool:
     return type(structure) is Slot or any(map(slots_in, _parts(structure)))
+
+
+def unknown(node: Node, message: str, hint: str) -> KnownFault:
+    """The fault for a value that must be known while compiling.
+
+    The driver answers it by compiling for the value of the number that it came from; where it came
+    from a tensor, the user sees it.
+    """
+    fault = KnownFault(node)
+    fault.message, fault.hint = message, hint
+    return fault
 
 
 def describe(value) -> str:

@@ -62,7 +62,8 @@ def interpreted(fn, *args, **kwargs):
     arrays = [as_array(x) for x in (*values, *traced.captured)]
     found = interpret(traced.graph, *arrays)
     results = list(found) if len(traced.graph.results) != 1 or isinstance(found, tuple) else [found]
-    results = [to_value(x, node.type) for x, node in zip(results, traced.graph.results, strict=True)]
+    results = [to_value(x, node.type)
+               for x, node in zip(results, traced.graph.results, strict=True)]
     for parameter, index in traced.assigned:
         parameter.set_data(results[index])
     for effect in traced.prints:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from same import f32, same_everywhere
+from same import f32, parse, same_everywhere
 
 from cellc import ops
+from cellc.ir.graph import Graph
 
 SIGNS = (1.0, -1.0)
 
@@ -219,3 +220,64 @@ def test_functions_called_in_branches(x):
         return 0.0
 
     return relu(x) + relu(-x) * 2
+
+
+def count(graph, seen=None):
+    """Applies of a graph and of every graph in it, each graph once."""
+    seen = set() if seen is None else seen
+    if id(graph) in seen:
+        return 0
+    seen.add(id(graph))
+    inner = [g for node in graph.body for g in node.attrs.values() if isinstance(g, Graph)]
+    return len(graph.body) + sum(count(g, seen) for g in inner)
+
+
+def ladder(x, y):
+    """Nine times a return within a branch, which code after it would be copied for."""
+    if x > 1:
+        if y > 1:
+            return x
+        y = y + 1
+    if x > 2:
+        if y > 2:
+            return x
+        y = y + 1
+    if x > 3:
+        if y > 3:
+            return x
+        y = y + 1
+    if x > 4:
+        if y > 4:
+            return x
+        y = y + 1
+    if x > 5:
+        if y > 5:
+            return x
+        y = y + 1
+    if x > 6:
+        if y > 6:
+            return x
+        y = y + 1
+    if x > 7:
+        if y > 7:
+            return x
+        y = y + 1
+    if x > 8:
+        if y > 8:
+            return x
+        y = y + 1
+    if x > 9:
+        if y > 9:
+            return x
+        y = y + 1
+    return x + y
+
+
+@same_everywhere((0.5, 1.0), (3.5, 0.0), (9.5, 2.0), (9.5, -8.0))
+def test_returns_in_branches(x, y):
+    return ladder(x, y)
+
+
+def test_code_after_branches_is_not_copied():
+    traced, _ = parse(ladder, 1.0, 2.0)
+    assert count(traced.graph) < 250

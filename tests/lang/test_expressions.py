@@ -10,7 +10,8 @@ TABLE = {"scale": 2.0, "shift": (1, 2)}
 WEIGHTS = [0.5, 1.5, 2.5]
 
 
-@same_everywhere((f32(2, 3), f32(2, 3)), (f32(3), f32(2, 3)), (2.0, 3.0), (f32(2), 3.0), (f32(2), 3))
+@same_everywhere((f32(2, 3), f32(2, 3)), (f32(3), f32(2, 3)), (2.0, 3.0), (f32(2), 3.0),
+                 (f32(2), 3))
 def test_arithmetic(x, y):
     return x + y, x - y, x * y, x / (y + 10), -x, +y, x ** 2, (x * x + 1) ** 0.5
 
@@ -59,8 +60,8 @@ def test_conditional_expression(x):
 
 @same_everywhere((f32(4, 5, 6),))
 def test_indexing(x):
-    return (x[0], x[-1], x[1:3], x[:, 2], x[..., 0], x[None], x[1, 2:4, ::2], x[:, None, 1], x[0, 1, 2],
-            x[1:][0], x[::-1])
+    return (x[0], x[-1], x[1:3], x[:, 2], x[..., 0], x[None], x[1, 2:4, ::2], x[:, None, 1],
+            x[0, 1, 2], x[1:][0], x[::-1])
 
 
 @same_everywhere((f32(4, 5), i32(3, high=4)))

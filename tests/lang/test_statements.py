@@ -16,7 +16,7 @@ def test_assignment(x, y):
     a = b = x
     a, b = b, y
     c: float = 2.0
-    d: int
+    d: int  # noqa: F842
     (e, *f), g = [1, 2, 3], x
     a += y
     a *= 2

@@ -1,0 +1,40 @@
+"""The fence covers Python's AST: every class is taken or refused with a reason and a remedy."""
+
+import ast
+
+import gast
+
+from cellc.parser import trace  # noqa: F401  (fills the dispatch tables)
+from cellc.parser.syntax import (
+    ABSENT,
+    EXPRESSIONS,
+    HANDLED,
+    REFUSED,
+    STATEMENTS,
+    evaluators,
+    executors,
+)
+
+
+def classes():
+    return {name for name, value in vars(ast).items()
+            if isinstance(value, type) and issubclass(value, ast.AST)}
+
+
+def test_every_class_is_on_one_side():
+    assert classes() - HANDLED - REFUSED.keys() - ABSENT == set()
+    assert HANDLED & REFUSED.keys() == set()
+
+
+def test_the_tables_handle_what_the_fence_says():
+    named = {kind.__name__ for kind in (*evaluators, *executors)}
+    assert named == STATEMENTS | EXPRESSIONS - {"Starred"}
+
+
+def test_refusals_say_why_and_what_instead():
+    for name, (reason, remedy) in REFUSED.items():
+        assert len(reason) > 10 and len(remedy) > 10, name
+
+
+def test_gast_knows_them_too():
+    assert all(hasattr(gast, name) for name in STATEMENTS | EXPRESSIONS)
