@@ -14,7 +14,9 @@ from __future__ import annotations
 import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import MethodType
 
@@ -28,7 +30,6 @@ from cellc.kernels import engine, entry, runtime
 from cellc.kernels.group import emit_group
 from cellc.kernels.host import Host, Program
 from cellc.kernels.target import host as host_target
-from cellc.kernels.text import Module
 from cellc.ops.composite import GradFunction
 from cellc.parameter import Parameter
 from cellc.parser.guards import Guard, look
@@ -56,10 +57,15 @@ class Variant:
     traced: Traced
     program: Program
     stages: Stages
-    llvm: str
     seconds: dict[str, float]
     direct: entry.VariantSpec | None    # takes the user's arguments; None where the entry cannot
     flat: entry.Entry                   # takes the leaves, unguarded
+
+    @property
+    def llvm(self) -> str:
+        """The text of the program and of all its kernels."""
+        kernels = (f"; {unit.name}\n{unit.text}" for unit in self.program.units)
+        return "\n".join([self.program.text, *kernels])
 
     @property
     def graph(self) -> Graph:
@@ -89,18 +95,20 @@ class Compiled:
         self._fixed: dict[object, frozenset] = {}     # structure -> leaves known for their values
         self._static: set = set()                     # structures for which "n" was refused
         self._busy = threading.local()
-        self.entry = entry.Entry(self._miss, _raise_fault)
-        self.call = self.entry.call
+        self.entry: entry.Entry | None = None
+        self.call: Callable = self._miss              # the entry's, once there is a program
 
     def _miss(self, *args, **kwargs):
         """A call that no variant of the entry fits: find or make one, then run it."""
         raw: list = []
         given = flatten((args, kwargs), raw)
         plain = [_contiguous(x) for x in raw]
-        _prepare_runtime()
-        moment = entry.epoch()           # what is found now holds until this number changes
+        moment = entry.epoch() if _runtime().done() else 0    # until it moves, what is found holds
         with _lock:
             variant, leaves = self.variant(given, plain)
+            if self.entry is None:
+                self.entry = entry.Entry(self._miss, _raise_fault)
+                self.call = self.entry.call
         again = getattr(self._busy, "on", False)
         usual = all(a is b for a, b in zip(raw, plain, strict=True))
         if kwargs or variant.direct is None or again or not usual:
@@ -163,7 +171,8 @@ class Compiled:
         self.variants.insert(0, variant)
         if len(self.variants) > MAX_VARIANTS:
             self.variants.pop()
-            self.entry.clear()
+            if self.entry is not None:
+                self.entry.clear()
         return variant
 
 
@@ -178,6 +187,7 @@ def _contiguous(x):
 
 def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
+    _runtime()
     stages, clock = Stages(), time.perf_counter
     start = clock()
     args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
@@ -188,14 +198,12 @@ def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Var
 
     emitted = clock()
     symbols = _symbols(types)
-    module = Module(name)
-    program = Host(module, emit_group, symbols, target()).program(graph, "program", in_place)
-    text = module.text()
+    program = Host(emit_group, symbols, target(), _compile).program(graph, "program", in_place)
     compiled = clock()
-    loaded = _load(text)
+    loaded = _load(program)
     seconds = stages.seconds() | {"emit": compiled - emitted, "llvm": clock() - compiled,
                                   "total": clock() - start}
-    variant = Variant(structure, types, traced, program, stages, text, seconds, None, None)
+    variant = Variant(structure, types, traced, program, stages, seconds, None, None)
     _bind(variant, loaded, leaves, graph, in_place)
     _show(name, variant)
     return variant
@@ -236,8 +244,13 @@ def cache_dir() -> str | None:
 
 
 @functools.cache
-def _prepare_runtime() -> dict[str, int]:
-    """Load the runtime once; returns what programs may call."""
+def _runtime() -> Future[dict[str, int]]:
+    """The addresses of what programs may call. The runtime is made while the first callable is
+    parsed: where it is not in the cache, it takes longer to compile than a small net."""
+    return engine.run_aside(_start_runtime)
+
+
+def _start_runtime() -> dict[str, int]:
     runtime.use_cache_dir(cache_dir())
     if config.get("THREADS"):
         runtime.set_threads(config.level("THREADS"))
@@ -247,14 +260,31 @@ def _prepare_runtime() -> dict[str, int]:
     return runtime.symbols()
 
 
-def _load(text: str) -> engine.Loaded:
-    symbols = _prepare_runtime()
-    data = engine.compile_text(text, cache_dir=cache_dir())
-    used = {name: address for name, address in symbols.items() if f"@{name}(" in text}
-    return engine.load(data, used, ["program"])
+def _compile(text: str):
+    """Machine code of a kernel, made while the next one is written."""
+    return engine.submit(text, cache_dir=cache_dir(), check=config.level("CHECK") > 1)
 
 
-def _bind(variant: Variant, loaded: engine.Loaded, leaves: list, graph: Graph, in_place) -> None:
+_loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
+
+
+def _load(program: Program) -> list[engine.Loaded]:
+    """Link the kernels, each once however many programs call it, and the host function to them."""
+    symbols = dict(_runtime().result())
+    kept = []
+    for unit in program.units:
+        loaded = _loaded.get(unit.text)
+        if loaded is None:
+            loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
+        kept.append(loaded)
+        symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
+    data = engine.compile_text(program.text, cache_dir=cache_dir(), codegen=0)
+    used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
+    return [engine.load(data, used, ["program"]), *kept]
+
+
+def _bind(variant: Variant, loaded: list[engine.Loaded], leaves: list, graph: Graph,
+          in_place: dict[int, int]) -> None:
     """Describe the program to the native entry, for whole arguments and for plain leaves."""
     traced, symbols = variant.traced, variant.program.symbols
     args = [binding.leaf_arg(x, t, symbols) for x, t in zip(leaves, variant.types, strict=True)]
@@ -265,7 +295,7 @@ def _bind(variant: Variant, loaded: engine.Loaded, leaves: list, graph: Graph, i
             if i not in in_place]
     program = variant.program
     shared = {
-        "program": loaded.address("program"), "keep": loaded, "tag": variant,
+        "program": loaded[0].address("program"), "keep": loaded, "tag": variant,
         "symbols": (2,) * len(symbols), "arena": binding.arena_size(program.arena, symbols),
         "release_gil": program.flops / FLOPS + program.bytes / BYTES > RELEASE_SECONDS
         or bool(symbols),

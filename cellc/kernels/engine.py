@@ -24,15 +24,15 @@ import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from cellc.kernels.objectcache import ObjectCache
-from cellc.kernels.target import host
+from cellc.kernels.target import host, usable_cores
 
-CODEGEN_LEVEL = 2
+CODEGEN_LEVEL = 2           # 0 is five times as quick and good enough for code that only calls
 MEMORY_CACHE_BYTES = 64 << 20
 
 
@@ -89,23 +89,24 @@ def _identity() -> str:
     import llvmlite
 
     version = ".".join(map(str, _llvm().llvm_version_info))
-    return "\n".join([*cpu(), version, llvmlite.__version__, str(CODEGEN_LEVEL)])
+    return "\n".join([*cpu(), version, llvmlite.__version__])
 
 
-def _target_machine():
+def _target_machine(codegen: int = CODEGEN_LEVEL):
     name, features = cpu()
     return _llvm().Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=CODEGEN_LEVEL, reloc="default", codemodel="jitdefault")
+        cpu=name, features=features, opt=codegen, reloc="default", codemodel="jitdefault")
 
 
 _this_thread = threading.local()
 
 
-def _thread_machine():
-    """A target machine is not thread-safe: one for each thread."""
-    if not hasattr(_this_thread, "machine"):
-        _this_thread.machine = _target_machine()
-    return _this_thread.machine
+def _thread_machine(codegen: int):
+    """A target machine is not thread-safe: one for each thread (and level)."""
+    machines = _this_thread.__dict__.setdefault("machines", {})
+    if codegen not in machines:
+        machines[codegen] = _target_machine(codegen)
+    return machines[codegen]
 
 
 @functools.cache
@@ -125,10 +126,10 @@ def _unlocked_emit():
 
 
 # -- compiling -------------------------------------------------------------------------------------
-def _generate(ir_text: str, opt: int, check: bool) -> bytes:
+def _generate(ir_text: str, opt: int, check: bool, codegen: int) -> bytes:
     """Object code of a text, from LLVM."""
     llvm = _llvm()
-    machine = _thread_machine()
+    machine = _thread_machine(codegen)
     started = time.perf_counter()
     context = llvm.create_context()
     try:
@@ -182,20 +183,20 @@ def _emit(machine, module) -> bytes:
         ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
-def object_key(ir_text: str, opt: int = 0) -> str:
+def object_key(ir_text: str, opt: int = 0, codegen: int = CODEGEN_LEVEL) -> str:
     """The name under which the object code of a text is remembered."""
-    return hashlib.sha256(f"{_identity()}\n{opt}\n{ir_text}".encode()).hexdigest()
+    return hashlib.sha256(f"{_identity()}\n{opt} {codegen}\n{ir_text}".encode()).hexdigest()
 
 
 def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None,
-                 check: bool = False) -> bytes:
+                 check: bool = False, codegen: int = CODEGEN_LEVEL) -> bytes:
     """Object code of one module of LLVM text.
 
-    `opt` is 0, 1, 2 or 3 (see the module); `cache_dir` is where the object is kept for other
-    processes, None for nowhere; `check` runs LLVM's verifier on a text that is compiled. Raises
-    CompileFault with LLVM's message.
+    `opt` is 0, 1, 2 or 3 (see the module), `codegen` the level of LLVM's code generator;
+    `cache_dir` is where the object is kept for other processes, None for nowhere; `check` runs
+    LLVM's verifier on a text that is compiled. Raises CompileFault with LLVM's message.
     """
-    key = object_key(ir_text, opt)
+    key = object_key(ir_text, opt, codegen)
     with _lock:
         if (data := _remembered.get(key)) is not None:
             _remembered.move_to_end(key)
@@ -206,23 +207,26 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
         with _lock:
             _timings.disk_hits += 1
     else:
-        data = _generate(ir_text, opt, check)
+        data = _generate(ir_text, opt, check, codegen)
         if cache is not None:
             cache.write(key, data)
     _remember(key, data)
     return data
 
 
-def compile_many(texts: Sequence[str], opt: int = 0, cache_dir: str | Path | None = None,
-                 check: bool = False, threads: int = 2) -> list[bytes]:
-    """`compile_text` of each text, in order, on `threads` threads."""
-    def compile_one(text: str) -> bytes:
-        return compile_text(text, opt, cache_dir, check)
+@functools.cache
+def _compilers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(usable_cores(), "cellc compile")
 
-    if len(texts) < 2 or threads < 2:
-        return [compile_one(text) for text in texts]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(compile_one, texts))
+
+def run_aside(function: Callable, *args, **kwargs) -> Future:
+    """Run `function` on one of the threads that compile."""
+    return _compilers().submit(function, *args, **kwargs)
+
+
+def submit(ir_text: str, **options) -> Future[bytes]:
+    """`compile_text` on a thread of its own, while the caller goes on writing text."""
+    return run_aside(compile_text, ir_text, **options)
 
 
 def _remember(key: str, data: bytes) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
 from cellc.kernels.frame import Frame
+from cellc.kernels.loops import Kernel
 from cellc.kernels.plan_memory import Block, byte_size, plan
 from cellc.kernels.scalar_ops import ScalarOps, llvm_type
 from cellc.kernels.structure import structure
@@ -28,6 +29,23 @@ from cellc.kernels.text import Function, Module, constant
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
 SITE = 7        # the place in the error record that says which apply failed
 NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call", "cond")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A kernel as a module of its own, so that equal kernels of all programs are one object.
+
+    The program calls its function `f` as `name.f`; `compiled` is what `written(text)` gave.
+    """
+
+    name: str
+    kernel: Kernel
+    text: str
+    compiled: object
+
+    @property
+    def functions(self) -> list[str]:
+        return [function for function, _ in self.kernel.phases]
 
 
 @dataclass
@@ -39,7 +57,8 @@ class Program:
     arena: dict[str, int]                    # bytes for each unit, "" first
     flops: float = 0.0
     bytes: float = 0.0
-    kernels: list = field(default_factory=list)
+    text: str = ""                           # of the host function
+    units: list[Unit] = field(default_factory=list)
     sites: list = field(default_factory=list)   # the user's place of every apply that can fail
 
 
@@ -55,13 +74,16 @@ class Slot:
 
 
 class Host:
-    """Emits programs into a module. `emit_group` (kernels/group.py) makes a kernel."""
+    """Emits one program. `emit_group` (kernels/group.py) makes a kernel, and `written` is told the
+    text of each as soon as it is there, so that it can be compiled meanwhile."""
 
-    def __init__(self, module: Module, emit_group: Callable, symbols: tuple[str, ...], target):
-        self.module, self.emit_group, self.target = module, emit_group, target
-        self.symbols = symbols
+    def __init__(self, emit_group: Callable, symbols: tuple[str, ...], target,
+                 written: Callable[[str], object]):
+        self.module = Module("program")
+        self.emit_group, self.symbols, self.target = emit_group, symbols, target
+        self.written = written
         self.units = ("", *symbols)
-        self.kernels: dict[tuple, object] = {}
+        self.kernels: dict[tuple, Unit] = {}
         self.functions: dict[int, tuple[Graph, str, Region]] = {}
         self.sites: list = []
         self.flops = self.bytes = 0.0
@@ -80,7 +102,8 @@ class Host:
         targets |= {r: frame.out_pointer(k) for k, r in enumerate(outs)}
         self._finish(frame, region, inputs, targets)
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
-                       self.flops, self.bytes, list(self.kernels.values()), self.sites)
+                       self.flops, self.bytes, self.module.text(), list(self.kernels.values()),
+                       self.sites)
 
     def function(self, graph: Graph) -> tuple[str, Region]:
         """The name and plan of a called graph's function, emitted at the first call."""
@@ -103,16 +126,19 @@ class Host:
             frame.store_scalar(region.graph.results[r].type, value, targets[r])
         frame.close()
 
-    def kernel(self, node: Apply):
+    def kernel(self, node: Apply) -> Unit:
         """The kernel of a group; groups of one structure share one."""
         key = structure(node)
         if key not in self.kernels:
-            self.kernels[key] = self.emit_group(self.module, f"kernel.{len(self.kernels)}", node,
-                                                self.target, self.symbols)
-        made = self.kernels[key]
-        self.flops += made.flops
-        self.bytes += made.bytes
-        return made
+            module = Module("kernel")
+            kernel = self.emit_group(module, "kernel", node, self.target, self.symbols)
+            text = module.text()
+            self.kernels[key] = Unit(f"kernel.{len(self.kernels)}", kernel, text,
+                                     self.written(text))
+        unit = self.kernels[key]
+        self.flops += unit.kernel.flops
+        self.bytes += unit.kernel.bytes
+        return unit
 
     def _split_arena(self, f: Function, totals: dict[str, int]) -> dict[str, str]:
         bases, offset = {}, "0"
@@ -136,7 +162,7 @@ class Region:
         self.inner: dict[Node, list[Region]] = {}
         self.inner_blocks: dict[Node, dict[str, Block]] = {}
         self.scratch: dict[Node, Block] = {}
-        self.made: dict[Node, object] = {}
+        self.made: dict[Node, Unit] = {}
         self.constants: list[Slot] = []
         self.blocks: list[Block] = []
         self.copies: list[tuple[Slot, int, Slot | None]] = []
@@ -188,9 +214,9 @@ class Region:
             if node.prim.name in ("call", "cond"):
                 self._place_inner(node, position)
             elif node.prim.name not in NO_KERNEL and not is_scalar(node):
-                made = self.made[node] = self.host.kernel(node)
-                if made.scratch:
-                    self.scratch[node] = self._temporary("", made.scratch, position)
+                unit = self.made[node] = self.host.kernel(node)
+                if unit.kernel.scratch:
+                    self.scratch[node] = self._temporary("", unit.kernel.scratch, position)
         self._place_results(in_place, end, last_use)
 
     def _use(self, x: Node, position: int, last_use: dict[int, int]) -> None:
@@ -321,7 +347,7 @@ class Region:
         return place
 
     def _emit_kernel(self, frame: Frame, node: Apply) -> None:
-        f, made = frame.f, self.made[node]
+        f, unit = frame.f, self.made[node]
         pointers = [self.pointers[id(self.slot(x))] if isinstance(x.type, TensorType)
                     else self._spilled(frame, x) for x in node.operands]
         pointers += [self.pointers[id(self.slots[node, i])]
@@ -331,11 +357,13 @@ class Region:
         context = frame.alloca(f"[{len(pointers)} x ptr], align 16")
         for i, pointer in enumerate(pointers):
             f.store("ptr", pointer, f.gep("ptr", context, str(i)))
-        for phase, tasks in made.phases:
+        for function, tasks in unit.kernel.phases:
+            name = f"{unit.name}.{function}"
             if tasks == 1:
-                f.do(f"call void @{phase}(ptr {context}, i64 0, i64 1)")
+                f.call("void", name, ("ptr", context), ("i64", "0"), ("i64", "1"))
             else:
-                f.call("void", "cellc_parallel", ("ptr", f"@{phase}"), ("ptr", context),
+                f.module.declare(f"void @{name}(ptr, i64, i64)")
+                f.call("void", "cellc_parallel", ("ptr", f"@{name}"), ("ptr", context),
                        ("i64", str(tasks)))
         if may_fail(node):
             f.store("i64", str(len(self.host.sites)), f.gep("i64", "%error", str(SITE)))

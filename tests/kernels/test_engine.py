@@ -138,7 +138,7 @@ def test_the_oldest_files_go_first(tmp_path):
 
 def test_many_texts_on_two_threads(tmp_path):
     texts = [numbered(1000 + n) for n in range(12)]
-    for n, data in enumerate(engine.compile_many(texts, 0, tmp_path)):
+    for n, data in enumerate((engine.submit(t, cache_dir=tmp_path).result() for t in texts)):
         assert call(engine.load(data).address("add"), 0, 0) == 1000 + n
 
 
