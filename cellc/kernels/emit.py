@@ -11,6 +11,8 @@ one scalar. A vector loop has a main part of whole vectors and a rest of masked 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 from collections.abc import Iterator
 
 from cellc.ir.types import Dim, boolean, i64
@@ -35,6 +37,8 @@ from cellc.kernels.text import Function, Module, is_literal
 from cellc.kernels.views import Affine, Axis
 
 SUM_BLOCK = 64                 # additions to one accumulator before a fresh one is begun
+MOST_POINTS = 32               # a reduction over no more points is written out,
+POINTS_COST = 500              # if that makes no more instructions
 LONG_BODY = 60                 # bodies of this cost are not worth a second, unmasked copy
 ARGUMENTS = [("ptr", "ctx"), ("i64", "task"), ("i64", "n_tasks")]
 
@@ -101,8 +105,9 @@ class Emitter:
         self.env: dict[Value, list[Element]] = {}
         self.index: dict[Axis, str] = {}            # of lane 0 of copy 0 for the vector axis
         self.partial: dict[tuple, str] = {}         # (affine, axes bound) -> its value so far
-        self.copies, self.mask = 1, None
+        self.copies, self.mask, self.left = 1, None, None
         self.sweep = 0
+        self.known_guards: dict[tuple, list[Element]] = {}
         self.one_loop = body_cost(nest) >= LONG_BODY and target.masks
         self.places = {v.place.key(): v.place for v in (*self.values, *nest.stores)
                        if isinstance(v, (Load, Store))}
@@ -116,11 +121,15 @@ class Emitter:
 
     # -- loops -----------------------------------------------------------------------------------
     @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
-        """What is computed inside is forgotten afterwards."""
-        saved = (dict(self.env), dict(self.index), dict(self.partial), self.copies, self.mask)
+    def scope(self, straight: bool = False) -> Iterator[None]:
+        """What is computed inside is forgotten afterwards; `straight` code keeps its guards."""
+        guards = self.known_guards
+        self.known_guards = guards if straight else {}
+        saved = (dict(self.env), dict(self.index), dict(self.partial), self.copies, self.mask,
+                 self.left)
         yield
-        self.env, self.index, self.partial, self.copies, self.mask = saved
+        self.env, self.index, self.partial, self.copies, self.mask, self.left = saved
+        self.known_guards = guards
 
     def bind(self, axis: Axis, index: str) -> None:
         """The axis has a value now: addresses advance to it."""
@@ -196,18 +205,18 @@ class Emitter:
         """Inside a round of a vector loop: its copies and mask."""
         with self.scope():
             self.copies = part.copies
-            self.mask = self._tail_mask(index, stop) if part.masked else None
+            self.mask, self.left = self._tail_mask(index, stop) if part.masked else (None, None)
             self.bind(axis, index)
             yield
 
-    def _tail_mask(self, index: str, stop: str) -> str:
-        """The lanes that are still below `stop`."""
+    def _tail_mask(self, index: str, stop: str) -> tuple[str, str]:
+        """The lanes that are still below `stop`, and how many they are (i32, at least that)."""
         f, n = self.f, self.lanes
         left = f.op(f"sub i64 {stop}, {index}")
         left = f.op(f"trunc i64 {f.call('i64', 'llvm.smin.i64', ('i64', left), ('i64', str(n)))}"
                     " to i32")
         return f.op(f"icmp slt <{n} x i32> {memory_ops.iota(n, 'i32')}, "
-                    f"{splat(f, left, 'i32', n)}")
+                    f"{splat(f, left, 'i32', n)}"), left
 
     def parts(self, axis: Axis, start: str, stop: str) -> list[Part]:
         """How [start, stop) is walked: whole unrolled vectors, then single ones, masked if need be.
@@ -241,6 +250,10 @@ class Emitter:
         """The reduced loops of one row, sweep after sweep, and what depends on their results."""
         n_sweeps = self.nest.sweeps if self.nest.reduced else 0
         saved = dict(self.env)
+        self.points = {}
+        if self._few_points():
+            self.points = {point: {} for point in itertools.product(
+                *(range(a.extent) for a in self.s.reduced))}
         for self.sweep in range(n_sweeps):
             reductions = [v for v in self.values
                           if isinstance(v, Reduction) and v.sweep == self.sweep + 1]
@@ -251,7 +264,10 @@ class Emitter:
             copies = self.copies if self.vector in self.s.rows else 1
             start = [[accumulate.neutral(self.ops, r, width) for _ in range(copies)]
                      for r in reductions]
-            ends = self.reduced(0, reductions, stores, wanted, start)
+            if self.points:
+                ends = self._each_point(reductions, stores, wanted, start)
+            else:
+                ends = self.reduced(0, reductions, stores, wanted, start)
             for r, copies_of_r in zip(reductions, ends, strict=True):
                 self.env[r] = self._finished(r, copies_of_r)
             self.sweep += 1
@@ -261,6 +277,28 @@ class Emitter:
             if not (self.nest.reduced and self.nest.full(store)):
                 self.store(store)
         self.env, self.sweep = saved, 0
+
+    def _each_point(self, reductions, stores, wanted, accumulators):
+        """The sweep written out point by point; what one sweep computed at a point the next reuses."""
+        for point, known in self.points.items():
+            with self.scope(straight=True):
+                self.env |= known
+                for axis, i in zip(self.s.reduced, point, strict=True):
+                    self.bind(axis, str(i))
+                self.compute(wanted=wanted)
+                accumulators = self._round(reductions, stores, wanted, accumulators)
+                known |= {v: x for v, x in self.env.items() if self.nest.full(v)}
+        return accumulators
+
+    def _few_points(self) -> bool:
+        """Whether the reduced axes are so short that each point gets its own code."""
+        extents = [a.extent for a in self.s.reduced]
+        if not extents or self.vector in self.s.reduced or not all(
+                isinstance(n, int) and a.limit is None
+                for n, a in zip(extents, self.s.reduced, strict=True)):
+            return False
+        n = math.prod(extents)
+        return n <= MOST_POINTS and n * body_cost(self.nest) * self.s.unroll <= POINTS_COST
 
     def _finished(self, r: Reduction, copies: list[list[Element]]) -> list[Element]:
         if self.vector in self.s.reduced:
@@ -414,13 +452,25 @@ class Emitter:
         f = self.f
         met: list[Element] = []
         for guard in guards:
-            extent, rows = self.context.number(guard.extent), []
-            for x in self._lanes_of(guard.place):
-                bound = extent if x.n == 1 else self.ops.spread(Element(extent, i64), x.n).text
-                rows.append(Element(f.op(f"icmp ult {x.ty} {x.text}, {bound}"), boolean, x.n))
+            rows = self._holds(guard)
             met = rows if not met else [self.ops.bit_and(_copy(met, u), _copy(rows, u))
                                         for u in range(max(len(met), len(rows)))]
         return met
+
+    def _holds(self, guard: Guard) -> list[Element]:
+        """One guard; the same condition met again is the same register."""
+        f, fixed = self.f, {a: Affine(int(i)) for a, i in self.index.items() if is_literal(i)}
+        place = guard.place.substitute(fixed) if fixed else guard.place
+        if not place.terms and isinstance(place.const, int) and isinstance(guard.extent, int):
+            return [self.ops.const(0 <= place.const < guard.extent, boolean)]
+        key = (place.key(), guard.extent)
+        if key not in self.known_guards:
+            extent, rows = self.context.number(guard.extent), []
+            for x in self._lanes_of(place):
+                bound = extent if x.n == 1 else self.ops.spread(Element(extent, i64), x.n).text
+                rows.append(Element(f.op(f"icmp ult {x.ty} {x.text}, {bound}"), boolean, x.n))
+            self.known_guards[key] = rows
+        return self.known_guards[key]
 
     # -- memory ----------------------------------------------------------------------------------
     def _load(self, v: Load) -> list[Element]:
@@ -487,7 +537,8 @@ class Emitter:
             pointer = f.op(f"select i1 {some}, ptr {pointer}, ptr {base}")
             raw = f.load(memory_type(v.dtype), pointer, v.dtype.itemsize)
             return self.ops.spread(self.ops.from_memory(raw, v.dtype, 1), n)
-        return memory_ops.load(self.ops, v.dtype, pointer, n, self._step_text(step), mask)
+        left = self.left if mask is self.mask else None
+        return memory_ops.load(self.ops, v.dtype, pointer, n, self._step_text(step), mask, left)
 
     def store(self, s: Store) -> None:
         pointer, step, where = self._address(s)

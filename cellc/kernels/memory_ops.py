@@ -13,8 +13,12 @@ from cellc.kernels.text import Function, mangled
 MOST_STEP = 4                  # strides up to this are loaded whole and picked from
 
 
-def load(ops: ScalarOps, dtype: DType, pointer: str, n: int, lane_step, mask: str | None) -> Element:
-    """n elements from `pointer` (the address of lane 0); where the mask is false, arbitrary."""
+def load(ops: ScalarOps, dtype: DType, pointer: str, n: int, lane_step, mask: str | None,
+         left: str | None = None) -> Element:
+    """n elements from `pointer` (the address of lane 0); where the mask is false, arbitrary.
+
+    `left` (i32) says that the mask is just the first lanes, and how many.
+    """
     f, element = ops.f, memory_type(dtype)
     ty = vector(element, n)
     if lane_step == 1:
@@ -23,8 +27,8 @@ def load(ops: ScalarOps, dtype: DType, pointer: str, n: int, lane_step, mask: st
         first = f.gep(element, pointer, str(1 - n))
         flipped = reverse(f, vector("i1", n), mask) if mask else None
         raw = reverse(f, ty, masked_load(f, ty, first, dtype.itemsize, flipped))
-    elif isinstance(lane_step, int) and 1 < lane_step <= MOST_STEP and mask is None:
-        raw = _strided(f, element, pointer, n, lane_step, dtype.itemsize)
+    elif isinstance(lane_step, int) and 1 < lane_step <= MOST_STEP and (mask is None or left):
+        raw = _strided(f, element, pointer, n, lane_step, dtype.itemsize, left)
     else:
         raw = gather(f, element, pointer, n, lane_offsets(f, n, lane_step), dtype.itemsize, mask)
     return ops.from_memory(raw, dtype, n)
@@ -65,11 +69,17 @@ def masked_store(f: Function, ty: str, value: str, pointer: str, align: int,
     f.do(f"call void @{name}({ty} {value}, ptr {pointer}, i32 {align}, {bits} {mask})")
 
 
-def _strided(f: Function, element: str, pointer: str, n: int, step: int, align: int) -> str:
+def _strided(f: Function, element: str, pointer: str, n: int, step: int, align: int,
+             left: str | None) -> str:
     """Every step-th element, from one load of all that lies between; nothing behind the last."""
     whole = n * step
     ty, used = f"<{whole} x {element}>", (n - 1) * step + 1
-    mask = "<" + ", ".join(f"i1 {'true' if i < used else 'false'}" for i in range(whole)) + ">"
+    if left is None:
+        mask = "<" + ", ".join(f"i1 {'true' if i < used else 'false'}" for i in range(whole)) + ">"
+    else:
+        end = f.op(f"sub i32 {f.op(f'mul i32 {left}, {step}')}, {step - 1}")
+        mask = f.op(f"icmp slt <{whole} x i32> {iota(whole, 'i32')}, "
+                    f"{splat(f, end, 'i32', whole)}")
     raw = masked_load(f, ty, pointer, align, mask)
     picked = ", ".join(f"i32 {i * step}" for i in range(n))
     return f.op(f"shufflevector {ty} {raw}, {ty} poison, <{n} x i32> <{picked}>")

@@ -36,6 +36,7 @@ from cellc.passes.fuse_groups import (
 from cellc.passes.rebuild import everywhere
 
 ATTEMPTS = 8
+EPILOGUE_REACH = 64         # applies behind a product among which its epilogue is looked for
 
 
 def run(graph: Graph) -> Graph:
@@ -135,10 +136,13 @@ class Clusters:
 
     # -- growing ---------------------------------------------------------------------------------
     def _place(self, node: Apply) -> None:
+        if node in self.group_of:                # in the epilogue of a product
+            return
         if node.prim.name == "dot":
             group = self._new("dot", node)
-            shape = node.shape
-            group.index[node] = group.new_axes(shape)
+            group.index[node] = group.new_axes(node.shape)
+            if node not in self.alone:
+                self._grow_epilogue(node, group)
             return
         if not fusable(node):
             self._new("single", node).index[node] = []
@@ -172,16 +176,14 @@ class Clusters:
         sources = sorted(self.floating.sources(*node.operands),
                          key=lambda x: -elements(x.type.shape) if is_tensor(x) else 0)
         found = dict.fromkeys(self.group_of[x] for x in sources if x in self.group_of)
-        return [g for g in found if g.kind != "single"]
+        return [g for g in found if g.kind == "loop"]
 
     def _joins(self, node: Apply, group: Group):
         """The index of the node in the group, or None."""
         if len(group.index) >= MOST_MEMBERS or self.alone & group.index.keys():
             return None
-        if group.kind == "dot" and not self._extends_epilogue(node, group):
-            return None
         index = self.joining.fits(node, group)
-        if index is None or (group.kind == "dot" and node.prim.kind == "reduce"):
+        if index is None:
             return None
         sweep = self._sweep(node, group)
         if sweep and group.full(index) and not self._worth_sweeping(node, group):
@@ -192,10 +194,39 @@ class Clusters:
                 return None
         return index
 
-    def _extends_epilogue(self, node: Apply, group: Group) -> bool:
-        """Only the last value of a product's epilogue may be read further, and by one node."""
-        last = next(reversed(group.index))
-        return self.readers.get(last) == {node} and node.size == last.size
+    def _grow_epilogue(self, dot: Apply, group: Group) -> None:
+        """Elementwise work on the product that needs nothing else that is still to be computed, up
+        to the last point at which one value is all that is read outside."""
+        best, body = 1, self.graph.body
+        at = body.index(dot)
+        for node in body[at + 1:at + 1 + EPILOGUE_REACH]:
+            if node in self.floating or not fusable(node) or node.prim.kind == "reduce" or (
+                    node in self.alone):
+                continue
+            sources = self.floating.sources(*node.operands)
+            if not any(x in group.index for x in sources) or not all(
+                    x in group.index or x in self.group_of or not isinstance(x, Apply)
+                    for x in sources):
+                continue
+            index = self.joining.fits(node, group) if node.size == dot.size else None
+            if index is None:
+                continue
+            group.index[node] = index
+            exits = [m for m in group.index if self.readers.get(m, set()) - group.index.keys()]
+            if len(exits) == 1 and self._is_product(group, exits[0]):
+                best = list(group.index).index(exits[0]) + 1
+        for node in list(group.index)[best:]:
+            del group.index[node]
+        for node in group.index:
+            self.group_of[node] = group
+            self._add_deps(group, node)
+
+    def _is_product(self, group: Group, exit: Node) -> bool:
+        try:
+            product_of(self._body(group, [exit])[0])
+        except NoProduct:
+            return False
+        return True
 
     def _sweep(self, node: Apply, group: Group) -> int:
         return max((group.sweep.get(x, 0) for x in self.floating.sources(*node.operands)
@@ -343,7 +374,7 @@ class Clusters:
             return False
         return True
 
-    def _body(self, group: Group) -> tuple[Graph, list[Node], list[Node]]:
+    def _body(self, group: Group, results: list[Node] | None = None):
         """The group's graph, its operands and its results in the graph around it."""
         inputs: dict[Node, Input] = {}
         env: dict[Node, Node] = {}
@@ -367,7 +398,8 @@ class Clusters:
 
         for member in group.index:
             given(member)
-        results = [m for m in group.index if self._read_outside(m, group)]
+        if results is None:
+            results = [m for m in group.index if self._read_outside(m, group)]
         inside = [env[m] for m in results]
         if len(inside) == 1:
             result = inside[0]
