@@ -24,7 +24,7 @@ from .gemm_view import (
     text_of,
     widen,
 )
-from .text import Function
+from .text import Function, element_type
 
 
 @dataclasses.dataclass
@@ -130,12 +130,22 @@ class Coords:
         f, width = self.f, self.lanes
         if constant:
             value = widen(f, f.load(element, base), view.dtype, None)
-            return splat(f, value, self._store.ty)
+            return splat(f, self._converted(value, view.dtype, None), self._store.ty)
         if len(cols) == 1 and cols[0].stride == 1:
             reach = Reach("contiguous", width, [(self.col, self.mask)])
         else:
             reach = Reach("gather", width, [(self._lane_offsets(cols), self.mask)])
-        return widen(f, reach.load(f, element, base), view.dtype, width)
+        value = widen(f, reach.load(f, element, base), view.dtype, width)
+        return self._converted(value, view.dtype, width)
+
+    def _converted(self, value: str, dtype: str, width: int | None) -> str:
+        """A widened value of a float dtype in the type of the sums."""
+        have, want = "double" if dtype == "f64" else "float", element_type(self._store.ty)
+        if have == want:
+            return value
+        vector = "<{} x {}>" if width else "{1}"
+        return self.f.op(f"{'fptrunc' if have == 'double' else 'fpext'} "
+                         f"{vector.format(width, have)} {value} to {vector.format(width, want)}")
 
     def _lane_offsets(self, cols) -> str:
         return self._store.once(("lanes", cols, self._vector), lambda: vector_offsets(

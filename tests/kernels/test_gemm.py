@@ -298,6 +298,15 @@ def test_epilogue_of_batch_that_became_rows_or_columns():
               (values,))
 
 
+@pytest.mark.parametrize("bias_dtype, dtype", [("f32", "f64"), ("f16", "f64"), ("f64", "f32")])
+def test_epilogue_operand_of_another_precision(bias_dtype, dtype):
+    for strides in ((1, 0), (0, 1), (40, 1)):
+        bias = Operand(bias_dtype, (), (Axis(30, strides[0]),), (Axis(40, strides[1]),))
+        values = buffer(bias, np.random.default_rng(1))
+        check(dense(dtype, 30, 9), dense(dtype, 9, 40), dense(dtype, 30, 40), bias_relu(bias),
+              lambda x, at=offsets(bias), v=values: np.maximum(x + v[at], 0), (values,))
+
+
 # -- sizes known at run time -----------------------------------------------------------------------
 @functools.cache
 def symbolic(dtype):
