@@ -14,36 +14,28 @@ from __future__ import annotations
 import functools
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from types import MethodType
 
 import numpy as np
 
-from cellc import binding, config, epoch
-from cellc.errors import IndexFault, SymbolicFault, TypeFault, ValueFault
+from cellc import binding, config, native
+from cellc.errors import SymbolicFault, TypeFault, ValueFault
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
-from cellc.ir.types import Dim
-from cellc.kernels import engine, entry, runtime
-from cellc.kernels.group import emit_group
-from cellc.kernels.host import Host, Program
-from cellc.kernels.target import host as host_target
+from cellc.kernels import entry
+from cellc.kernels.host import Program
+from cellc.native import MachineCode, machine_code
 from cellc.ops.composite import GradFunction
-from cellc.parameter import Parameter
 from cellc.parser.guards import Guard, look
 from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.signature import covers, fix, flatten, leaf_type, rebuild, symbolic
-from cellc.tensor import SLOT_DEFAULTS, Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
-RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
-FLOPS, BYTES = 5e10, 2e10   # a second, for that estimate
 
 _lock = threading.RLock()
 
@@ -103,7 +95,8 @@ class Compiled:
         raw: list = []
         given = flatten((args, kwargs), raw)
         plain = [_contiguous(x) for x in raw]
-        moment = entry.epoch() if _runtime().done() else 0    # until it moves, what is found holds
+        # What is found to hold now, holds until the epoch moves.
+        moment = entry.epoch() if native.runtime_symbols().done() else 0
         with _lock:
             variant, leaves = self.variant(given, plain)
             if self.entry is None:
@@ -187,7 +180,7 @@ def _contiguous(x):
 
 def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
-    _runtime()
+    native.runtime_symbols()            # begins to load while the source is parsed
     stages, clock = Stages(), time.perf_counter
     start = clock()
     args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
@@ -196,15 +189,10 @@ def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Var
     stages.add("parse", clock() - start, traced.graph)
     graph = run_passes(traced.graph, stages)
 
-    emitted = clock()
-    symbols = _symbols(types)
-    program = Host(emit_group, symbols, target(), _compile).program(graph, "program", in_place)
-    compiled = clock()
-    loaded = _load(program)
-    seconds = stages.seconds() | {"emit": compiled - emitted, "llvm": clock() - compiled,
-                                  "total": clock() - start}
-    variant = Variant(structure, types, traced, program, stages, seconds, None, None)
-    _bind(variant, loaded, leaves, graph, in_place)
+    machine = machine_code(graph, in_place)
+    seconds = stages.seconds() | machine.seconds | {"total": clock() - start}
+    variant = Variant(structure, types, traced, machine.program, stages, seconds, None, None)
+    _bind(variant, machine, leaves, graph, in_place)
     _show(name, variant)
     return variant
 
@@ -226,64 +214,7 @@ def _updates(traced: Traced, explicit: int) -> dict[int, int]:
     return found
 
 
-def _symbols(types: tuple) -> tuple[str, ...]:
-    names = {d.name: None for t in types for d in t.shape if isinstance(d, Dim)}
-    return tuple(names)
-
-
-@functools.cache
-def target():
-    """The CPU that code is generated for."""
-    return host_target(config.get("CPU") or None)
-
-
-def cache_dir() -> str | None:
-    """Where objects are kept between processes; None for nowhere."""
-    folder = config.get("CACHE_DIR")
-    return None if folder == "0" else folder or engine.default_cache_dir()
-
-
-@functools.cache
-def _runtime() -> Future[dict[str, int]]:
-    """The addresses of what programs may call. The runtime is made while the first callable is
-    parsed: where it is not in the cache, it takes longer to compile than a small net."""
-    return engine.run_aside(_start_runtime)
-
-
-def _start_runtime() -> dict[str, int]:
-    runtime.use_cache_dir(cache_dir())
-    if config.get("THREADS"):
-        runtime.set_threads(config.level("THREADS"))
-    entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
-    entry.register_tensor(Parameter, "_array")
-    epoch.bind(entry.bump_epoch)
-    return runtime.symbols()
-
-
-def _compile(text: str):
-    """Machine code of a kernel, made while the next one is written."""
-    return engine.submit(text, cache_dir=cache_dir(), check=config.level("CHECK") > 1)
-
-
-_loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
-
-
-def _load(program: Program) -> list[engine.Loaded]:
-    """Link the kernels, each once however many programs call it, and the host function to them."""
-    symbols = dict(_runtime().result())
-    kept = []
-    for unit in program.units:
-        loaded = _loaded.get(unit.text)
-        if loaded is None:
-            loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
-        kept.append(loaded)
-        symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
-    data = engine.compile_text(program.text, cache_dir=cache_dir(), codegen=0)
-    used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
-    return [engine.load(data, used, ["program"]), *kept]
-
-
-def _bind(variant: Variant, loaded: list[engine.Loaded], leaves: list, graph: Graph,
+def _bind(variant: Variant, machine: MachineCode, leaves: list, graph: Graph,
           in_place: dict[int, int]) -> None:
     """Describe the program to the native entry, for whole arguments and for plain leaves."""
     traced, symbols = variant.traced, variant.program.symbols
@@ -293,13 +224,7 @@ def _bind(variant: Variant, loaded: list[engine.Loaded], leaves: list, graph: Gr
               for i, x in enumerate(traced.captured)]
     outs = [binding.result_out(r.type, symbols) for i, r in enumerate(graph.results)
             if i not in in_place]
-    program = variant.program
-    shared = {
-        "program": loaded[0].address("program"), "keep": loaded, "tag": variant,
-        "symbols": (2,) * len(symbols), "arena": binding.arena_size(program.arena, symbols),
-        "release_gil": program.flops / FLOPS + program.bytes / BYTES > RELEASE_SECONDS
-        or bool(symbols),
-    }
+    shared = machine.spec() | {"tag": variant}
     variant.flat = entry.Entry(_impossible, _raise_fault)
     variant.flat.add(entry.VariantSpec(args=args, lifted=lifted, **shared,
                                        outputs=entry.TupleOut(tuple(outs))))
@@ -329,10 +254,7 @@ def _impossible(*leaves):
 
 
 def _raise_fault(spec: entry.VariantSpec, record: tuple[int, ...]):
-    """An error record of the program: [code, 0, index, size, 0, 0, 0, site]."""
-    site = spec.tag.program.sites[record[7]]
-    raise IndexFault(f"index {record[2]} is out of range for a size of {record[3]}",
-                     f"indices from 0 to {record[3] - 1}", site)
+    native.raise_fault(spec.tag.program, record)
 
 
 # -- what users see ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 from cellc.errors import ShapeFault, TypeFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import primitive
+from cellc.ir.prims import elementwise as e
 from cellc.ir.prims.checks import (
     NUMBER,
     axes_of,
@@ -24,7 +25,7 @@ from cellc.ir.prims.checks import (
     takes,
     takes_tensor,
 )
-from cellc.ir.types import Dim, DType, ScalarType, TensorType, i64
+from cellc.ir.types import Dim, DType, ScalarType, TensorType, boolean, f64, i64
 
 
 def inverse(perm) -> tuple[int, ...]:
@@ -338,7 +339,12 @@ def _to_scalar_types(x):
     if takes_tensor("to_scalar", x).shape != ():
         raise ShapeFault(f"to_scalar: found {x}, expected a tensor without axes",
                          "index or reduce it to one element")
-    return ScalarType(x.dtype)
+    return ScalarType(_number_dtype(x.dtype))
+
+
+def _number_dtype(dtype: DType) -> DType:
+    """That of the Python number which holds such an element: bool, int or float."""
+    return {"b": boolean, "u": i64, "i": i64, "f": f64}[dtype.kind]
 
 
 from_scalar = primitive(
@@ -346,9 +352,12 @@ from_scalar = primitive(
     types=_from_scalar_types, eval=np.asarray, scalar=lambda b, x: x,
     vjp=lambda g, y, x: [to_scalar(g)], samples=None)      # takes no tensor: see tests/prims
 to_scalar = primitive(
-    "to_scalar", "x", doc="The element of a 0-d tensor as a number.", kind="elementwise",
-    types=_to_scalar_types, eval=np.asarray, scalar=lambda b, x: x,
-    vjp=lambda g, y, x: [from_scalar(g)], samples=lambda: [([np.array(2.5)], {})])
+    "to_scalar", "x", doc="The element of a 0-d tensor as Python's bool, int or float.",
+    kind="elementwise", types=_to_scalar_types,
+    eval=lambda x: num.cast(x, _number_dtype(num.dtype_of(x))),
+    scalar=lambda b, x: b.cast(x, _number_dtype(b.dtype(x))),
+    vjp=lambda g, y, x: [e.cast(from_scalar(g), dtype=x.dtype)],
+    samples=lambda: [([np.array(2.5)], {})])
 
 # The loop index and the dims array are a back end's own: no scalar form.
 dim_size = primitive(

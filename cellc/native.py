@@ -1,0 +1,144 @@
+"""native: a fused graph as loaded machine code.
+
+`machine_code` has each kernel compiled on a thread of its own as soon as its text is written, then
+links them to the host function. `run_graph` runs any graph of the IR this way, without source,
+guards or tensors: the compiled counterpart of `ir.interpret`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import weakref
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellc import binding, config, epoch
+from cellc.errors import IndexFault
+from cellc.ir.graph import Graph
+from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
+from cellc.kernels import engine, entry, runtime
+from cellc.kernels.group import emit_group
+from cellc.kernels.host import Host, Program
+from cellc.kernels.target import host as host_target
+from cellc.parameter import Parameter
+from cellc.passes import run as run_passes
+from cellc.tensor import SLOT_DEFAULTS, Tensor
+
+RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
+FLOPS, BYTES = 5e10, 2e10   # a second, for that estimate
+
+
+@dataclass
+class MachineCode:
+    """A program, linked: `loaded` owns the code, the host function's first."""
+
+    program: Program
+    loaded: list[engine.Loaded]
+    seconds: dict[str, float]
+
+    def spec(self) -> dict:
+        """What every VariantSpec of this program says of it."""
+        program = self.program
+        work = program.flops / FLOPS + program.bytes / BYTES
+        return {"program": self.loaded[0].address("program"), "keep": self.loaded,
+                "symbols": (2,) * len(program.symbols),
+                "arena": binding.arena_size(program.arena, program.symbols),
+                "release_gil": work > RELEASE_SECONDS or bool(program.symbols)}
+
+
+def machine_code(graph: Graph, in_place: dict[int, int]) -> MachineCode:
+    """Emit, compile and link a fused graph; result r goes to the memory of input in_place[r]."""
+    start = time.perf_counter()
+    host = Host(emit_group, _symbols(graph), target(), _compile)
+    program = host.program(graph, "program", in_place)
+    written = time.perf_counter()
+    loaded = _link(program)
+    return MachineCode(program, loaded, {"emit": written - start,
+                                         "llvm": time.perf_counter() - written})
+
+
+def _symbols(graph: Graph) -> tuple[str, ...]:
+    return tuple({d.name: None for x in graph.inputs for d in x.type.shape if isinstance(d, Dim)})
+
+
+@functools.cache
+def target():
+    """The CPU that code is generated for."""
+    return host_target(config.get("CPU") or None)
+
+
+def cache_dir() -> str | None:
+    """Where objects are kept between processes; None for nowhere."""
+    folder = config.get("CACHE_DIR")
+    return None if folder == "0" else folder or engine.default_cache_dir()
+
+
+@functools.cache
+def runtime_symbols() -> Future[dict[str, int]]:
+    """The addresses of what programs may call. The runtime is made while the first callable is
+    parsed: where it is not in the cache, it takes longer to compile than a small net."""
+    return engine.run_aside(_start_runtime)
+
+
+def _start_runtime() -> dict[str, int]:
+    runtime.use_cache_dir(cache_dir())
+    if config.get("THREADS"):
+        runtime.set_threads(config.level("THREADS"))
+    entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
+    entry.register_tensor(Parameter, "_array")
+    epoch.bind(entry.bump_epoch)
+    return runtime.symbols()
+
+
+def _compile(text: str):
+    """Machine code of a kernel, made while the next one is written."""
+    return engine.submit(text, cache_dir=cache_dir(), check=config.level("CHECK") > 1)
+
+
+_loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
+
+
+def _link(program: Program) -> list[engine.Loaded]:
+    """Link the kernels, each once however many programs call it, and the host function to them."""
+    symbols = dict(runtime_symbols().result())
+    kept = []
+    for unit in program.units:
+        loaded = _loaded.get(unit.text)
+        if loaded is None:
+            loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
+        kept.append(loaded)
+        symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
+    data = engine.compile_text(program.text, cache_dir=cache_dir(), codegen=0)
+    used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
+    return [engine.load(data, used, ["program"]), *kept]
+
+
+def raise_fault(program: Program, record: tuple[int, ...]):
+    """The fault an error record tells of: [1, _, index, size, _, _, _, site]."""
+    _, _, index, size, *_, site = record
+    raise IndexFault(f"index {index} is out of range for a size of {size}",
+                     f"indices from 0 to {size - 1}", program.sites[site])
+
+
+def run_graph(graph: Graph, *arrays):
+    """Compile a graph and run it on arrays and Python numbers: an array, or a tuple of results."""
+    machine = machine_code(run_passes(graph), {})
+    symbols = machine.program.symbols
+    given = [a if isinstance(x.type, ScalarType) else np.ascontiguousarray(a).reshape(np.shape(a))
+             for a, x in zip(arrays, graph.inputs, strict=True)]
+    args = [binding.leaf_arg(a, x.type, symbols)
+            for a, x in zip(given, graph.inputs, strict=True)]
+    outs = [entry.TensorOut(r.type.dtype.numpy, binding.dims(r.type.shape, symbols), np.ndarray)
+            if isinstance(r.type, TensorType) else binding.result_out(r.type, symbols)
+            for r in graph.results]
+    call = entry.Entry(_refused, lambda spec, record: raise_fault(machine.program, record))
+    call.add(entry.VariantSpec(args=args, outputs=entry.TupleOut(tuple(outs)), **machine.spec()))
+    values = call.call(*given)
+    return values if isinstance(graph.type, TupleType) else values[0]
+
+
+def _refused(*arrays):
+    raise TypeError("the arrays are not of the types of the graph's inputs")
