@@ -108,6 +108,7 @@ class Emitter:
         self.copies, self.mask, self.left = 1, None, None
         self.sweep = 0
         self.known_guards: dict[tuple, list[Element]] = {}
+        self.collected: dict[Store, tuple[str, list[list[Element]]]] = {}
         self.one_loop = body_cost(nest) >= LONG_BODY and target.masks
         self.places = {v.place.key(): v.place for v in (*self.values, *nest.stores)
                        if isinstance(v, (Load, Store))}
@@ -183,7 +184,9 @@ class Emitter:
 
     def rows(self, depth: int) -> None:
         if depth == len(self.s.rows):
-            self.sweeps()
+            for _ in self._inner_points(self.nest.rows):
+                self.compute(row=True)
+                self.sweeps()
             return
         axis = self.s.rows[depth]
         if axis is not self.vector:
@@ -199,6 +202,17 @@ class Emitter:
                 with self.vectors(axis, loop.index, part, stop):
                     self.compute(row=True)
                     self.rows(depth + 1)
+
+    def _inner_points(self, axes: list[Axis]) -> Iterator[None]:
+        """Once for each point of the inner axis, if it is one of `axes`; else once."""
+        inner = self.s.inner
+        if inner is None or inner not in axes or inner in self.index:
+            yield
+            return
+        for i in range(inner.extent):
+            with self.scope(straight=True):
+                self.bind(inner, str(i))
+                yield
 
     @contextlib.contextmanager
     def vectors(self, axis: Axis, index: str, part: Part, stop: str) -> Iterator[None]:
@@ -253,7 +267,7 @@ class Emitter:
         self.points = {}
         if self._few_points():
             self.points = {point: {} for point in itertools.product(
-                *(range(a.extent) for a in self.s.reduced))}
+                *(range(a.extent) for a in self._written_out()))}
         for self.sweep in range(n_sweeps):
             reductions = [v for v in self.values
                           if isinstance(v, Reduction) and v.sweep == self.sweep + 1]
@@ -283,19 +297,24 @@ class Emitter:
         for point, known in self.points.items():
             with self.scope(straight=True):
                 self.env |= known
-                for axis, i in zip(self.s.reduced, point, strict=True):
+                for axis, i in zip(self._written_out(), point, strict=True):
                     self.bind(axis, str(i))
                 self.compute(wanted=wanted)
                 accumulators = self._round(reductions, stores, wanted, accumulators)
                 known |= {v: x for v, x in self.env.items() if self.nest.full(v)}
         return accumulators
 
+    def _written_out(self) -> list[Axis]:
+        """The reduced axes in the order of points, the inner one last."""
+        inner = [self.s.inner] if self.s.inner in self.nest.reduced else []
+        return [*self.s.reduced, *inner]
+
     def _few_points(self) -> bool:
         """Whether the reduced axes are so short that each point gets its own code."""
-        extents = [a.extent for a in self.s.reduced]
+        extents = [a.extent for a in self._written_out()]
         if not extents or self.vector in self.s.reduced or not all(
                 isinstance(n, int) and a.limit is None
-                for n, a in zip(extents, self.s.reduced, strict=True)):
+                for n, a in zip(extents, self._written_out(), strict=True)):
             return False
         n = math.prod(extents)
         return n <= MOST_POINTS and n * body_cost(self.nest) * self.s.unroll <= POINTS_COST
@@ -384,7 +403,15 @@ class Emitter:
         return self._carrying(start, stop, fresh, 0, reductions, accumulators, block)
 
     def _round(self, reductions, stores, wanted, accumulators):
-        """One point (of all lanes and copies): accumulate and store."""
+        """One point (of all lanes and copies), or those of the inner axis: accumulate and store."""
+        for _ in self._inner_points(self.nest.reduced):
+            self.compute(wanted=wanted)
+            accumulators = self._accumulate(reductions, accumulators)
+            for store in stores:
+                self.store(store)
+        return accumulators
+
+    def _accumulate(self, reductions, accumulators):
         ends = []
         for r, copies in zip(reductions, accumulators, strict=True):
             index = self._lanes_of(r.position) if r.position is not None else [None]
@@ -393,8 +420,6 @@ class Emitter:
             ends.append([accumulate.take(self.ops, r, parts, _copy(operand, u), _copy(index, u),
                                          mask)
                          for u, parts in enumerate(copies)])
-        for store in stores:
-            self.store(store)
         return ends
 
     # -- values ----------------------------------------------------------------------------------
@@ -541,8 +566,15 @@ class Emitter:
         return memory_ops.load(self.ops, v.dtype, pointer, n, self._step_text(step), mask, left)
 
     def store(self, s: Store) -> None:
+        """Write a value's copies. Where the lanes leave gaps that the inner axis fills, its points
+        are collected and written together, shuffled into one contiguous vector."""
         pointer, step, where = self._address(s)
         value = self.env[s.value]
+        inner = self.s.inner
+        if inner is not None and s.place.coef(inner) == 1 and step == inner.extent and not (
+                where or s.add or s.dynamic):
+            self._store_filled(s, pointer, value, int(self.index[inner]))
+            return
         if step == 0 and value[0].n == 1:
             self._store_one(s, pointer, value[0], where)
             return
@@ -559,6 +591,19 @@ class Emitter:
                                       self._step_text(step), mask)
                 x = self.ops.add(old, x)
             memory_ops.store(self.ops, x, at, self._step_text(step), mask)
+
+    def _store_filled(self, s: Store, pointer: str, value: list[Element], i: int) -> None:
+        """Keep the value of the inner axis' point i; at the last point write them all."""
+        if i == 0:
+            self.collected[s] = (pointer, [])
+        pointer, rows = self.collected[s]
+        rows.append([self.ops.spread(_relabelled(_copy(value, u), s.buffer), self.lanes)
+                     for u in range(self.copies)])
+        if len(rows) == self.s.inner.extent:
+            for u in range(self.copies):
+                memory_ops.store_interleaved(self.ops, [row[u] for row in rows],
+                                             self._advanced(s, pointer, len(rows), u),
+                                             self.left if self.mask is not None else None)
 
     def _store_one(self, s: Store, pointer: str, x: Element, where: list[Element]) -> None:
         f, ty = self.f, memory_type(s.buffer.dtype)

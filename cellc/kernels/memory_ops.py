@@ -48,6 +48,27 @@ def store(ops: ScalarOps, x: Element, pointer: str, lane_step, mask: str | None)
         scatter(f, element, raw, pointer, n, lane_offsets(f, n, lane_step), align, mask)
 
 
+def store_interleaved(ops: ScalarOps, xs: list[Element], pointer: str, left: str | None) -> None:
+    """Lane 0 of each x, then lane 1 of each, and on; of the first `left` lanes where that is given."""
+    f, n, k = ops.f, xs[0].n, len(xs)
+    element, align = memory_type(xs[0].dtype), xs[0].dtype.itemsize
+    raws, width = [ops.to_memory(x) for x in xs], n
+    while len(raws) > 1:                             # put them side by side, two by two
+        ty, both = f"<{width} x {element}>", ", ".join(f"i32 {i}" for i in range(2 * width))
+        raws += ["poison"] * (len(raws) % 2)
+        raws = [f.op(f"shufflevector {ty} {raws[i]}, {ty} {raws[i + 1]}, "
+                     f"<{2 * width} x i32> <{both}>") for i in range(0, len(raws), 2)]
+        width *= 2
+    order = ", ".join(f"i32 {j * n + i}" for i in range(n) for j in range(k))
+    ty, mask = f"<{width} x {element}>", None
+    mixed = f.op(f"shufflevector {ty} {raws[0]}, {ty} poison, <{n * k} x i32> <{order}>")
+    if left is not None:
+        end = f.op(f"mul i32 {left}, {k}")
+        mask = f.op(f"icmp slt <{n * k} x i32> {iota(n * k, 'i32')}, "
+                    f"{splat(f, end, 'i32', n * k)}")
+    masked_store(f, f"<{n * k} x {element}>", mixed, pointer, align, mask)
+
+
 def masked_load(f: Function, ty: str, pointer: str, align: int, mask: str | None) -> str:
     if mask is None:
         return f.load(ty, pointer, align)

@@ -35,12 +35,17 @@ INSTRUCTION_SECONDS = 3e-10     # of one vector instruction
 PARALLEL_SECONDS = 15e-6        # work below this stays on one thread
 CHUNK_ELEMENTS = 32768          # of a reduction that is cut into chunks
 MOST_CHUNKS = 256
+MOST_INNER = 4                  # lanes further apart are scattered
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
 
 @dataclass
 class Schedule:
-    """How a nest is run. `rows` and `reduced` are loop orders; the vector axis is last in its own."""
+    """How a nest is run. `rows` and `reduced` are loop orders, the vector axis last in its own.
+
+    `inner` is no loop: each of its few points gets its own code, because the elements of
+    neighbouring lanes lie `inner.extent` apart and its points fill the gaps (see `Emitter.store`).
+    """
 
     rows: list[Axis]
     reduced: list[Axis]
@@ -50,6 +55,7 @@ class Schedule:
     parallel: Axis | None
     tasks: int
     seconds: float
+    inner: Axis | None = None
 
     def __str__(self) -> str:
         parts = [f"rows {' '.join(map(str, self.rows))}"]
@@ -173,8 +179,9 @@ def plan(nest: Nest, target: Target) -> Schedule:
     vector = min(axes, key=lambda a: (costs[a], -axes.index(a)), default=None)
     if vector is None or lanes == 1:
         vector, lanes = None, 1
-    rows = [a for a in nest.rows if a is not vector]
-    reduced = [a for a in nest.reduced if a is not vector]
+    inner = _gap_filler(nest, vector)
+    rows = [a for a in nest.rows if a not in (vector, inner)]
+    reduced = [a for a in nest.reduced if a not in (vector, inner)]
     if vector in nest.rows:
         rows.append(vector)
     elif vector is not None:
@@ -184,7 +191,18 @@ def plan(nest: Nest, target: Target) -> Schedule:
     parallel, tasks = None, 1
     if seconds > PARALLEL_SECONDS and target.cores > 1:
         parallel, tasks = _parallel(rows, vector, lanes * unroll, target.cores)
-    return Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds)
+    return Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner)
+
+
+def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
+    """The axis whose points lie between those of neighbouring lanes in something stored."""
+    for store in nest.stores:
+        step = store.place.coef(vector)
+        if isinstance(step, int) and 1 < step <= MOST_INNER and not store.guards:
+            for axis, coef in store.place.terms.items():
+                if coef == 1 and axis.extent == step and axis is not vector:
+                    return axis
+    return None
 
 
 def lanes_of(nest: Nest, target: Target) -> int:

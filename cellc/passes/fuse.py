@@ -33,6 +33,7 @@ from cellc.passes.fuse_groups import (
     is_tensor,
     start,
 )
+from cellc.passes.fuse_layout import arrange
 from cellc.passes.rebuild import everywhere
 
 ATTEMPTS = 8
@@ -46,8 +47,7 @@ def run(graph: Graph) -> Graph:
 
 def fuse_graph(graph: Graph) -> Graph:
     """One straight list of applies with its clusters fused."""
-    graph = tiled_windows(graph)
-    anchored: set[Node] = set()
+    graph, anchored = arrange(graph)
     alone: set[Node] = set()
     for _ in range(ATTEMPTS):
         clusters = Clusters(graph, anchored, alone)
@@ -59,40 +59,6 @@ def fuse_graph(graph: Graph) -> Graph:
                 anchored.update(x for node in group.index for x in clusters.floats_under(node))
             alone.update(group.index)
     raise AssertionError(f"fuse: {graph.name} does not settle after {ATTEMPTS} attempts")
-
-
-def tiled_windows(graph: Graph) -> Graph:
-    """windows_add of windows that tile their array is only a rearrangement: no kernel of its own."""
-    if not any(_tiles(node) for node in graph.body):
-        return graph
-    env: dict[Node, Node] = {}
-    body: list[Apply] = []
-    for node in graph.body:
-        operands = tuple(env.get(x, x) for x in node.operands)
-        if _tiles(node):
-            w, k = operands[0], len(node.attrs["shape"])
-            lead = len(w.shape) - 2 * k
-            perm = (*range(lead), *(axis for i in range(k) for axis in (lead + i, lead + k + i)))
-            turned = Apply(PRIMITIVES["transpose"], (w,), {"perm": perm}, None, node.name, node.loc)
-            body.append(turned)
-            new = Apply(PRIMITIVES["reshape"], (turned,), {"shape": node.shape}, node.type,
-                        node.name, node.loc)
-        else:
-            new = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
-        env[node] = new
-        body.append(new)
-    return Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
-
-
-def _tiles(node: Apply) -> bool:
-    if node.prim.name != "windows_add":
-        return False
-    k = len(node.attrs["shape"])
-    sizes = node.operands[0].shape[-k:]
-    counts = node.operands[0].shape[-2 * k:-k]
-    return (tuple(node.attrs["strides"]) == tuple(sizes) and set(node.attrs["dilations"]) == {1}
-            and all(n == count * size for n, count, size in
-                    zip(node.attrs["shape"], counts, sizes, strict=True)))
 
 
 class Clusters:

@@ -53,6 +53,11 @@ def sums(axes):
     return lambda x: r.reduce_sum(x, axes=axes)
 
 
+def pooled_masks(x):
+    best = rows(r.reduce_max(x, axes=(3, 5)), x, 0, 1, 2, 4)
+    return e.eq(x, best), r.reduce_sum(x * 2.0, axes=(3, 5)), x - best
+
+
 CASES = {
     "broadcast": (lambda x, y: x + rows(y, x, 1), t(13, 37), t(37)),
     "column sum": (sums((0,)), t(300, 70)),
@@ -72,6 +77,12 @@ CASES = {
     "strided slice": (lambda x: s.slice(x, starts=(1, 2), stops=(9, 75), steps=(2, 3)), t(9, 80)),
     "merged axes of a transpose": (lambda x: s.reshape(s.transpose(x, perm=(0, 2, 1, 3)),
                                                        shape=(3, 4, 20)), t(3, 2, 4, 10)),
+    "unpooling": (lambda x: s.reshape(s.transpose(x * 2.0, perm=(0, 1, 3, 2, 4)),
+                                      shape=(3, 14, 2 * 21)), t(3, 7, 21, 2, 2)),
+    "interleaved by three": (lambda x, y: s.reshape(s.broadcast(x, shape=(5, 40, 3), dims=(0, 1))
+                                                    + y, shape=(5, 120)), t(5, 40), t(5, 40, 3)),
+    "masks of a pool": (lambda x: pooled_masks(s.reshape(x, shape=(2, 3, 5, 2, 12, 2))),
+                        t(2, 3, 10, 24)),
     "index": (lambda x: x + s.iota(shape=x.shape, axis=1, dtype=f32), t(3, 21)),
     "rows of rows": (lambda x: r.reduce_sum(r.reduce_sum(x, axes=()) * 2.0, axes=(2,)),
                      t(3, 4, 21)),
