@@ -113,7 +113,7 @@ _FUNCTIONS = {"compose": _compose, "merge": _merge}
 
 
 def run(graph: Graph) -> Graph:
-    return everywhere(graph, _simplify)
+    return everywhere(graph, lambda g: _mask_from_result(_simplify(g)))
 
 
 def _simplify(graph: Graph) -> Graph:
@@ -203,3 +203,42 @@ def _fold(node: Apply) -> Constant | None:
     if value.shape != ():
         return None
     return Constant(node.type, value.astype(node.type.dtype.numpy).item())
+
+
+def _mask_from_result(graph: Graph) -> Graph:
+    """Where x > 0 has selected y = x or 0, later uses of x > 0 ask y > 0 instead.
+
+        %m = gt(%x, 0); %y = select(%m, %x, 0); ... %m ...   ->   ... %n = gt(%y, 0); ... %n ...
+
+    The same for every x, NaN too. So the gradient of a relu needs its result, which is kept anyway,
+    and neither the mask nor the input has to be stored.
+    """
+    users: dict[Node, list[Apply]] = {}
+    for node in graph.body:
+        for x in node.operands:
+            users.setdefault(x, []).append(node)
+    env: dict[Node, Node] = {}
+    builder = Builder(graph.name, graph.inputs)
+    for node in graph.body:
+        new = builder.append(renew(node, env) if any(x in env for x in node.operands) else node)
+        if new is not node:
+            env[node] = new
+        mask = _relu_mask(node)
+        if mask is not None and len(users[mask]) > 1:
+            env[mask] = builder.append(Apply(mask.prim, (new, mask.operands[1]), mask.attrs,
+                                             mask.type, mask.name, mask.loc))
+    if not env:
+        return graph
+    return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+
+
+def _relu_mask(node: Apply) -> Apply | None:
+    """The m of y = select(m = x > 0, x, 0)."""
+    if node.prim.name != "select":
+        return None
+    mask, x, zero = node.operands
+    if (isinstance(mask, Apply) and mask.prim.name == "gt" and mask.operands[0] is x
+            and all(isinstance(c, Constant) and c.is_fill and c.value == 0
+                    for c in (zero, mask.operands[1]))):
+        return mask
+    return None

@@ -115,3 +115,17 @@ def test_large_shared_graphs_stay_calls():
     assert names(graph) == ["call", "call"]
     assert graph.body[0].attrs["graph"] is graph.body[1].attrs["graph"]
     assert same(read(print_graph(graph)), graph)
+
+
+def test_the_gradient_of_a_relu_asks_its_result():
+    graph = rewritten(simplify.run, "%m = gt(%x, 0.0:f32[3]) : bool[3]\n"
+                      "%r = select(%m, %x, 0.0:f32[3]) : f32[3]\n"
+                      "%e = exp(%r) : f32[3]\n"
+                      "%g = select(%m, %e, 0.0:f32[3]) : f32[3]", "%g")
+    mask, relu, again, _, last = graph.body
+    assert names(graph) == ["gt", "select", "gt", "exp", "select"]
+    assert relu.operands[0] is mask and again.operands[0] is relu and last.operands[0] is again
+    for x in ([1.0, -1.0, 0.0], [np.nan, -0.0, np.inf]):
+        m = np.float32(x) > 0
+        expected = np.where(m, np.exp(np.where(m, np.float32(x), 0)), 0)
+        assert np.array_equal(interpret(graph, np.float32(x), np.float32(x)), expected)
