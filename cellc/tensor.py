@@ -8,6 +8,8 @@ nodes as `self`, and they then build graph instead.
 
 from __future__ import annotations
 
+from types import GenericAlias
+
 import numpy as np
 
 from cellc.errors import TypeFault, ValueFault
@@ -29,6 +31,7 @@ class Tensor(arith.Operators):
     """
 
     __slots__ = ("_array", *SLOT_DEFAULTS, "__weakref__")
+    __class_getitem__ = classmethod(GenericAlias)       # the type hint Tensor["f32[n,4]"]
 
     def __init__(self, input_data=None, dtype=None, requires_grad=False):
         self._array = to_array(input_data, dtype)

@@ -13,6 +13,7 @@ from types import FunctionType, MethodType, ModuleType
 
 from cellc.errors import AttributeFault, IndexFault, KeyFault, TypeFault
 from cellc.ir.graph import Node
+from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks
 from cellc.parser.guards import MISSING, is_steady, look
@@ -101,14 +102,24 @@ def _of_node(session, value: Node, name: str):
     if name in _NOT_WHILE_COMPILING:
         raise TypeFault(f".{name} needs the values of a tensor, which are known only when the "
                         "program runs", _NOT_WHILE_COMPILING[name])
+    if name == "item":
+        return functools.partial(_item, value)
     found = _on_class(hooks.Tensor, name)
-    if found is None or name.startswith("_"):
+    if found is None or (name.startswith("_") and not name.endswith("__")):
         raise missing(value, name)
     if isinstance(found, property):
         return found.fget(value)
     if isinstance(found, FunctionType):
         return MethodType(found, value)
     raise missing(value, name)
+
+
+def _item(value: Node, *index) -> Node:
+    """`x.item()`: one element as a number."""
+    element = hooks.getitem(value, index) if index else value
+    if element.type.size != 1:
+        raise TypeFault(f"item() of {element.type}", "x[i].item() takes one element")
+    return shape.to_scalar(shape.reshape(element, shape=()) if element.type.shape else element)
 
 
 def _of_tensor(session, value, name: str):

@@ -51,6 +51,8 @@ _CHANGES_CELL = frozenset([
     "update",
 ])
 
+_CONTAINERS = (list, dict, set)
+
 
 class Interpreted:
     """A user's function handed to code that calls it itself: the call is interpreted."""
@@ -72,7 +74,7 @@ def call(session, function, args: list, kwargs: dict):
     if kind is MethodType:
         return _call_method(session, function, args, kwargs)
     if kind is FunctionType:
-        of_a_cell = bool(args) and isinstance(args[0], hooks.Cell)      # cellc's cells are parsed too
+        of_a_cell = bool(args) and isinstance(args[0], hooks.Cell)  # cellc's cells are parsed too
         if is_steady(function.__globals__.get("__name__")) and not of_a_cell:
             return run_now(session, function, args, kwargs)
         return interpret(session, function, args, kwargs)
@@ -156,7 +158,7 @@ def run_now(session, function, args: list, kwargs: dict):
     args = [_callable_outside(session, x) for x in args]
     kwargs = {key: _callable_outside(session, x) for key, x in kwargs.items()}
     result = function(*args, **kwargs)
-    if top != "cellc" and isinstance(result, (list, dict, set)):
+    if isinstance(result, hooks.Tensor) or (top != "cellc" and isinstance(result, _CONTAINERS)):
         session.owned.add(result)
     return result
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cellc.errors import TypeFault
+from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Graph, Node
 from cellc.ir.prims import control
 from cellc.parser import hooks
@@ -48,6 +48,9 @@ def call(session, cell, args: list, kwargs: dict):
     if construct is None or construct is getattr(hooks.Cell, "construct", None):
         raise TypeFault(f"the cell {type(cell).__name__} has no construct",
                         "define construct(self, ...)")
+    if session.gradients and hasattr(type(cell), "bprop"):
+        raise SyntaxFault(f"the cell {type(cell).__name__} has its own bprop, which the compiler "
+                          "does not take yet", "leave bprop out")
     leaves: list[Node] = []
     structure = flatten((tuple(args), kwargs), leaves, session.lift)
     key = (construct, key_of(session, structure), tuple(x.type for x in leaves))

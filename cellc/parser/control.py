@@ -130,8 +130,8 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
     """Go on with `rest`, by a call of a graph where it is needed more than once.
 
     It is where a branch within a branch leaves (`leaving`) the block it stands in: the other side
-    of the outer `if` needs the same code. A frame with changeable containers is copied all the same,
-    and so is one whose variables are partly another's.
+    of the outer `if` needs the same code. With changeable containers in the frame, or variables
+    that belong to a frame around it, the code is built again all the same.
     """
     session, variables = frame.session, frame.variables
     shared = (leaving and frame.depth > 1) or id(rest) in session.shared

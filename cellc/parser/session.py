@@ -58,6 +58,7 @@ class Session:
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
+        self.gradients = 0          # how many functions around here are being differentiated
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -100,9 +101,9 @@ class Session:
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""
-        if isinstance(value, Node) or not hasattr(value, "__array_interface__"):
-            return self.builder.lift(value)
-        return self.builder.lift(self.tensor_of(value))
+        if isinstance(value, np.ndarray):
+            value = self.tensor_of(value)
+        return self.builder.lift(value)
 
     def tensor_of(self, array):
         """The Tensor that stands for a NumPy array from the user's code; one for each array."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import linecache
+import os
+import time
 from dataclasses import dataclass, field
 from types import CodeType
 
@@ -16,6 +18,7 @@ import gast
 
 from cellc.errors import Loc, SourceFault
 
+_STARTED = time.time()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -112,7 +115,7 @@ def _node(code: CodeType, file: _File) -> ast.AST:
     else:
         name = code.co_name
         found = file.functions.get((code.co_firstlineno, name))
-    if found is None or not _same_arguments(code, found.args):
+    if found is None or not _same_arguments(code, found.args) or not _unedited(code, file):
         raise _fault(code, "has changed since it was loaded")
     return found
 
@@ -141,6 +144,33 @@ def _starts_after(a: ast.AST, b: ast.AST) -> bool:
 def _same_arguments(code: CodeType, args: ast.arguments) -> bool:
     names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
     return tuple(names) == code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _unedited(code: CodeType, file: _File) -> bool:
+    """Is the text still what the code was made from? Asked only of files written since we began."""
+    try:
+        if os.stat(code.co_filename).st_mtime <= _STARTED:
+            return True
+    except OSError:
+        return True             # no file: the lines of a terminal, which do not change
+    module = compile("".join(file.lines), code.co_filename, "exec", dont_inherit=True)
+    return any(_alike(code, other) for other in _codes(module))
+
+
+def _codes(code: CodeType):
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            yield value
+            yield from _codes(value)
+
+
+def _alike(a: CodeType, b: CodeType) -> bool:
+    if (a.co_code, a.co_names, a.co_firstlineno, len(a.co_consts)) != (
+            b.co_code, b.co_names, b.co_firstlineno, len(b.co_consts)):
+        return False
+    return all(_alike(x, y) if isinstance(x, CodeType) and isinstance(y, CodeType)
+               else type(x) is type(y) and x == y
+               for x, y in zip(a.co_consts, b.co_consts, strict=True))
 
 
 # -- what a function does with its names -----------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gast
 
-from cellc.errors import AssertionFault, SyntaxFault, TypeFault, ValueFault
+from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
 from cellc.ir.graph import Apply, Input, Node
 from cellc.parser import attributes, control, hooks, operators
 from cellc.parser.frame import UserRaise
@@ -89,7 +89,8 @@ def replace_tensor(frame, place, old, new) -> None:
     if isinstance(old, hooks.Parameter):
         attributes.assign(frame.session, old, new)
         return
-    if isinstance(old, Input) or not isinstance(old, Node):
+    made_here = old in frame.session.owned or (isinstance(old, Node) and not isinstance(old, Input))
+    if not made_here:
         raise TypeFault("an item of a tensor made outside is assigned, which would change the "
                         "caller's tensor", "work on a copy: x = x.copy()")
     session = frame.session
@@ -228,6 +229,8 @@ def run_raise(frame, node, rest) -> None:
                           "runs", "leave them out")
     if node.cause is not None:
         error.__cause__ = frame.eval(node.cause)
+    if isinstance(error, CellcError):
+        raise error         # gets its place on the way out, like cellc's own
     loc = frame.loc(node)
     if loc is not None:
         error.add_note(f"raised at {loc}{loc.snippet()}")

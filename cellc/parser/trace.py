@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from types import FunctionType, MethodType
+from types import FunctionType, GeneratorType, MethodType
 from typing import Any
 
-from cellc.errors import CellcError, SyntaxFault
+from cellc.errors import CellcError, SyntaxFault, TypeFault
 from cellc.ir.graph import Graph
 from cellc.ir.prims import control
 from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
@@ -17,11 +17,12 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     hooks,
     statements,
 )
+from cellc.parser.calls import Interpreted
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import Guard
 from cellc.parser.session import Session, current_session, running
-from cellc.parser.text import PrintEffect
-from cellc.parser.values import Leaf, Slot, flatten
+from cellc.parser.text import Piece, PrintEffect, Text
+from cellc.parser.values import Closure, Leaf, describe
 
 _RECURSION_LIMIT = 20_000       # of Python's own stack while parsing: about 30 frames a parsed call
 
@@ -59,6 +60,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
         with running(session), session.builder as builder:
             given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
             value = _run(session, fn, given_args, given_kwargs)
+            _check_result(value)
             closed = cells.finish(session, builder, value)
             graph = closed.graph or builder.finish(control.tuple())
     except UserRaise as raised:
@@ -83,6 +85,21 @@ def _run(session, fn, args: list, kwargs: dict):
         if construct is not getattr(hooks.Cell, "construct", None):
             return session.call(construct, [fn, *args], kwargs)
     return session.call(fn, args, kwargs)
+
+
+def _check_result(value) -> None:
+    """Refuse to hand out what has a meaning only while the program is parsed."""
+    if isinstance(value, (Closure, Interpreted)):
+        raise TypeFault(f"the compiled call returns {describe(value)}, made inside it",
+                        "return its result, or define it outside")
+    if isinstance(value, (Text, Piece)):
+        raise TypeFault("the compiled call returns a string with values known only when the "
+                        "program runs", "return the values, and make the string outside")
+    if isinstance(value, GeneratorType):
+        raise TypeFault("the compiled call returns a generator", "return a list or tuple of it")
+    if isinstance(value, (tuple, list, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_result(part)
 
 
 def call_inside(fn, args: tuple, kwargs: dict):
@@ -125,5 +142,3 @@ def _parameter_names(fn) -> tuple[str, ...]:
     code = getattr(getattr(fn, "__func__", fn), "__code__", None)
     return code.co_varnames[skip:code.co_argcount] if code is not None else ()
 
-
-__all__ = ["Leaf", "Slot", "Traced", "call_inside", "flatten", "trace"]

@@ -139,7 +139,8 @@ def test_builtins_on_sequences(x):
     xs = [x[:, i] for i in range(x.shape[1])]
     return (len(xs), len(x), sum(xs), list(map(lambda v: v * 2, xs)), tuple(reversed(xs)),
             list(zip(xs, range(2))), sorted([3, 1, 2], key=lambda n: -n),
-            list(filter(None, [0, 1])), all([True, 1]), any([]), max(3, 1), min([2, 5]), list(enumerate("ab")),
+            list(filter(None, [0, 1])), all([True, 1]), any([]), max(3, 1), min([2, 5]),
+            list(enumerate("ab")),
             [k for k in dict(a=1)], abs(-3), round(2.567, 2), divmod(7, 2), pow(2, 5), int("7"))
 
 
