@@ -16,7 +16,7 @@ from cellc.ops.composite import GradOperation
 
 class Net(nn.Cell):
     def __init__(self):
-        super(Net, self).__init__()
+        super().__init__()
         self.matmul = P.MatMul()
         self.z = Parameter(Tensor(np.array([1.0], np.float32)), name='z')
 
@@ -27,7 +27,7 @@ class Net(nn.Cell):
 
 class GradNet(nn.Cell):
     def __init__(self, net):
-        super(GradNet, self).__init__()
+        super().__init__()
         self.net = net
         self.grad_op = GradOperation()
 

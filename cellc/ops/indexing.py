@@ -138,6 +138,9 @@ class _Basic:
                 self.shape.append(s._count(stop - start, step))
             axis += 1
         self.flips, self.shape = tuple(flips), tuple(self.shape)
+        spots = [i for i, part in enumerate(parts) if part is not None and not isinstance(
+            part, slice)]
+        self.together = spots == list(range(spots[0], spots[0] + len(spots))) if spots else True
 
     def read(self, x):
         whole = all(start == 0 and step == 1 and stop == n for start, step, stop, n in zip(
@@ -201,11 +204,14 @@ def _linear(shape, indices):
 
 
 class _Advanced:
-    """Index tensors at some axes of x: those axes become one, read by one linear index."""
+    """Index tensors at some axes of x: those axes become one, read by one linear index.
 
-    def __init__(self, x, advanced):
+    Their result takes the place of these axes where all ints and index tensors stood `together` in
+    the index; else it comes first, as in NumPy.
+    """
+
+    def __init__(self, x, advanced, together: bool):
         axes = [axis for axis, _ in advanced]
-        together = axes == list(range(axes[0], axes[0] + len(axes)))
         rest = [i for i in range(len(x.shape)) if i not in axes]
         self.front = [i for i in rest if i < axes[0]] if together else []
         self.perm = (*self.front, *axes, *(i for i in rest if i not in self.front))
@@ -278,7 +284,7 @@ def getitem(x, index):
     x = tensor_of(x)
     basic = _Basic(x, _parts(x, index))
     y = basic.read(x)
-    return _Advanced(y, basic.advanced).read(y) if basic.advanced else y
+    return _Advanced(y, basic.advanced, basic.together).read(y) if basic.advanced else y
 
 
 def setitem(x, index, value):
@@ -294,7 +300,7 @@ def setitem(x, index, value):
     value = arith.cast(tensor_of(_as_tensor(value)), x.dtype)
     if not basic.advanced:
         return basic.write(x, arith.broadcast_to(_drop_ones(value, old.shape), old.shape))
-    advanced = _Advanced(old, basic.advanced)
+    advanced = _Advanced(old, basic.advanced, basic.together)
     shape = (*advanced.merged[:advanced.axis], *advanced.index.shape,
              *advanced.merged[advanced.axis + 1:])
     value = arith.broadcast_to(_drop_ones(value, shape), shape)
