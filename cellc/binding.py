@@ -75,6 +75,13 @@ def structured_out(structure, outs: list[entry.Out], order: list[int]) -> entry.
     return entry.ObjectOut(structure) if isinstance(structure, SIMPLE) else None
 
 
+def natively_checked(guards: list[Guard]) -> bool:
+    """Whether the entry can look at all that was read. It cannot tell that a dict has grown, nor
+    look into sets, arrays and the dictionaries of classes."""
+    return not any(g.kind == "entry" or (g.kind == "contents" and isinstance(
+        g.owner, (dict, set, np.ndarray))) for g in guards)
+
+
 def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], list[entry.Lifted]]:
     """The guards that the entry checks at each call. `moment` is the epoch in which they were seen
     to hold: it covers attributes of cells. The items of outside lists are looked at as lifted

@@ -232,6 +232,7 @@ def _bind(variant: Variant, machine: MachineCode, leaves: list, graph: Graph,
     whole = binding.structured_args(variant.structure.items[0], iter(args))
     result = binding.structured_out(traced.structure, outs, order)
     if (whole is not None and result is not None and not traced.prints
+            and binding.natively_checked(traced.guards)
             and order == list(range(len(outs)))):
         variant.direct = entry.VariantSpec(args=whole, lifted=lifted, outputs=result, **shared)
 
