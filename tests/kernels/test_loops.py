@@ -7,7 +7,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64
-from kernel_runner import agree, build
+from tests.kernel_runner import agree, build
 
 
 def t(*shape, dtype=f32):

@@ -7,7 +7,7 @@ from cellc.ir import numerics as num
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Input
 from cellc.ir.prims import contraction, gather, shape
 from cellc.ir.types import TensorType, dtype, f32, i64
-from kernel_runner import Compiled, agree, build, close
+from tests.kernel_runner import Compiled, agree, build, close
 
 KINDS = ("elementwise", "reduce", "view", "kernel")
 ABOUT = {"lgamma": 1e-4, "digamma": 1e-4, "polygamma": 1e-3}
