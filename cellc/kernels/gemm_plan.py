@@ -247,7 +247,7 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     streamed = m == 1 and pack_b is None and k > FEW_ROWS
     if streamed and Strip(p.c.cols, lanes).plain and not narrow:
         block_k, fits = FEW_ROWS, target.l1_bytes // (2 * bits // 8)
-    block_n = _block_n(p, tile, width, fits, threads)
+    block_n = _block_n(p, tile, width, fits, -(-threads // parts))
     return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, PART_UNIT,
                     partial)
 
@@ -305,18 +305,22 @@ def _block_n(p: Product, tile: Tile, width: int, fits: int, threads: int) -> int
 
 def split(p: Product, target: Target, tile: Tile, width: int,
           threads: int) -> tuple[int, int | None, bool]:
-    """Cut a long sum where the result alone has too few tiles for the threads.
+    """Cut a sum where the result alone has too few tiles for the threads.
 
-    Gives the number of parts, their length, and whether sums go through a buffer.
+    A sum much longer than the result is wide is cut sooner: blocks of columns would have every
+    thread read all of A. Gives the number of parts, their length, and whether sums go through a
+    buffer.
     """
     partial = p.c.dtype != p.sum_dtype and (p.k is None or p.k > 512)
     m, n, k, batches = p.assumed()
     tiles = math.ceil(m / tile.rows) * math.ceil(n / width) * batches
-    if threads == 1 or tiles >= 2 * threads or tiles == 0:
+    long = k >= 16 * max(m, n)
+    if threads == 1 or tiles == 0 or tiles >= (8 if long else 2) * threads:
         return 1, p.k, partial
     elements = batches * (m * BITS[p.a.dtype] + n * BITS[p.b.dtype]) / 8
     seconds = max(2 * batches * m * n / target.flops_per_second, elements / target.bytes_per_second)
-    parts = min(math.ceil(4 * threads / tiles), int(k * seconds / GRAIN_SECONDS * 2))
+    wanted = 4 * threads if long else math.ceil(4 * threads / tiles)
+    parts = min(wanted, int(k * seconds / GRAIN_SECONDS * 2))
     if parts <= 1:
         return 1, p.k, partial
     if p.k is None:
