@@ -274,7 +274,8 @@ class Strip:
         """For each vector and run: the offset lane 0 would have, and the lanes that belong to it.
 
         Lane l of run i holds element first + l; the run's lanes are those whose outer digits are
-        those of run i, so the offset is that of its first element less its lane.
+        those of run i, so the offset is that of its first element less its lane. A run without
+        lanes gets the first one's offset: a load under an empty mask still fetches its cache line.
         """
         inner, outer = self.axes[-1], self.axes[:-1]
         extent, width = inner.extent, self.width
@@ -288,9 +289,14 @@ class Strip:
             place = f.gep("i64", self.table, entry)
             for number in range(self.runs):
                 offset = emit_subtract(f, emit_offset(f, outer, f.add(run, str(number))), begin)
-                f.store("i64", offset, f.gep("i64", place, str(2 * number)))
                 end = f.add(begin, str(extent))
                 lanes = self._lanes(f, begin, end, left)
+                if number:
+                    empty = f.op(f"icmp eq i64 {lanes}, 0")
+                    offset = f.op(f"select i1 {empty}, i64 {first_offset}, i64 {offset}")
+                else:
+                    first_offset = offset
+                f.store("i64", offset, f.gep("i64", place, str(2 * number)))
                 f.store("i64", lanes, f.gep("i64", place, str(2 * number + 1)))
                 begin = end
 
