@@ -195,12 +195,16 @@ def plan(nest: Nest, target: Target) -> Schedule:
 
 
 def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
-    """The axis whose points lie between those of neighbouring lanes in something stored."""
+    """The axis whose points lie between those of neighbouring lanes in something stored.
+
+    Its points must be met in one round of the innermost loop: it is reduced, or nothing is.
+    """
+    candidates = nest.reduced or nest.rows
     for store in nest.stores:
         step = store.place.coef(vector)
         if isinstance(step, int) and 1 < step <= MOST_INNER and not store.guards:
             for axis, coef in store.place.terms.items():
-                if coef == 1 and axis.extent == step and axis is not vector:
+                if coef == 1 and axis.extent == step and axis in candidates:
                     return axis
     return None
 
@@ -330,7 +334,7 @@ def split(nest: Nest, schedule: Schedule, target: Target, scratch: int) -> tuple
     values = nest.values()
     rounds = [v for v in values if isinstance(v, Reduction)]
     sizes = [a.extent for a in (*nest.rows, *nest.reduced)]
-    if not rounds or any(v.sweep > 1 for v in rounds) or not all(isinstance(n, int) for n in sizes):
+    if not rounds or not schedule.reduced or any(v.sweep > 1 for v in rounds) or not all(isinstance(n, int) for n in sizes):
         return None
     if any(v.position is not None for v in rounds) or any(
             nest.full(v) and v.sweep for v in (*values, *nest.stores)):
