@@ -17,7 +17,7 @@ from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks
 from cellc.parser.guards import MISSING, is_steady, look
-from cellc.parser.values import describe, unknown
+from cellc.parser.values import describe, need_sizes, unknown
 
 _BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set,
                              frozenset, range, slice, type(None)))
@@ -237,6 +237,8 @@ def load_item(session, value, index):
         return session.call(function, [value, index])
     if isinstance(value, type) and value is hooks.Tensor:
         return value[index]
+    if kind is dict:
+        need_sizes(index, "a key")
     try:
         found = value[index]
     except IndexError:

@@ -18,7 +18,7 @@ from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
 from cellc.parser import attributes, branches, calls, control, hooks, operators
 from cellc.parser.guards import look
 from cellc.parser.text import PrintEffect, Text
-from cellc.parser.values import Closure, describe, traced_in, unknown
+from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
 _SENTINEL = object()
 
@@ -499,11 +499,13 @@ def call_refused(session, args, kwargs):
 
 @builtin(print)
 def call_print(session, args, kwargs):
+    need_sizes((args, kwargs), "the text")
     session.print(PrintEffect(tuple(args), dict(kwargs)))
 
 
 @builtin(str)
 def call_str(session, args, kwargs):
+    need_sizes(args, "the text")
     if args and traced_in(args[0]):
         return args[0] if isinstance(args[0], Text) else Text("format", "{}", (args[0],))
     function = operators.user_special(args[0], "__str__") if args else None
@@ -512,6 +514,7 @@ def call_str(session, args, kwargs):
 
 @builtin(repr)
 def call_repr(session, args, kwargs):
+    need_sizes(args, "the text")
     if traced_in(args[0]):
         return Text("format", "{!r}", (args[0],))
     function = operators.user_special(args[0], "__repr__")
@@ -520,6 +523,7 @@ def call_repr(session, args, kwargs):
 
 @builtin(format)
 def call_format(session, args, kwargs):
+    need_sizes(args, "the text")
     if traced_in(args[0]):
         return Text("format", "{:" + (args[1] if len(args) > 1 else "") + "}", (args[0],))
     return format(*args)

@@ -22,7 +22,7 @@ from cellc.parser.frame import Frame
 from cellc.parser.guards import is_steady
 from cellc.parser.source import Source, source_of
 from cellc.parser.syntax import refusal
-from cellc.parser.values import Closure, describe, traced_in
+from cellc.parser.values import Closure, describe, need_sizes, traced_in
 
 # id of a callable that lives for ever -> (session, args, kwargs) -> value; filled by `builtins`
 special: dict[int, object] = {}
@@ -175,10 +175,13 @@ def _module_of(function) -> str:
 
 def _check_pure(function, module: str, top: str, args, kwargs) -> None:
     name = getattr(function, "__name__", type(function).__name__)
-    shown = name if module == "builtins" else f"{module.lstrip('_')}.{name}"
+    where = top if top == "numpy" else module.lstrip("_")
+    shown = name if module == "builtins" else f"{where}.{name}"
     if top not in _PURE or module.startswith("numpy.random"):
         raise SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
                           "call it outside, and pass in its result")
+    if top not in _MOVES_VALUES and name != "prod":
+        need_sizes((args, kwargs), shown)
     if top not in _MOVES_VALUES and (traced_in(args) or traced_in(kwargs)):
         raise TypeFault(f"{shown} does not take {_first_traced(args, kwargs)}, whose values are "
                         "known only when the program runs", _replacement(name))

@@ -11,7 +11,7 @@ from cellc.parser.frame import Frame
 from cellc.parser.statements import assign, define, mangled
 from cellc.parser.syntax import evaluators
 from cellc.parser.text import format_piece, join_pieces
-from cellc.parser.values import describe, traced_in, unknown
+from cellc.parser.values import describe, need_sizes, traced_in, unknown
 
 
 @evaluators.handles(gast.Constant)
@@ -194,6 +194,7 @@ def eval_dict(frame, node):
 
 
 def _known_keys(keys: list, what: str) -> list:
+    need_sizes(keys, "a key")
     for key in keys:
         if traced_in(key):
             raise TypeFault(f"found {describe(key)} as a key of {what}: keys must be known",

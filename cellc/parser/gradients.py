@@ -33,12 +33,17 @@ def call(session, record, args: list, kwargs: dict):
     weights = record.weight_list
     place = {id(value): len(leaves) + i for i, value in enumerate(closed.captured)}
     used = [w for w in weights if id(w) in place]
-    places = (*wrt, *(place[id(w)] for w in used))
+    # get_all takes all tensors: those of integers have the gradient zero
+    flat = {i for i in wrt if record.get_all and not leaves[i].type.dtype.is_float}
+    places = (*(i for i in wrt if i not in flat), *(place[id(w)] for w in used))
     graph = value_and_grad_graph(closed.graph, places, outputs, sens is not None)
     graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
     operands = [] if sens is None else _sens(session, sens, closed, outputs)
-    value, found = _use(session, closed, leaves, graph, operands, len(places))
-    gradients = iter(found)
+    used_graph = _use(session, closed, leaves, graph, operands, len(places))
+    value, found = used_graph if places else (used_graph, [])
+    found = iter(found)
+    of_inputs = [fill(leaves[i].type, 0) if i in flat else next(found) for i in wrt]
+    gradients = iter([*of_inputs, *found])
     inputs = tuple(unflatten(_renumbered(structure[0][i]), _take(structure[0][i], gradients),
                              made=session.owned.add) for i in at)
     of_weights = tuple(next(gradients) if id(w) in place else fill(w.type, 0) for w in weights)

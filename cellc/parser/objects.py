@@ -10,7 +10,7 @@ from cellc.ir import arith
 from cellc.parser import hooks
 from cellc.parser.guards import is_steady
 from cellc.parser.text import Text
-from cellc.parser.values import describe, traced_in
+from cellc.parser.values import describe, need_sizes, traced_in
 
 _CHANGES = frozenset([
     "append", "extend", "insert", "pop", "remove", "clear", "sort", "reverse", "update",
@@ -28,6 +28,8 @@ _LOOKS_FOR = frozenset(("index", "count", "remove"))
 def builtin_method(session, method, owner, args: list, kwargs: dict):
     """`owner.method(...)` where Python's own C code implements it."""
     name = method.__name__
+    if isinstance(owner, str):
+        need_sizes((args, kwargs), "the text")
     if isinstance(owner, str) and traced_in([args, kwargs]):
         if name == "format":
             return Text("format", owner, tuple(args), kwargs)
@@ -43,6 +45,8 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
                                 dict)) and not is_steady(type(owner).__module__):
         raise SyntaxFault(f"{type(owner).__name__}.{name} runs in Python, and a compiled call runs "
                           "none of it", "call it outside, and pass in its result")
+    if isinstance(owner, (dict, set, frozenset)):
+        need_sizes(args[:1], "a key")
     if traced_in([args, kwargs]) and isinstance(owner, (set, frozenset)) or (
             isinstance(owner, dict) and args and traced_in(args[0]) and name != "update"):
         raise TypeFault("found a value known only when the program runs as a key",

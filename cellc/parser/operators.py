@@ -15,7 +15,7 @@ from cellc.ir.types import Dim, ScalarType, TensorType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import is_steady, look
 from cellc.parser.text import Piece, Text
-from cellc.parser.values import SIMPLE, describe, traced_in, unknown
+from cellc.parser.values import SIMPLE, describe, need_sizes, traced_in, unknown
 
 BINARY = {
     gast.Add: (operator.add, arith.add, "__add__", "+"),
@@ -61,10 +61,24 @@ def binary(session, kind: type, x, y):
         from cellc.parser.text import Text
 
         return Text("%", x, y)
+    if isinstance(x, (Dim, str)) or isinstance(y, Dim):
+        return _with_sizes(known, symbol, x, y)
     result = known(x, y)
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
     return result
+
+
+def _with_sizes(known, symbol: str, x, y):
+    """An operator on a symbolic size; SymbolicFault where only numbers have it (n / 2, n ** k)."""
+    if isinstance(x, str):
+        need_sizes(y, "the text")
+        return known(x, y)
+    try:
+        return known(x, y)
+    except TypeError:
+        need_sizes((x, y), f"{symbol} with the number")
+        raise
 
 
 def in_place(session, kind: type, x, y):
@@ -278,4 +292,6 @@ def contains(session, container, value):
                       "compare with the items of a tuple or list")
     if isinstance(container, hooks.Cell):
         session.read("contents", container, "", look("contents", container, ""))
+    if not isinstance(container, (str, range)):
+        need_sizes(value, "a key")
     return value in container

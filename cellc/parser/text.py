@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cellc.parser.values import flatten, traced_in, unflatten
+from cellc.parser.values import flatten, need_sizes, traced_in, unflatten
 
 _CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s, !r, !a
 
@@ -64,6 +64,7 @@ class PrintEffect:
 
 def format_piece(value, conversion: int, spec: str) -> str | Piece:
     """The piece as a string where all is known, else to be made later."""
+    need_sizes(value, "the text")
     piece = Piece(value, conversion, spec)
     return piece if traced_in(value) else piece.make()
 

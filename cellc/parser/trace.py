@@ -10,11 +10,13 @@ from typing import Any
 from cellc.errors import CellcError, SyntaxFault, TypeFault
 from cellc.ir.graph import Graph
 from cellc.ir.prims import control
+from cellc.ir.types import Dim
 from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     builtins,
     cells,
     expressions,
     hooks,
+    operators,
     statements,
 )
 from cellc.parser.calls import Interpreted
@@ -61,7 +63,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
             given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
             value = _run(session, fn, given_args, given_kwargs)
             _check_result(value)
-            closed = cells.finish(session, builder, value)
+            closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
     except UserRaise as raised:
         raise raised.error from raised.error.__cause__
@@ -85,6 +87,18 @@ def _run(session, fn, args: list, kwargs: dict):
         if construct is not getattr(hooks.Cell, "construct", None):
             return session.call(construct, [fn, *args], kwargs)
     return session.call(fn, args, kwargs)
+
+
+def _with_numbers(session, value):
+    """The result with symbolic sizes as numbers of the program."""
+    if isinstance(value, Dim):
+        return operators.as_number(session, value)
+    if isinstance(value, dict):
+        return type(value)((key, _with_numbers(session, x)) for key, x in value.items())
+    if isinstance(value, (tuple, list)):
+        items = [_with_numbers(session, x) for x in value]
+        return value._make(items) if hasattr(value, "_make") else type(value)(items)
+    return value
 
 
 def _check_result(value) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
-from cellc.errors import Loc, NameFault, TypeFault
+from cellc.errors import Loc, NameFault, SymbolicFault, TypeFault
 from cellc.ir.graph import KnownFault, Node
-from cellc.ir.types import Type
+from cellc.ir.types import Dim, Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
 
@@ -198,6 +198,15 @@ def unknown(node: Node, message: str, hint: str) -> KnownFault:
     fault = KnownFault(node)
     fault.message, fault.hint = message, hint
     return fault
+
+
+def need_sizes(value, what: str) -> None:
+    """SymbolicFault where a size in `value` is symbolic and `what` needs its number."""
+    if isinstance(value, Dim):
+        raise SymbolicFault(f"the program needs {what} of {value}, which depends on the size of "
+                            f"dimension {value.name}")
+    for part in _parts(value):
+        need_sizes(part, what)
 
 
 def describe(value) -> str:
