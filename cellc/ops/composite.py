@@ -225,7 +225,7 @@ def _eager_gradient(record: GradFunction, args: tuple, kwargs: dict):
     leaves: list = []
     marked = list(args)
     for i in at:
-        marked[i] = _map(args[i], lambda v: _mark(v, leaves))
+        marked[i] = _map(args[i], lambda v: _mark(v, leaves, bool(record.get_all)))
     nested = eager.state.depth > 0 or any(outer for outer, _ in leaves)
     weights = record.weight_list
     frozen = [w for w in weights if not w.requires_grad and w.dtype.is_float]
@@ -260,17 +260,19 @@ def _map(structure, function):
     return function(structure)
 
 
-def _mark(x, leaves: list):
+def _mark(x, leaves: list, integers: bool):
     """A stand-in for an argument, on the tape and linked to it if it is on the tape itself.
 
-    Appends (whether it is, the stand-in) to `leaves`.
+    Appends (whether it is, the stand-in) to `leaves`. Integer tensors are refused unless allowed:
+    GradOperation(get_all=True) gives zeros for them.
     """
     from cellc.eager import filled
     from cellc.tensor import Tensor, wrap
 
     t = arith.type_of(x)
-    if not t.dtype.is_float and isinstance(t, ScalarType):
-        raise TypeFault(f"a gradient by {x!r}, which is no float", "pass a float")
+    if not t.dtype.is_float and (isinstance(t, ScalarType) or not integers):
+        raise TypeFault(f"a gradient by an argument of type {t}, expected a float",
+                        "pass a float, or differentiate by another argument")
     own = x if isinstance(x, Tensor) else None
     if own is not None and own.requires_grad:
         new = e.cast(own, dtype=t.dtype)

@@ -1,0 +1,101 @@
+"""Graph mode and eager mode agree for every layer, loss and optimiser: values, gradients, effects."""
+
+import numpy as np
+import pytest
+
+import cellc
+from cellc import Tensor, context, nn
+from tests.nn.table import LAYERS, LOSSES, OPTIMIZERS, ROWS, labels
+
+pytest.importorskip("cellc.compile")
+
+# Sums are taken in another order and functions differ by a few ulp; nothing else may differ.
+CLOSE = {"rtol": 2e-5, "atol": 2e-6}
+
+
+@pytest.fixture(autouse=True)
+def eager_again():
+    yield
+    context.set_context(mode=context.PYNATIVE_MODE)
+
+
+def flat(result):
+    if isinstance(result, (tuple, list)):
+        return [x for item in result for x in flat(item)]
+    return [np.asarray(result)]
+
+
+def in_both_modes(run):
+    """What `run` gives in eager and in graph mode, from the same seed."""
+    results = []
+    for mode in (context.PYNATIVE_MODE, context.GRAPH_MODE):
+        context.set_context(mode=mode)
+        cellc.set_seed(7)
+        results.append(flat(run()))
+    return results
+
+
+def agree(run):
+    eager, graph = in_both_modes(run)
+    assert len(eager) == len(graph)
+    for a, b in zip(eager, graph):
+        assert a.dtype == b.dtype and a.shape == b.shape
+        np.testing.assert_allclose(b, a, **CLOSE)
+
+
+CASES = LAYERS + LOSSES
+
+
+@pytest.mark.parametrize("name, make, inputs", CASES, ids=[c[0] for c in CASES])
+def test_value(name, make, inputs):
+    def run():
+        cell = make()
+        return cell(*inputs), [p.asnumpy() for p in cell.get_parameters()]
+
+    agree(run)
+
+
+@pytest.mark.parametrize("name, make, inputs", CASES, ids=[c[0] for c in CASES])
+def test_gradient(name, make, inputs):
+    shape = make()(*inputs).shape
+    sens = Tensor(np.random.default_rng(1).normal(size=shape).astype(np.float32))
+
+    def run():
+        cell = make()
+        weights = cell.trainable_params()
+        return cellc.GradOperation(get_all=True, get_by_list=bool(weights), sens_param=True)(
+            cell, weights or None)(*inputs, sens)
+
+    agree(run)
+
+
+@pytest.mark.parametrize("name, make", OPTIMIZERS, ids=[o[0] for o in OPTIMIZERS])
+def test_training(name, make):
+    y = labels(3, 6)
+
+    def run():
+        net = nn.SequentialCell(nn.Dense(5, 4), nn.Tanh(), nn.Dense(4, 3))
+        loss = nn.WithLossCell(net, nn.CrossEntropyLoss())
+        step = nn.TrainOneStepCell(loss, make(net.trainable_params()))
+        losses = [step(ROWS, y) for _ in range(4)]
+        return losses, [p.asnumpy() for p in step.get_parameters()]
+
+    agree(run)
+
+
+def test_dropout_draws_anew_at_each_call_and_starts_over_with_the_seed():
+    drop = nn.Dropout(p=0.5).set_train()
+    first, again = in_both_modes(lambda: (drop(ROWS), drop(ROWS)))
+    for a, b in zip(first, again):
+        np.testing.assert_array_equal(a, b)
+    assert (first[0] != first[1]).any()
+
+
+def test_a_changed_flag_changes_the_compiled_result():
+    context.set_context(mode=context.GRAPH_MODE)
+    drop = nn.Dropout(p=0.5)
+    np.testing.assert_array_equal(drop(ROWS).asnumpy(), ROWS.asnumpy())
+    drop.set_train()
+    assert (drop(ROWS).asnumpy() == 0).any()
+    drop.set_train(False)
+    np.testing.assert_array_equal(drop(ROWS).asnumpy(), ROWS.asnumpy())
