@@ -13,7 +13,6 @@ B, in panels, streams from the second:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from . import gemm_dot
@@ -34,6 +33,8 @@ from .target import Target, host
 from .text import Function, Module
 
 __all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
+
+SCALAR_COST = 10            # a multiplication and addition without vectors, against one with
 
 
 def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
@@ -69,6 +70,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     check_operands(a, b, c)
     arguments = [("ptr", x) for x in ("a", "b", "c", "extra", "scratch")]
     arguments += [("i64", x) for x in ("task", "n_tasks", *symbols)]
+    flops, moved = work(a, b, c)
     if a.dtype.startswith("i"):
         if epilogue:
             raise ValueError("matrix product: integers take no epilogue")
@@ -76,9 +78,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
         emit_integer_product(f, a, b, c)
         f.ret()
         f.close()
-        flops, moved = work(a, b, c)
-        return GemmPlan(name, None, symbols, flops, moved, tasks_worth(10 * flops, moved, target),
-                        1, 0, (), None)
+        tasks = tasks_worth(SCALAR_COST * flops, moved, target)
+        return GemmPlan(name, None, symbols, flops, moved, tasks, 1, 0, (), None)
     product = arrange(a, b, c, target)
     if gemm_dot.suits(product, target):
         s = gemm_dot.schedule(product, target, threads)
@@ -87,13 +88,11 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
         s = schedule(product, target, threads)
         emitter = Blocked(module, name, product, s, epilogue, arguments)
     emitter.emit()
-    flops, moved = work(a, b, c)
+    tasks = min(tasks_worth(flops, moved, target), s.units(product))
     m, n, _, batches = product.assumed()
-    units = s.parts * batches * math.ceil(m / s.tile.rows) * math.ceil(n / s.block_n)
     added = s.parts * batches * m * n * BITS[product.sum_dtype] // 8
-    return GemmPlan(name, emitter.reduce_name, symbols, flops, moved,
-                    min(tasks_worth(flops, moved, target), max(units, 1)),
-                    min(tasks_worth(0, added, target), max(batches * m, 1)),
+    reduce_tasks = min(tasks_worth(0, added, target), max(batches * m, 1))
+    return GemmPlan(name, emitter.reduce_name, symbols, flops, moved, tasks, reduce_tasks,
                     emitter.scratch_size, emitter.partial_extents(), s)
 
 

@@ -225,6 +225,12 @@ class Schedule:
         """Whether each part of k is one block."""
         return self.block_k is None or (self.part_k is not None and self.part_k <= self.block_k)
 
+    def units(self, p: Product) -> int:
+        """How many pieces the work can be shared out in."""
+        m, n, _, batches = p.assumed()
+        rows, blocks = math.ceil(m / self.tile.rows), math.ceil(n / self.block_n)
+        return max(self.parts * batches * rows * blocks, 1)
+
     @property
     def a_pitch(self) -> int:
         """Elements between packed rows of A; not a power of two, or rows would share cache sets."""

@@ -291,11 +291,11 @@ class Strip:
                 offset = emit_subtract(f, emit_offset(f, outer, f.add(run, str(number))), begin)
                 end = f.add(begin, str(extent))
                 lanes = self._lanes(f, begin, end, left)
-                if number:
-                    empty = f.op(f"icmp eq i64 {lanes}, 0")
-                    offset = f.op(f"select i1 {empty}, i64 {first_offset}, i64 {offset}")
+                if number == 0:
+                    nearest = offset
                 else:
-                    first_offset = offset
+                    empty = f.op(f"icmp eq i64 {lanes}, 0")
+                    offset = f.op(f"select i1 {empty}, i64 {nearest}, i64 {offset}")
                 f.store("i64", offset, f.gep("i64", place, str(2 * number)))
                 f.store("i64", lanes, f.gep("i64", place, str(2 * number + 1)))
                 begin = end
