@@ -21,7 +21,7 @@ UNARY = ("ops.tanh({})", "ops.sigmoid({})", "ops.relu({})", "ops.abs({})", "-{}"
          "ops.sin({})", "{} ** 2")
 BINARY = ("({} + {})", "({} - {})", "({} * {})", "ops.maximum({}, {})", "({} / (1.0 + {} * {}))",
           "ops.where({} > {}, {}, {})")
-REDUCE = ("ops.reduce_sum({}, -1, True)", "ops.reduce_mean({}, 0)", "ops.reduce_max({}, -1, True)")
+REDUCE = ("ops.reduce_sum({}, -1, True)", "ops.mean({}, 0)", "ops.amax({}, -1, True)")
 
 
 @st.composite
@@ -35,12 +35,15 @@ def expressions(draw, names, depth=2):
 
 
 @st.composite
-def blocks(draw, names, depth=2):
-    """Statements that may rebind names in scope, and the names in scope after them."""
+def blocks(draw, names, depth=2, targets=None):
+    """Statements that may rebind names in scope, and the names in scope after them.
+
+    `targets` are the names that a branch may rebind: those of one shape on both sides.
+    """
     lines = []
     for _ in range(draw(st.integers(1, 3))):
         kind = draw(st.sampled_from(["assign"] * 4 + ["if", "if_data", "for", "reduce"]))
-        target = draw(st.sampled_from([*names, "t", "u"]))
+        target = draw(st.sampled_from(targets or [*names, "t", "u"]))
         if kind == "assign" or depth == 0:
             lines.append(f"{target} = {draw(expressions(names))} + 0.0 * a")
         elif kind == "reduce":
@@ -48,15 +51,15 @@ def blocks(draw, names, depth=2):
             lines.append(f"{target} = {draw(st.sampled_from(REDUCE)).format(f'({source} + 0.0 * a)')}"
                          " + 0.0 * a")
         elif kind == "for":
-            body, _ = draw(blocks(names, 0))
+            body, _ = draw(blocks(names, 0, targets))
             lines.append(f"for i in range({draw(st.integers(0, 3))}):")
             lines.append(textwrap.indent(body, "    "))
             continue
         else:
             condition = ("k > 1" if kind == "if"
                          else f"ops.reduce_sum({draw(st.sampled_from(names))}) > 0.0")
-            then, _ = draw(blocks(names, 0))
-            other, _ = draw(blocks(names, 0))
+            then, _ = draw(blocks(names, 0, ["a", "t", "u"]))
+            other, _ = draw(blocks(names, 0, ["a", "t", "u"]))
             # What a branch alone defines is out of scope behind it: every name is bound before.
             lines.append(f"t = u = a\nif {condition}:")
             lines.append(textwrap.indent(then, "    "))

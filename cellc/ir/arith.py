@@ -13,7 +13,7 @@ refused, because no integer type holds both. Two Python numbers follow Python.
 from __future__ import annotations
 
 from cellc.errors import ShapeFault, TypeFault
-from cellc.ir.graph import Node, fill, scalar
+from cellc.ir.graph import Constant, Node, fill, scalar
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.types import (
@@ -95,6 +95,8 @@ def broadcast_to(x, shape: Shape):
     offset = len(shape) - len(own)
     if offset < 0 or any(n != 1 and n != m for n, m in zip(own, shape[offset:], strict=True)):
         raise ShapeFault(f"shape {list(own)} does not broadcast to {list(shape)}")
+    if isinstance(x, Constant) and x.is_fill:
+        return fill(TensorType(x.type.dtype, tuple(shape)), x.value)
     return s.broadcast(x, shape=tuple(shape), dims=tuple(range(offset, len(shape))))
 
 

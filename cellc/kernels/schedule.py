@@ -10,11 +10,12 @@ the cut depends on shapes alone, so that results do not depend on the number of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cellc.errors import SymbolicFault
 from cellc.ir.types import Dim
 from cellc.kernels.loops import (
+    EXPENSIVE,
     Buffer,
     Checked,
     Guard,
@@ -56,6 +57,8 @@ class Schedule:
     tasks: int
     seconds: float
     inner: Axis | None = None
+    stash: dict[Value, Affine] = field(default_factory=dict)     # value -> its place in scratch
+    stash_elements: int = 0                                      # of eight bytes, for each task
 
     def __str__(self) -> str:
         parts = [f"rows {' '.join(map(str, self.rows))}"]
@@ -191,7 +194,9 @@ def plan(nest: Nest, target: Target) -> Schedule:
     parallel, tasks = None, 1
     if seconds > PARALLEL_SECONDS and target.cores > 1:
         parallel, tasks = _parallel(rows, vector, lanes * unroll, target.cores)
-    return Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner)
+    schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner)
+    _choose_stash(nest, schedule, target)
+    return schedule
 
 
 def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
@@ -207,6 +212,59 @@ def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
                 if coef == 1 and axis.extent == step and axis in candidates:
                     return axis
     return None
+
+
+# -- keeping what later sweeps need ------------------------------------------------------------------
+def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
+    """The values that a sweep computes (or fetches, of `stash` those that an earlier one kept)."""
+    found: set[Value] = set()
+    stack = [v.operand for v in nest.values() if isinstance(v, Reduction) and v.sweep == sweep + 1]
+    for s in nest.stores:
+        if s.sweep == sweep and nest.full(s):
+            stack += [s.value] + ([s.dynamic[0]] if s.dynamic else [])
+    while stack:
+        v = stack.pop()
+        if v not in found:
+            found.add(v)
+            if not isinstance(v, Reduction) and not (v in stash and stash[v] < sweep):
+                stack.extend(v.operands())
+    return found
+
+
+def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
+    """Expensive values that several sweeps of a row need are kept, where the row is short enough."""
+    extents = [a.extent for a in nest.reduced]
+    if nest.sweeps < 2 or schedule.vector not in nest.reduced or not all(
+            isinstance(n, int) for n in extents):
+        return
+    points = count(nest.reduced)
+    first: dict[Value, int] = {}
+    for v in reversed(nest.values()):                # the last computed first: it spares the others
+        if not isinstance(v, ScalarOp) or not nest.full(v) or v.dtype.kind == "b":
+            continue
+        if not (v.axes & frozenset(nest.reduced) == frozenset(nest.reduced)) or (
+                _chain_cost(v, nest) < EXPENSIVE):
+            continue
+        sweeps = [s for s in range(nest.sweeps) if v in wanted(nest, s, first)]
+        if len(sweeps) > 1 and (len(first) + 1) * points * 8 <= target.l1_bytes:
+            first[v] = sweeps[0]
+    stride, index = 1, Affine()
+    for axis in reversed([*schedule.reduced, *([schedule.inner] if schedule.inner else [])]):
+        index, stride = index + Affine(0, {axis: stride}), stride * axis.extent
+    schedule.stash = {v: index + i * points for i, v in enumerate(first)}
+    schedule.stash_elements = len(first) * points
+
+
+def _chain_cost(v: Value, nest: Nest) -> int:
+    """Instructions to compute a full value again from memory and rows."""
+    seen, stack, total = set(), [v], 0
+    while stack:
+        x = stack.pop()
+        if x not in seen and nest.full(x):
+            seen.add(x)
+            total += x.cost if isinstance(x, ScalarOp) else 0
+            stack.extend(x.operands())
+    return total
 
 
 def lanes_of(nest: Nest, target: Target) -> int:
