@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 
 from cellc.ir.types import Dim, boolean, i64
-from cellc.kernels import accumulate, memory_ops
+from cellc.kernels import accumulate, memory_ops, schedule
 from cellc.kernels.loops import (
     Buffer,
     Checked,
@@ -82,13 +82,13 @@ class Context:
         return self.slot(self.slots + 2)
 
 
-def emit_nest(module: Module, name: str, nest: Nest, schedule: Schedule, slots: int,
+def emit_nest(module: Module, name: str, nest: Nest, s: Schedule, slots: int,
               symbols: tuple[str, ...], target: Target) -> None:
     """Put the function of a nest into the module."""
     f = Function(module, "void", name, ARGUMENTS)
     context = Context(f, slots, symbols)
     context.load_sizes()
-    Emitter(f, context, nest, schedule, target).run()
+    Emitter(f, context, nest, s, target).run()
     f.ret()
     f.close()
 
@@ -96,11 +96,10 @@ def emit_nest(module: Module, name: str, nest: Nest, schedule: Schedule, slots: 
 class Emitter:
     """Emits one nest at the current place of a function."""
 
-    def __init__(self, f: Function, context: Context, nest: Nest, schedule: Schedule,
-                 target: Target):
-        self.f, self.context, self.nest, self.s = f, context, nest, schedule
+    def __init__(self, f: Function, context: Context, nest: Nest, s: Schedule, target: Target):
+        self.f, self.context, self.nest, self.s = f, context, nest, s
         self.ops = ScalarOps(f)
-        self.lanes, self.vector = schedule.lanes, schedule.vector
+        self.lanes, self.vector = s.lanes, s.vector
         self.values = nest.values()
         self.env: dict[Value, list[Element]] = {}
         self.index: dict[Axis, str] = {}            # of lane 0 of copy 0 for the vector axis
@@ -108,6 +107,7 @@ class Emitter:
         self.copies, self.mask, self.left = 1, None, None
         self.sweep = 0
         self.known_guards: dict[tuple, list[Element]] = {}
+        self.kept: dict[Value, int] = {}             # stashed value -> the sweep that computes it
         self.collected: dict[Store, tuple[str, list[list[Element]]]] = {}
         self.one_loop = body_cost(nest) >= LONG_BODY and target.masks
         self.places = {v.place.key(): v.place for v in (*self.values, *nest.stores)
@@ -117,6 +117,9 @@ class Emitter:
         for v in (*self.values, *self.nest.stores):
             if isinstance(v, (Load, Store)):
                 self.context.buffer(v.buffer)
+        if self.s.stash:
+            offset = self.f.mul("%task", str(8 * self.s.stash_elements))
+            self.stash_base = self.f.gep("i8", self.context.slot(self.context.slots), offset)
         self.compute(row=True)
         self.rows(0)
 
@@ -264,7 +267,7 @@ class Emitter:
         """The reduced loops of one row, sweep after sweep, and what depends on their results."""
         n_sweeps = self.nest.sweeps if self.nest.reduced else 0
         saved = dict(self.env)
-        self.points = {}
+        self.points, self.kept = {}, {}
         if self._few_points():
             self.points = {point: {} for point in itertools.product(
                 *(range(a.extent) for a in self._written_out()))}
@@ -273,7 +276,7 @@ class Emitter:
                           if isinstance(v, Reduction) and v.sweep == self.sweep + 1]
             stores = [s for s in self.nest.stores
                       if s.sweep == self.sweep and self.nest.full(s)]
-            wanted = self._wanted(reductions, stores)
+            wanted = schedule.wanted(self.nest, self.sweep, self.kept)
             width = self.lanes if self.vector is not None else 1
             copies = self.copies if self.vector in self.s.rows else 1
             start = [[accumulate.neutral(self.ops, r, width) for _ in range(copies)]
@@ -326,18 +329,6 @@ class Emitter:
             pass                       # the same in every lane: any lane does, and all are right
         last = 1 if r.position is not None else 0
         return [Element(parts[last].text, r.dtype, parts[last].n) for parts in copies]
-
-    def _wanted(self, reductions: list[Reduction], stores: list[Store]) -> set[Value]:
-        """The values that this sweep must compute."""
-        found: set[Value] = set()
-        stack = [r.operand for r in reductions] + [s.value for s in stores]
-        stack += [s.dynamic[0] for s in stores if s.dynamic]
-        while stack:
-            v = stack.pop()
-            if v not in found:
-                found.add(v)
-                stack.extend(() if isinstance(v, Reduction) else v.operands())
-        return found
 
     def reduced(self, depth: int, reductions, stores, wanted, accumulators):
         """Loop `depth` of a sweep and those in it; accumulators are [reduction][copy][part]."""
@@ -430,7 +421,9 @@ class Emitter:
                 continue
             if (wanted is not None and v not in wanted) or (row and self.nest.full(v)):
                 continue
-            if all(a in self.index for a in v.axes) and all(x in self.env for x in v.operands()):
+            ready = self.kept.get(v, self.sweep) < self.sweep or all(
+                x in self.env for x in v.operands())
+            if ready and all(a in self.index for a in v.axes):
                 self.env[v] = self.element(v)
 
     def element(self, v: Value) -> list[Element]:
@@ -445,9 +438,31 @@ class Emitter:
             return self._load(v)
         if isinstance(v, Checked):
             return self._checked(v)
+        if v in self.s.stash:
+            return self._kept(v)
+        return self._made(v)
+
+    def _made(self, v: ScalarOp) -> list[Element]:
         copies = self.copies if self._varies(v) else 1
         return [v.make(self.ops, *(_copy(self.env[x], u) for x in v.inputs))
                 for u in range(copies)]
+
+    def _kept(self, v: ScalarOp) -> list[Element]:
+        """A value of the stash: computed and put there in the first sweep, fetched in later ones."""
+        f, place = self.f, self.s.stash[v]
+        pointer = f.gep(memory_type(v.dtype.compute), self.stash_base, self.scalar(place))
+        held = v.dtype.compute
+        if self.kept.setdefault(v, self.sweep) == self.sweep:
+            made = self._made(v)
+            for u, x in enumerate(made):
+                memory_ops.store(self.ops, Element(x.text, held, x.n),
+                                 f.gep(memory_type(held), pointer, str(u * self.lanes)), 1,
+                                 self.mask)
+            return made
+        found = [memory_ops.load(self.ops, held, f.gep(memory_type(held), pointer,
+                                                       str(u * self.lanes)), self.lanes, 1,
+                                 self.mask) for u in range(self.copies)]
+        return [Element(x.text, v.dtype, x.n) for x in found]
 
     def _varies(self, v) -> bool:
         return self.vector is not None and self.vector in v.axes and self.vector in self.index

@@ -57,7 +57,8 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
     cut = split(nest, schedule, target, slots)
     if cut is None:
         emit_nest(module, name, nest, schedule, slots, symbols, target)
-        return Kernel([(name, schedule.tasks)], 0, flops, moved_bytes(nest))
+        scratch = 8 * schedule.stash_elements * schedule.tasks
+        return Kernel([(name, schedule.tasks)], scratch, flops, moved_bytes(nest))
     phases = []
     for part, suffix in zip(cut[:2], ("parts", "whole"), strict=True):
         part = collapse(part)

@@ -185,17 +185,17 @@ def programs(draw):
                                    st.integers(0, 50)), min_size=2, max_size=14))
 
 
-def make(choices):
+def make(choices, sizes=(3, 4, 5)):
     def function(x, y, v):
         values = [x, y, v]
         for kind, a, b, c in choices:
             made = step(values, kind, values[a % len(values)], b, c)
-            if made is not None and made.size <= 4000:
+            if made is not None and made.size <= 200000:
                 values.append(made)
         results = values[3:][-3:] or [e.exp(x)]
         return tuple(e.tanh(n) if i % 2 else n for i, n in enumerate(results))
 
-    return build(function, t(3, 4, 5), t(4, 5), t(5))
+    return build(function, t(*sizes), t(*sizes[1:]), t(*sizes[2:]))
 
 
 def step(values, kind, x, b, c):
