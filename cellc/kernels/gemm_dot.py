@@ -148,7 +148,7 @@ class Dot(Blocked):
                         for place in group]
                        for dtype, group in ((self.p.a.dtype, lines), (self.p.b.dtype, columns)))
         pairs = itertools.product(left, right)
-        return [f.intrinsic("fma", ty, x, y, sum_)
+        return [f.intrinsic("fmuladd", ty, x, y, sum_)
                 for (x, y), sum_ in zip(pairs, sums, strict=True)]
 
     def _store(self, f: Function, block: Block, indices: list[str], places: list[str],

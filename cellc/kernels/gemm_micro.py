@@ -70,7 +70,10 @@ class PanelSource:
 
 def emit_sums(f: Function, a: RowSource, b: PanelSource, size_k: str, ty: str,
               vectors: int) -> list[list[str]]:
-    """The tile's sums over k: a list of vectors for each row."""
+    """The tile's sums over k: a list of vectors for each row.
+
+    `fmuladd` is one instruction where the CPU has it, and two, not a call, where it has not.
+    """
     height = len(a.bases)
     zeros = [(ty, "zeroinitializer")] * (height * vectors)
     with f.loop("0", size_k, carried=zeros, hint="k") as loop:
@@ -78,7 +81,7 @@ def emit_sums(f: Function, a: RowSource, b: PanelSource, size_k: str, ty: str,
         for r in range(height):
             element = a.load(f, r, moved, loop.index, ty)
             for v in range(vectors):
-                following.append(f.intrinsic("fma", ty, element, columns[v],
+                following.append(f.intrinsic("fmuladd", ty, element, columns[v],
                                              loop.carried[r * vectors + v]))
         loop.next = following
     return [loop.results[r * vectors:(r + 1) * vectors] for r in range(height)]
