@@ -16,7 +16,7 @@ from cellc.kernels import named
 from cellc.kernels.emit import emit_nest
 from cellc.kernels.loops import Kernel, Nest
 from cellc.kernels.lower import lower
-from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, split
+from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, split, tiled
 from cellc.kernels.target import Target
 from cellc.kernels.text import Module
 
@@ -51,7 +51,7 @@ def n_slots(graph: Graph) -> int:
 def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target,
                symbols: tuple[str, ...]) -> Kernel:
     """The kernel of a nest: one function, or two where a reduction is cut into chunks."""
-    nest = collapse(nest)
+    nest = tiled(collapse(nest), target)
     schedule = plan(nest, target)
     flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
     cut = split(nest, schedule, target, slots)

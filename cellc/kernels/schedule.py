@@ -36,6 +36,7 @@ INSTRUCTION_SECONDS = 3e-10     # of one vector instruction
 PARALLEL_SECONDS = 15e-6        # work below this stays on one thread
 CHUNK_ELEMENTS = 32768          # of a reduction that is cut into chunks
 MOST_CHUNKS = 256
+TILE = 16                       # elements of a cache line, about
 MOST_INNER = 4                  # lanes further apart are scattered
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
@@ -177,7 +178,7 @@ def count(axes) -> int:
 def plan(nest: Nest, target: Target) -> Schedule:
     """The schedule of a collapsed nest."""
     lanes = lanes_of(nest, target)
-    axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1]
+    axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1 and not a.tile]
     costs = {axis: Cost(nest, axis, lanes).total() for axis in axes}
     vector = min(axes, key=lambda a: (costs[a], -axes.index(a)), default=None)
     if vector is None or lanes == 1:
@@ -186,7 +187,7 @@ def plan(nest: Nest, target: Target) -> Schedule:
     rows = [a for a in nest.rows if a not in (vector, inner)]
     reduced = [a for a in nest.reduced if a not in (vector, inner)]
     if vector in nest.rows:
-        rows.append(vector)
+        rows = [*(a for a in rows if not a.tile), vector, *(a for a in rows if a.tile)]
     elif vector is not None:
         reduced.append(vector)
     unroll = _unroll(nest, vector, lanes)
@@ -197,6 +198,30 @@ def plan(nest: Nest, target: Target) -> Schedule:
     schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner)
     _choose_stash(nest, schedule, target)
     return schedule
+
+
+def tiled(nest: Nest, target: Target) -> Nest:
+    """A nest that reads along one axis and writes along another, cut into tiles.
+
+    The lanes of a vector then lie in as many cache lines, and a short loop along the axis that is
+    contiguous there uses all of each line while it is near.
+    """
+    vector = plan(nest, target).vector
+    if vector is None or nest.reduced or vector.tile:
+        return nest
+    for access in (*(v for v in nest.values() if isinstance(v, Load)), *nest.stores):
+        step = access.place.coef(vector)
+        if isinstance(step, int) and abs(step) <= MOST_INNER:
+            continue
+        for axis, coef in access.place.terms.items():
+            if coef == 1 and isinstance(axis.extent, int) and axis.extent >= 2 * TILE:
+                outer = Axis(f"{axis.name}o", -(-axis.extent // TILE))
+                inner = Axis(f"{axis.name}i", TILE, Affine(axis.extent, {outer: -TILE}), True)
+                place = Affine(0, {outer: TILE, inner: 1})
+                rows = [b for a in nest.rows for b in ((outer, inner) if a is axis else (a,))]
+                return rewrite(nest, lambda a, old=axis, new=place: a.substitute({old: new}), rows,
+                               [])
+    return nest
 
 
 def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
@@ -374,6 +399,7 @@ def _parallel(rows: list[Axis], vector: Axis | None, step: int, cores: int):
         extent = assumed(axis.extent)
         return -(-extent // step) if axis is vector else extent
 
+    rows = [a for a in rows if not a.tile]
     for axis in rows:
         if pieces(axis) >= 8 * cores or (pieces(axis) >= cores and pieces(axis) % cores == 0):
             return axis, cores

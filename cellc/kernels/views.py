@@ -19,12 +19,14 @@ from cellc.errors import SymbolicFault
 class Axis:
     """A loop variable 0 <= i < extent; `extent` is an int or a Dim.
 
-    A `limit`, an expression of axes further out, may stop the loop earlier.
+    A `limit`, an expression of axes further out, may stop the loop earlier. The loop of a `tile`
+    axis is the innermost one, within that over vectors.
     """
 
     name: str
     extent: object
     limit: Affine | None = None
+    tile: bool = False
 
     def __repr__(self) -> str:
         return self.name

@@ -65,6 +65,7 @@ CASES = {
     "sum in uneven chunks": (sums((0,)), t(1000003)),
     "few columns in chunks": (sums((0,)), t(50001, 3)),
     "transpose": (lambda x: s.transpose(x, perm=(1, 0)), t(33, 20)),
+    "tiled transpose": (lambda x: s.transpose(x, perm=(2, 0, 1)), t(35, 3, 50)),
     "full and row results": (lambda x: (x * 2.0, r.reduce_sum(x * 2.0, axes=(0,))), t(33, 20)),
     "argmax of rows": (lambda x: r.argmax(x, axis=1), t(33, 20)),
     "argmin of columns": (lambda x: r.argmin(x, axis=0), t(33, 20)),
