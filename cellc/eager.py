@@ -47,13 +47,35 @@ _clock = itertools.count()
 
 
 class Record:
-    """One application of a primitive: what its `vjp` needs, and when it happened."""
+    """One application of a primitive: what its `vjp` needs, where it came from, and when.
 
-    __slots__ = ("prim", "operands", "attrs", "array", "type", "time")
+    `sources` has for each operand the Record that made it, the leaf that it is, or None where no
+    gradient flows. `operands` are the values as they were: a tensor that is changed later (`x[0] =
+    1`, `a -= b`) was another value then.
+    """
+
+    __slots__ = ("prim", "operands", "sources", "attrs", "array", "type", "time")
 
     def __init__(self, prim, operands, attrs, array, type):
-        self.prim, self.operands, self.attrs = prim, operands, attrs
+        self.prim, self.attrs = prim, attrs
         self.array, self.type, self.time = array, type, next(_clock)
+        self.sources = tuple([_source(x) for x in operands])
+        self.operands = tuple([_as_it_is(x) for x in operands])
+
+
+def _source(x):
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        return None
+    return x._record or x
+
+
+def _as_it_is(x):
+    """The value of a tensor, apart from the tensor itself."""
+    if not isinstance(x, Tensor):
+        return x
+    value = wrap(x._array, x.type)
+    value.requires_grad, value._record = x.requires_grad, x._record
+    return value
 
 
 def evaluate(prim, operands, attrs):
@@ -159,26 +181,25 @@ def _recording(on: bool):
 
 def _key(x: Tensor) -> int:
     """What a cotangent belongs to: the record that made the value, else the leaf itself."""
-    return id(x) if x._record is None else id(x._record)
+    return id(x._record or x)
 
 
 def _reachable(outputs, stop: set[int]):
     """Records and leaves below `outputs`, not going below those in `stop`."""
     records, leaves = {}, {}
-    todo = [y for y in outputs if isinstance(y, Tensor) and y.requires_grad]
+    todo = [_source(y) for y in outputs]
     while todo:
-        x = todo.pop()
-        key = _key(x)
-        if key in stop or key in records or key in leaves:
+        source = todo.pop()
+        if source is None or id(source) in stop or id(source) in records or id(source) in leaves:
             continue
-        if x._record is None:
-            leaves[key] = x
+        if isinstance(source, Tensor):
+            leaves[id(source)] = source
             continue
-        record = records[key] = x._record
-        if record.operands is None:
+        records[id(source)] = source
+        if source.operands is None:
             raise ValueFault("backward goes through a graph whose records were freed by an "
                              "earlier backward", "pass retain_graph=True to the earlier one")
-        todo.extend(v for v in record.operands if isinstance(v, Tensor) and v.requires_grad)
+        todo.extend(source.sources)
     return records, leaves
 
 
@@ -186,8 +207,7 @@ def _useful(records: list[Record], wanted: set[int]) -> set[int]:
     """The records through which one of `wanted` is reached; `records` from old to young."""
     found = set(wanted)
     for record in records:
-        if any(isinstance(x, Tensor) and x.requires_grad and _key(x) in found
-               for x in record.operands):
+        if any(source is not None and id(source) in found for source in record.sources):
             found.add(id(record))
     return found
 
@@ -215,7 +235,7 @@ def pullback(outputs, cotangents, wanted=None, create_graph=False, retain_graph=
             if g is not None and id(record) in useful:
                 _push(record, g, useful, sums)
             if not retain_graph:
-                record.operands = None
+                record.operands, record.sources = None, ()
     if wanted is None:
         return {leaf: to_value(sums[key]) for key, leaf in leaves.items() if key in sums}
     found = [sums.get(_key(x)) for x in wanted]
@@ -226,11 +246,24 @@ def _push(record: Record, g, useful: set[int], sums: dict) -> None:
     """Send the cotangent of a record's result on to its operands."""
     y = wrap(record.array, record.type)
     y.requires_grad, y._record = True, record
-    operands = [_number(x) for x in record.operands]
+    operands = [_linked(x, source) for x, source in zip(record.operands, record.sources,
+                                                        strict=True)]
     found = record.prim.vjp(_number(g), y, *operands, **record.attrs)
-    for x, dx in zip(record.operands, found, strict=True):
-        if dx is not None and isinstance(x, Tensor) and x.requires_grad and _key(x) in useful:
-            _accumulate(sums, _key(x), dx)
+    for source, dx in zip(record.sources, found, strict=True):
+        if dx is not None and source is not None and id(source) in useful:
+            _accumulate(sums, id(source), dx)
+
+
+def _linked(x, source):
+    """An operand as a rule takes it: a leaf itself, so that its gradient can be differentiated."""
+    if not isinstance(source, Tensor):
+        return _number(x)
+    if source._array is x._array:
+        return source
+    if state.recording:
+        raise ValueFault("a second derivative by a leaf that was changed in between",
+                         "take the gradient before changing it")
+    return x
 
 
 def _number(x):

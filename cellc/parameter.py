@@ -6,6 +6,8 @@ who holds the Parameter see the new values.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from cellc import epoch
@@ -16,6 +18,8 @@ from cellc.parser import hooks
 from cellc.tensor import Tensor, to_array
 
 DEFAULT_NAME = "Parameter"
+_probe = Tensor(0.0)
+_SOLE_OWNER = sys.getrefcount(_probe._array)        # of an array that only a slot holds
 _slot = Tensor.requires_grad        # the slot under the property that Parameter puts over it
 
 
@@ -27,7 +31,7 @@ class Parameter(Tensor):
     of `trainable_params()` (running statistics, frozen layers).
     """
 
-    __slots__ = ("name", "layerwise_parallel", "parallel_optimizer", "version")
+    __slots__ = ("name", "layerwise_parallel", "parallel_optimizer")
 
     def __init__(self, default_input, name=None, requires_grad=True, layerwise_parallel=False,
                  parallel_optimizer=True):
@@ -36,7 +40,6 @@ class Parameter(Tensor):
             raise TypeFault(f"a Parameter's name is {name!r}", "a nonempty str, or None")
         self.name = name or DEFAULT_NAME
         self.layerwise_parallel, self.parallel_optimizer = layerwise_parallel, parallel_optimizer
-        self.version = 0
         self.requires_grad = requires_grad and self.dtype.is_float
 
     @property
@@ -69,9 +72,10 @@ class Parameter(Tensor):
                 raise ShapeFault(f"the Parameter {self.name} of shape {list(self.shape)} was given "
                                  f"data of shape {list(array.shape)}",
                                  "slice_shape=True lets set_data change the shape")
-        self.version += 1
-        if array.shape == self.shape:
+        if array.shape == self.shape and sys.getrefcount(self._array) == _SOLE_OWNER:
             self._array[...] = array
+        elif array.shape == self.shape:         # a view, or a record of the tape, keeps the old
+            self._array = np.array(array, order="C")
         else:
             self._array, self._type = array, None
             epoch.bump()

@@ -1,9 +1,9 @@
-"""Train a small convolutional network on scikit-learn's handwritten digits, and look at its mistakes.
+"""Train a small convolutional network on handwritten digits, and look at its mistakes.
 
     python examples/train_digits.py                    # compiled
     python examples/train_digits.py --mode eager       # the same cells, operation by operation
 
-1,797 real 8x8 images of digits; a fifth of them is held out. The run prints the compile time, a
+scikit-learn's 1,797 real 8x8 images of digits; a fifth of them is held out. The run prints the compile time, a
 progress bar with loss and images per second, and the held-out accuracy; it writes a confusion
 matrix (PNG) and the weights, loads these into a second network and checks that it predicts the
 same.

@@ -89,7 +89,7 @@ def constant(values: np.ndarray):
         return Constant(t, values)
     from cellc.tensor import wrap
 
-    return wrap(np.ascontiguousarray(values), t)
+    return wrap(np.array(values, order="C"), t)
 
 
 def building() -> bool:

@@ -41,7 +41,7 @@ def save_checkpoint(save_obj, ckpt_file_name, append_dict=None) -> None:
         if name in tensors:
             raise ValueFault(f"the name {name!r} of append_dict is that of a parameter")
         tensors[name] = value if isinstance(value, Tensor) else Tensor(value)
-    arrays = {name: np.ascontiguousarray(t._array) for name, t in tensors.items()}
+    arrays = {name: t._array for name, t in tensors.items()}
     specs = {name: _spec(array) for name, array in arrays.items()}
     _write(_path(ckpt_file_name), safetensors.serialize(specs, metadata=_WRITER))
 

@@ -56,14 +56,15 @@ LAYERS = [
     ("Identity", lambda: nn.Identity(), [ROWS]),
     ("OneHot", lambda: nn.OneHot(depth=7), [labels(7, 2, 4)]),
     ("Pad", lambda: nn.Pad(((1, 0), (2, 1))), [ROWS]),
-    ("SequentialCell", lambda: nn.SequentialCell(nn.Dense(5, 4), nn.Tanh(), nn.Dense(4, 2)), [ROWS]),
+    ("SequentialCell", lambda: nn.SequentialCell(nn.Dense(5, 4), nn.Tanh(), nn.Dense(4, 2)),
+     [ROWS]),
     ("PReLU", lambda: nn.PReLU(4), [IMAGES]),
     ("LeakyReLU", lambda: nn.LeakyReLU(0.1), [ROWS]),
     ("GELU_exact", lambda: nn.GELU(approximate=False), [ROWS]),
     ("Softmax", lambda: nn.Softmax(0), [ROWS]),
 ] + [(name, getattr(nn, name), [ROWS]) for name in (
-    "ReLU ReLU6 ELU SeLU CELU GELU SiLU Mish HSwish HSigmoid Sigmoid LogSigmoid Softplus Softsign Tanh "
-    "Hardtanh HShrink SoftShrink LogSoftmax Softmin").split()]
+    "ReLU ReLU6 ELU SeLU CELU GELU SiLU Mish HSwish HSigmoid Sigmoid LogSigmoid Softplus Softsign "
+    "Tanh Hardtanh HShrink SoftShrink LogSoftmax Softmin").split()]
 
 LOSSES = [
     ("MSELoss", lambda: nn.MSELoss(), PAIR),

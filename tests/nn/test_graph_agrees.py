@@ -1,4 +1,4 @@
-"""Graph mode and eager mode agree for every layer, loss and optimiser: values, gradients, effects."""
+"""Graph mode agrees with eager mode for every layer, loss and optimiser, gradients included."""
 
 import numpy as np
 import pytest

@@ -20,8 +20,8 @@ PAIRS = [
      np.where(D < 0.5, D ** 2, D - 0.25)),
     ("huber_loss", lambda x, y, reduction: ops.huber_loss(x, y, reduction, 0.7), A, B,
      np.where(D < 0.7, 0.5 * D ** 2, 0.7 * (D - 0.35))),
-    ("binary_cross_entropy", lambda x, y, reduction: ops.binary_cross_entropy(x, y, None, reduction),
-     P, Q, -(Q * np.log(P) + (1 - Q) * np.log(1 - P))),
+    ("binary_cross_entropy", lambda x, y, reduction: ops.binary_cross_entropy(
+        x, y, None, reduction), P, Q, -(Q * np.log(P) + (1 - Q) * np.log(1 - P))),
     ("bce_with_logits", lambda x, y, reduction: ops.binary_cross_entropy_with_logits(
         x, y, None, None, reduction), A, Q, -(Q * np.log(P) + (1 - Q) * np.log(1 - P))),
     ("kl_div", ops.kl_div, A, Q, Q * (np.log(Q) - A)),
@@ -30,7 +30,8 @@ PAIRS = [
 
 @pytest.mark.parametrize("name, loss, x, y, expected", PAIRS, ids=[p[0] for p in PAIRS])
 def test_loss(name, loss, x, y, expected):
-    for reduction, total in (("none", expected), ("mean", expected.mean()), ("sum", expected.sum())):
+    totals = {"none": expected, "mean": expected.mean(), "sum": expected.sum()}
+    for reduction, total in totals.items():
         found = loss(Tensor(x), Tensor(y), reduction=reduction)
         np.testing.assert_allclose(found.asnumpy(), total, rtol=1e-10)
         check_gradient(lambda u, v: loss(u, v, reduction=reduction), x, y)

@@ -198,7 +198,8 @@ def test_matmul(a, b):
 def test_products():
     draw = np.random.default_rng(5).normal
     x, y = draw(size=(2, 3, 4)), draw(size=(5, 3, 4))
-    same(ops.tensordot(Tensor(x), Tensor(y), ((1, 2), (1, 2))), np.tensordot(x, y, ((1, 2), (1, 2))))
+    axes = ((1, 2), (1, 2))
+    same(ops.tensordot(Tensor(x), Tensor(y), axes), np.tensordot(x, y, axes))
     same(ops.batch_matmul(Tensor(x), Tensor(x), transpose_b=True), x @ x.swapaxes(1, 2))
     same(ops.outer(Tensor(x[0, 0]), Tensor(y[0, 0])), np.outer(x[0, 0], y[0, 0]))
     same(ops.linear(Tensor(x), Tensor(y[:, 0]), Tensor(draw(size=5) * 0)), x @ y[:, 0].T)
