@@ -2,10 +2,11 @@
 
     kernel = emit_group(module, "softmax", node, target, symbols=("n",))
 
-A group is a `fused` apply, or any other apply of tensors, taken as a group of one. Its kernel is made
-of one or more functions `void @k(ptr %ctx, i64 %task, i64 %n_tasks)`, to be run one after another,
-each for every task in 0 .. n_tasks-1, in any order. `%ctx` points to an array of pointers: operands
-(a scalar as 8 bytes), results, scratch memory, the i64 values of `symbols`, the error record i64[8].
+A group is a `fused` apply, or any other apply of tensors, taken as a group of one. Its kernel is
+made of functions `void @k(ptr %ctx, i64 %task, i64 %n_tasks)`, to be run one after another, each
+for every task in 0 .. n_tasks-1, in any order. `%ctx` points to an array of pointers: operands
+(a scalar as 8 bytes), results, scratch memory, the i64 values of `symbols`, the error record
+i64[8].
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ class Lowering:
 
     def _forward(self, node: Apply, x: Node, index: list[Affine]) -> list[Affine] | None:
         """The index of `node` whose operand x is read at `index`."""
-        name, kind = node.prim.name, node.prim.kind
+        kind = node.prim.kind
         if kind == "elementwise":
             return index
         if kind == "view":

@@ -49,7 +49,7 @@ def store(ops: ScalarOps, x: Element, pointer: str, lane_step, mask: str | None)
 
 
 def store_interleaved(ops: ScalarOps, xs: list[Element], pointer: str, left: str | None) -> None:
-    """Lane 0 of each x, then lane 1 of each, and on; of the first `left` lanes where that is given."""
+    """Lane 0 of each x, then lane 1 of each, and on; only the first `left` lanes, where given."""
     f, n, k = ops.f, xs[0].n, len(xs)
     element, align = memory_type(xs[0].dtype), xs[0].dtype.itemsize
     raws, width = [ops.to_memory(x) for x in xs], n

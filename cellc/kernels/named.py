@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph
 from cellc.ir.types import DType, f64, i64
-from cellc.kernels.emit import ARGUMENTS, Context, Emitter
+from cellc.kernels.emit import ARGUMENTS, Emitter
+from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import (
     Buffer,
     Checked,

@@ -1,8 +1,8 @@
 """product: a group around one `dot` as a call of the matrix product of `gemm.py`.
 
-Views above the operands become strides: operand a of `dot(w, windows(transpose(x)))` is read in place
-through an affine map, so that a convolution is a product like any other. Elementwise work on the
-result becomes the product's epilogue, and a transposition of the result the strides of C.
+Views above the operands become strides: operand b of `dot(w, windows(transpose(x)))` is read in
+place through an affine map, so that a convolution is a product like any other. Elementwise work on
+the result becomes the product's epilogue, and a transposition of the result the strides of C.
 
 The axes of the product are those of the dot: batch, rows (free of a), columns (free of b), and the
 contracted ones. Axes of b alone that lie outside the rows in C are handed over as batch axes.
@@ -16,7 +16,8 @@ from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.types import Dim, ScalarType, f32, f64
 from cellc.kernels import gemm
-from cellc.kernels.emit import ARGUMENTS, Context
+from cellc.kernels.emit import ARGUMENTS
+from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
 from cellc.kernels.target import Target

@@ -2,7 +2,7 @@
 
 An `Element` is a register with the dtype it means; f16 and bf16 are held as f32 (`cast` rounds). It
 has one lane or as many as the vectors of the loop being emitted; where the two meet, the single one
-is spread. Additions and multiplications may be contracted to fused ones, nothing else is rearranged.
+is spread. Additions and multiplications may be contracted to fused ones; nothing else is changed.
 """
 
 from __future__ import annotations
@@ -273,7 +273,7 @@ class ScalarOps:
         return self.select(none, zero, quotient), self.select(none, zero, rest)
 
     def _divide_floats(self, x, y):
-        """By the exact remainder, as Python and NumPy do: x // y is whole even where x / y rounds."""
+        """By the exact remainder, as Python does: x // y is right even where x / y rounds."""
         zero, one = self.const(0, x.dtype), self.const(1, x.dtype)
         rest = self._instruction("frem", x, y)
         quotient = self._instruction("fdiv", self._instruction("fsub", x, rest), y)

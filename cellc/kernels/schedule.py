@@ -2,9 +2,9 @@
 
 Before planning, axes that lie behind one another in every array are collapsed into one. Then one
 axis is chosen for the vectors: the one along which the most is read and written contiguously. A
-vectorised reduced axis gives each lane its own accumulator, a vectorised row axis gives each row its
-own lane. Reductions to few rows are cut into chunks whose partial results a second nest combines;
-the cut depends on shapes alone, so that results do not depend on the number of threads.
+vectorised reduced axis gives each lane its own accumulator, a vectorised row axis gives each row
+its own lane. Reductions to few rows are cut into chunks whose partial results a second nest
+combines; the cut depends on shapes alone, so that results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Schedule:
         return ", ".join(parts)
 
 
-# -- rewriting nests ---------------------------------------------------------------------------------
+# -- rewriting nests -------------------------------------------------------------------------------
 def rewrite(nest: Nest, change: Callable[[Affine], Affine], rows: list[Axis], reduced: list[Axis],
             replaced: dict[Value, Value] | None = None) -> Nest:
     """The nest with every affine expression changed, on other axes; `replaced` gives new values."""
@@ -162,7 +162,7 @@ def _merge(a: Affine, outer: Axis, inner: Axis, merged: Axis) -> Affine:
     return Affine(a.const, terms | {merged: a.coef(inner)})
 
 
-# -- planning ----------------------------------------------------------------------------------------
+# -- planning --------------------------------------------------------------------------------------
 def assumed(extent) -> int:
     """An extent as a number, for estimates."""
     return extent if isinstance(extent, int) else ASSUMED * extent.coef
@@ -239,7 +239,7 @@ def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
     return None
 
 
-# -- keeping what later sweeps need ------------------------------------------------------------------
+# -- keeping what later sweeps need ----------------------------------------------------------------
 def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
     """The values that a sweep computes (or fetches, of `stash` those that an earlier one kept)."""
     found: set[Value] = set()
@@ -257,7 +257,7 @@ def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
 
 
 def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
-    """Expensive values that several sweeps of a row need are kept, where the row is short enough."""
+    """Expensive values that several sweeps of a row need are kept, if the row is short enough."""
     extents = [a.extent for a in nest.reduced]
     if nest.sweeps < 2 or schedule.vector not in nest.reduced or not all(
             isinstance(n, int) for n in extents):
@@ -267,8 +267,7 @@ def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
     for v in reversed(nest.values()):                # the last computed first: it spares the others
         if not isinstance(v, ScalarOp) or not nest.full(v) or v.dtype.kind == "b":
             continue
-        if not (v.axes & frozenset(nest.reduced) == frozenset(nest.reduced)) or (
-                _chain_cost(v, nest) < EXPENSIVE):
+        if not v.axes >= frozenset(nest.reduced) or _chain_cost(v, nest) < EXPENSIVE:
             continue
         sweeps = [s for s in range(nest.sweeps) if v in wanted(nest, s, first)]
         if len(sweeps) > 1 and (len(first) + 1) * points * 8 <= target.l1_bytes:
@@ -293,7 +292,7 @@ def _chain_cost(v: Value, nest: Nest) -> int:
 
 
 def lanes_of(nest: Nest, target: Target) -> int:
-    """As many lanes as the widest common element allows; index arithmetic may take two registers."""
+    """As many lanes as the usual element allows; index arithmetic may take two registers."""
     narrow = [v.dtype.compute.bits for v in nest.values()
               if isinstance(v, (Load, ScalarOp, Reduction)) and v.dtype.bits < 64
               and v.dtype.kind != "b"]
@@ -418,7 +417,8 @@ def split(nest: Nest, schedule: Schedule, target: Target, scratch: int) -> tuple
     values = nest.values()
     rounds = [v for v in values if isinstance(v, Reduction)]
     sizes = [a.extent for a in (*nest.rows, *nest.reduced)]
-    if not rounds or not schedule.reduced or any(v.sweep > 1 for v in rounds) or not all(isinstance(n, int) for n in sizes):
+    if not rounds or not schedule.reduced or any(v.sweep > 1 for v in rounds) or not all(
+            isinstance(n, int) for n in sizes):
         return None
     if any(v.position is not None for v in rounds) or any(
             nest.full(v) and v.sweep for v in (*values, *nest.stores)):

@@ -2,8 +2,8 @@
 
 An index is an `Affine`: a constant plus whole multiples of loop axes. Every view maps the index of
 its result to the index of its operand, so a chain of views costs nothing at run time: it ends in
-one affine address. Only a reshape can fail to be affine; where cutting a loop axis in two would help,
-`NeedSplit` says which, and lowering starts again with that axis cut.
+one affine address. Only a reshape can fail to be affine; where cutting a loop axis in two would
+help, `NeedSplit` says which, and lowering starts again with that axis cut.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def _divides(piece: int, extent) -> bool:
     return extent.coef % piece == 0
 
 
-# -- the views of the IR -----------------------------------------------------------------------------
+# -- the views of the IR ---------------------------------------------------------------------------
 def operand_index(node, index: Sequence[Affine]) -> list[Affine]:
     """Where a view primitive reads its operand for the element of its result at `index`."""
     x, attrs, name = node.operands[0], node.attrs, node.prim.name
@@ -243,9 +243,10 @@ def operand_index(node, index: Sequence[Affine]) -> list[Affine]:
     if name == "windows":
         k = len(attrs["sizes"])
         lead = len(x.shape) - k
-        return [*index[:lead], *(outer * stride + inner * dilation for outer, inner, stride, dilation
-                                 in zip(index[lead:lead + k], index[lead + k:], attrs["strides"],
-                                        attrs["dilations"], strict=True))]
+        pairs = zip(index[lead:lead + k], index[lead + k:], attrs["strides"], attrs["dilations"],
+                    strict=True)
+        return [*index[:lead], *(outer * stride + inner * dilation
+                                 for outer, inner, stride, dilation in pairs)]
     raise NotAffine(f"{name} is no view")
 
 

@@ -4,10 +4,10 @@
     %t = tanh(%m)    : f32[8,4]                ->      %m = mul(%x, %y)  %t = tanh(%m)  return %t }
                                                      %t = fused(%x, %y) {graph=@mul_tanh} : f32[8,4]
 
-One walk over the list. An apply joins the group of one of its operands where both can be computed in
-one walk over the same axes (fuse_groups.py), and then draws the groups of its other operands in.
+One walk over the list. An apply joins the group of one of its operands where both can be computed
+in one walk over the same axes (fuse_groups.py), and then draws its other operands' groups in.
 Values used only inside a group never reach memory. A matrix product takes views into its operands
-and elementwise work on its result into its epilogue, as long as nobody else wants the values between.
+and elementwise work on its result into its epilogue, if nobody else wants the values between.
 What a group cannot hold (control, scalar arithmetic, kernels such as concat) stays as it is.
 
 Assumes a flat graph (calls that are worth it are inlined). LLVM cannot do it: buffers would exist.

@@ -173,7 +173,7 @@ class Joining:
         self.floating = floating
 
     def forward(self, x: Node, group: Group) -> Index | None:
-        """The index of x in the group, derived from members it is made of through floating nodes."""
+        """The index of x in the group, derived from members that it reads, through what floats."""
         if x in group.index:
             return group.index[x]
         if x not in self.floating:
@@ -199,7 +199,7 @@ class Joining:
         return [] if group.full(index) else [Affine.of(a) for a in group.reduced]
 
     def _retrying(self, group: Group, function, index: Index, x: Node):
-        """`function(index)`, cutting axes of the group where that helps; None where nothing does."""
+        """`function(index)`, cutting axes of the group where that helps; else None."""
         for _ in range(8):
             try:
                 return function(index)

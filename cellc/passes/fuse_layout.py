@@ -1,8 +1,8 @@
 """Rewrites before clustering that cost nothing in arithmetic and choose how values lie in memory.
 
     windows_add(w), windows that tile their array    ->  reshape(transpose(w)): no kernel
-    windows_add(transpose(dot(a, b)))                ->  the product stored with neighbouring windows
-                                                         side by side, as windows_add reads them
+    windows_add(transpose(dot(a, b)))                ->  the product stored with neighbouring
+                                                         windows side by side, as it is read
 """
 
 from __future__ import annotations
