@@ -81,12 +81,12 @@ def random_array(type_, seed=0):
     return rng.integers(0, 9, type_.shape).astype(type_.dtype.numpy)
 
 
-def agree(graph, *arrays, tolerance=None, dims=None, symbols=(), shared=False):
+def agree(graph, *arrays, tolerance=None, dims=None, symbols=(), shared=False, target=None):
     """The kernel gives what the interpreter gives; `shared`: also when its work is shared by tasks,
     as if it were much, and then bit for bit the same however many there are."""
     arrays = arrays or [random_array(x.type, i) for i, x in enumerate(graph.inputs)]
     wanted = interpret(graph, *arrays, dims=dims)
-    compiled = Compiled(graph, symbols=symbols)
+    compiled = Compiled(graph, target, symbols)
     compare(compiled(*arrays, dims=dims), wanted, tolerance)
     if shared:
         with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64
+from cellc.kernels.target import TARGETS
 from tests.kernel_runner import agree, build
 
 
@@ -97,6 +98,13 @@ CASES = {
 def test_case(name):
     function, *types = CASES[name]
     agree(build(function, *types), tolerance=2e-4, shared=True)
+
+
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])
+@pytest.mark.parametrize("name", CASES)
+def test_case_with_narrower_vectors(name, cpu):
+    function, *types = CASES[name]
+    agree(build(function, *types), tolerance=2e-4, target=TARGETS[cpu])
 
 
 @pytest.mark.parametrize("n", [2, 7, 33])
