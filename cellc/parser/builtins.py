@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import copy
-import functools
 import math
 import operator
 
@@ -16,7 +14,6 @@ from cellc.ir.graph import Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
 from cellc.parser import attributes, branches, calls, control, hooks, operators
-from cellc.parser.guards import look
 from cellc.parser.text import PrintEffect, Text
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
@@ -36,10 +33,6 @@ def builtin(*functions):
 def natively(function, args, kwargs):
     """Python's own answer."""
     return function(*args, **kwargs)
-
-
-def _items(session, args) -> list:
-    return control.items_of(session, args[0])
 
 
 # -- numbers ---------------------------------------------------------------------------------------
@@ -238,187 +231,6 @@ def call_neg(session, args, kwargs):
 @builtin(operator.getitem)
 def call_getitem(session, args, kwargs):
     return attributes.load_item(session, *args)
-
-
-# -- sequences -------------------------------------------------------------------------------------
-
-@builtin(len)
-def call_len(session, args, kwargs):
-    value = args[0]
-    if operators.is_traced(value):
-        node = session.lift(value)
-        if node.type.ndim == 0:
-            raise TypeFault(f"len() of {describe(value)}", "it has no axes")
-        return node.type.shape[0]
-    if isinstance(value, hooks.Cell):
-        session.read("contents", value, "", look("contents", value, ""))
-    function = operators.user_special(value, "__len__")
-    return session.call(function, [value]) if function else len(value)
-
-
-@builtin(range)
-def call_range(session, args, kwargs):
-    for value in args:
-        if operators.is_traced(value):
-            raise unknown(session.lift(value), f"range() of {describe(value)}, which is known only "
-                          "when the program runs", "loop over a known number of rounds, and choose "
-                          "with ops.where what the later ones do")
-    return range(*args)
-
-
-@builtin(enumerate)
-def call_enumerate(session, args, kwargs):
-    return enumerate(control.iterate(session, args[0]), *args[1:], **kwargs)
-
-
-@builtin(zip)
-def call_zip(session, args, kwargs):
-    return zip(*(control.iterate(session, x) for x in args), strict=kwargs.get("strict", False))
-
-
-@builtin(map)
-def call_map(session, args, kwargs):
-    rows = zip(*(control.iterate(session, x) for x in args[1:]), strict=False)
-    return (session.call(args[0], list(row)) for row in rows)
-
-
-@builtin(filter)
-def call_filter(session, args, kwargs):
-    function, items = args
-    return (x for x in control.iterate(session, items)
-            if _known_truth(session, x if function is None else session.call(function, [x])))
-
-
-def _known_truth(session, value) -> bool:
-    found = operators.truth(session, value)
-    if not isinstance(found, bool):
-        raise unknown(found, "whether filter() keeps an item is known only when the program runs, "
-                      "and the number of items must be known", "keep all items and use ops.where")
-    return found
-
-
-@builtin(all)
-def call_all(session, args, kwargs):
-    found = True
-    for item in control.iterate(session, args[0]):
-        found = operators.both(found, operators.truth(session, item))
-        if found is False:
-            break
-    return found
-
-
-@builtin(any)
-def call_any(session, args, kwargs):
-    found = False
-    for item in control.iterate(session, args[0]):
-        found = operators.either(found, operators.truth(session, item))
-        if found is True:
-            break
-    return found
-
-
-@builtin(reversed)
-def call_reversed(session, args, kwargs):
-    return iter(_items(session, args)[::-1])
-
-
-@builtin(sorted)
-def call_sorted(session, args, kwargs):
-    items = _items(session, args)
-    key = kwargs.get("key")
-    keys = items if key is None else [session.call(key, [x]) for x in items]
-    if any(map(traced_in, keys)):
-        raise TypeFault("sorted() of values known only when the program runs",
-                        "put them into one tensor and use ops.sort")
-    order = sorted(range(len(items)), key=keys.__getitem__, reverse=bool(kwargs.get("reverse")))
-    return session.owned.add([items[i] for i in order])
-
-
-@builtin(tuple)
-def call_tuple(session, args, kwargs):
-    return tuple(_items(session, args)) if args else ()
-
-
-@builtin(list)
-def call_list(session, args, kwargs):
-    return session.owned.add(_items(session, args) if args else [])
-
-
-@builtin(set)
-def call_set(session, args, kwargs):
-    return session.owned.add(set(_known_items(session, args)))
-
-
-@builtin(frozenset)
-def call_frozenset(session, args, kwargs):
-    return frozenset(_known_items(session, args))
-
-
-def _known_items(session, args) -> list:
-    items = _items(session, args) if args else []
-    if any(map(traced_in, items)):
-        raise TypeFault("found a value known only when the program runs as an item of a set",
-                        "use a list or a tuple")
-    return items
-
-
-@builtin(dict)
-def call_dict(session, args, kwargs):
-    result = {}
-    if args:
-        result.update(args[0] if isinstance(args[0], dict) else _items(session, args))
-    result.update(kwargs)
-    return session.owned.add(result)
-
-
-@builtin(iter)
-def call_iter(session, args, kwargs):
-    return iter(control.iterate(session, *args))
-
-
-@builtin(next)
-def call_next(session, args, kwargs):
-    if session.conditions:
-        raise unknown(session.conditions[-1],
-                      "next() under a condition known only when the program runs",
-                      "take the items before the `if`")
-    return next(*args)
-
-
-@builtin(functools.reduce)
-def call_reduce(session, args, kwargs):
-    items = control.items_of(session, args[1])
-    if len(args) < 3 and not items:
-        raise TypeFault("reduce() of no items with no initial value")
-    total, rest = (args[2], items) if len(args) > 2 else (items[0], items[1:])
-    for item in rest:
-        total = session.call(args[0], [total, item])
-    return total
-
-
-@builtin(functools.wraps)
-def call_wraps(session, args, kwargs):
-    """`@wraps(f)` copies a name and a docstring, which matter to no result."""
-    return _as_it_is
-
-
-@builtin(functools.update_wrapper)
-def call_update_wrapper(session, args, kwargs):
-    return args[0]
-
-
-def _as_it_is(function):
-    return function
-
-
-@builtin(copy.copy, copy.deepcopy)
-def call_copy(session, args, kwargs):
-    from cellc.parser.values import flatten, unflatten
-
-    value, leaves = args[0], []
-    if isinstance(value, hooks.traced):
-        return session.lift(value)
-    return unflatten(flatten(value, leaves, session.lift), leaves, made=session.owned.add)
 
 
 # -- objects ---------------------------------------------------------------------------------------

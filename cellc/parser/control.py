@@ -7,14 +7,16 @@ their join. Where they do not (one returns early), the one that ended first is w
 the `if` belongs to: it is built on as a continuation inside that branch, up to the place where both
 end alike: the end of the loop's round, the end of the loop, or the end of the function.
 
-`rest` is that continuation: what follows a statement, as a chain of BlockRest, LoopRest, WhileRest.
+`rest` is that continuation: what follows a statement, a chain of BlockRest, LoopRest, FunctionRest.
 Branches within branches can need the same one several times; it is then made a graph of the
 variables, once, and called (`go_on`), so that code never grows exponentially.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gast
@@ -29,7 +31,8 @@ from cellc.parser.values import describe, flatten, unknown
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a block ended. `rank` orders them by how far out they lead."""
+    """How a block ended. `rank` orders them by how far out they lead: END, then `continue` and
+    `break` of the innermost loop, those of the loop around it, and so on, then RETURN."""
 
     rank: int
     value: Any = None
@@ -40,8 +43,13 @@ class Outcome:
         return self.rank == RETURN
 
 
-END, CONTINUE, BREAK, RETURN = range(4)
-AT_END, AT_CONTINUE, AT_BREAK = Outcome(END), Outcome(CONTINUE), Outcome(BREAK)
+END, RETURN = 0, 1_000_000
+AT_END = Outcome(END)
+
+
+def continue_of(depth: int) -> int:
+    """The rank of a `continue` of the loop at this depth of nesting; its `break` is one more."""
+    return RETURN - 2 * depth
 
 
 def run_block(frame, body: list, rest, start: int = 0) -> Outcome:
@@ -87,58 +95,46 @@ class BlockRest:
 
 @dataclass(frozen=True, slots=True)
 class LoopRest:
-    """The rounds of an unrolled `for` from `start` on, its `else`, then what follows the loop."""
+    """The further rounds of an unrolled loop, its `else`, then what follows the loop.
 
-    node: gast.For
-    items: list
-    start: int
+    `run_rest()` runs rounds and `else` and gives how that ended.
+    """
+
+    node: gast.For | gast.While
+    run_rest: Callable[[], Outcome]
     outer: Any
 
     def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
-        if outcome.rank <= CONTINUE:
-            if target <= CONTINUE:
-                return AT_CONTINUE
-            outcome = run_rounds(frame, self.node, self.items, self.outer, self.start)
-            if outcome.is_return:
-                return outcome
-        if target == BREAK:
-            return AT_BREAK
-        return go_on(frame, self.outer, AT_END, target)
+        again = continue_of(self.node._depth)
+        leave = again + 1
+        if outcome.rank <= again:
+            if target <= again:
+                return Outcome(again)
+            outcome = self.run_rest()
+        elif outcome.rank == leave:
+            outcome = AT_END
+        if outcome.rank == END and target <= leave:
+            return Outcome(leave)       # where a break leads as well: behind the loop and its else
+        if outcome.rank >= target:
+            return outcome
+        return go_on(frame, self.outer, outcome, target)
 
 
-@dataclass(frozen=True, slots=True)
-class WhileRest:
-    """The further rounds of an unrolled `while`, its `else`, then what follows the loop."""
-
-    node: gast.While
-    round: int
-    outer: Any
-
-    def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
-        if outcome.rank <= CONTINUE:
-            if target <= CONTINUE:
-                return AT_CONTINUE
-            outcome = run_while(frame, self.node, self.outer, self.round)
-            if outcome.is_return:
-                return outcome
-        if target == BREAK:
-            return AT_BREAK
-        return go_on(frame, self.outer, AT_END, target)
+NESTED = 2      # a branch within a branch
 
 
 def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> Outcome:
     """Go on with `rest`, by a call of a graph where it is needed more than once.
 
-    It is where a branch within a branch leaves (`leaving`) the block it stands in: the other side
-    of the outer `if` needs the same code. With changeable containers in the frame, or variables
-    that belong to a frame around it, the code is built again all the same.
+    It is where a branch within a branch, or such a graph, leaves (`leaving`) the block it stands
+    in: the other side of the outer `if` needs the same code. With changeable containers among the
+    variables, or variables of a frame around this one, the code is built again all the same.
     """
     session, variables = frame.session, frame.variables
-    shared = (leaving and frame.depth > 1) or id(rest) in session.shared
-    if not shared or target != RETURN or outcome.rank == RETURN or isinstance(rest, FunctionRest):
+    shared = (leaving and frame.depth >= NESTED) or id(rest) in session.shared
+    if not shared or target != RETURN or outcome.is_return or isinstance(rest, FunctionRest):
         return rest.resume(frame, outcome, target)
-    if frame.parent is not None or any(isinstance(x, (list, dict, set)) or x in session.owned
-                                       for x in variables.values()):
+    if frame.parent is not None or any(_is_changeable(session, x) for x in variables.values()):
         return rest.resume(frame, outcome, target)
     session.shared[id(rest)] = rest         # kept, so that the id stays its own
     leaves: list = []
@@ -147,7 +143,7 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
            tuple(x.type for x in leaves))
 
     def work(inner: dict):
-        depth, frame.depth, frame.variables = frame.depth, 0, inner
+        depth, frame.depth, frame.variables = frame.depth, NESTED, inner
         try:
             return rest.resume(frame, outcome, target).value
         finally:
@@ -158,6 +154,12 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
         session.continuations[key] = closed
     closed = session.continuations[key]
     return Outcome(RETURN, cells.use(session, closed, leaves, lambda value: value))
+
+
+def _is_changeable(session, value) -> bool:
+    if isinstance(value, tuple):
+        return any(_is_changeable(session, x) for x in value)
+    return isinstance(value, (list, dict, set)) or value in session.owned
 
 
 # -- if --------------------------------------------------------------------------------------------
@@ -245,15 +247,15 @@ def iterate(session, value):
 def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
     from cellc.parser.statements import assign
 
+    leave = continue_of(node._depth) + 1
     frame.loops.append(node)
     try:
         for i in range(start, len(items)):
             assign(frame, node.target, items[i], node)
-            outcome = run_block(frame, node.body, LoopRest(node, items, i + 1, rest))
-            if outcome.rank == BREAK:
-                return AT_END
-            if outcome.is_return:
-                return outcome
+            after = LoopRest(node, partial(run_rounds, frame, node, items, rest, i + 1), rest)
+            outcome = run_block(frame, node.body, after)
+            if outcome.rank >= leave:
+                return AT_END if outcome.rank == leave else outcome
     finally:
         frame.loops.pop()
     return run_block(frame, node.orelse, rest) if node.orelse else AT_END
@@ -261,9 +263,10 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
 
 @executors.handles(gast.While)
 def run_while(frame, node, rest, start: int = 0) -> Outcome:
+    leave = continue_of(node._depth) + 1
     frame.loops.append(node)
     try:
-        for round in range(start, MAX_UNROLLED):
+        for i in range(start, MAX_UNROLLED):
             condition = test(frame, node.test)
             if not isinstance(condition, bool):
                 raise unknown(
@@ -273,11 +276,10 @@ def run_while(frame, node, rest, start: int = 0) -> Outcome:
                 ).at(frame.loc(node.test))
             if not condition:
                 break
-            outcome = run_block(frame, node.body, WhileRest(node, round + 1, rest))
-            if outcome.rank == BREAK:
-                return AT_END
-            if outcome.is_return:
-                return outcome
+            after = LoopRest(node, partial(run_while, frame, node, rest, i + 1), rest)
+            outcome = run_block(frame, node.body, after)
+            if outcome.rank >= leave:
+                return AT_END if outcome.rank == leave else outcome
         else:
             raise SyntaxFault(f"a `while` of more than {MAX_UNROLLED} rounds is not unrolled",
                               "use operations on whole tensors instead")
@@ -288,12 +290,12 @@ def run_while(frame, node, rest, start: int = 0) -> Outcome:
 
 @executors.handles(gast.Break)
 def run_break(frame, node, rest) -> Outcome:
-    return AT_BREAK
+    return Outcome(continue_of(node._depth) + 1)
 
 
 @executors.handles(gast.Continue)
 def run_continue(frame, node, rest) -> Outcome:
-    return AT_CONTINUE
+    return Outcome(continue_of(node._depth))
 
 
 @executors.handles(gast.Return)

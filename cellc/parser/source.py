@@ -184,10 +184,33 @@ def analyse(node: gast.AST, file: str, lines: list[str], name: str) -> Source:
                     arguments.vararg, arguments.kwarg):
             if arg is not None:
                 source.locals.add(arg.id)
-        for statement in node.body if isinstance(node.body, list) else [node.body]:
+        body = node.body if isinstance(node.body, list) else [node.body]
+        for statement in body:
             _scan(source, statement, inner=False)
+        _number_loops(body, 0)
     source.locals -= source.nonlocals | source.globals
     return source
+
+
+def _number_loops(body: list, depth: int) -> None:
+    """Note on each loop how many it is within, itself included; on `break` which loop it leaves.
+
+    The `else` of a loop is outside it.
+    """
+    for node in body:
+        kind = type(node)
+        if kind in (gast.For, gast.While):
+            node._depth = depth + 1
+            _number_loops(node.body, depth + 1)
+            _number_loops(node.orelse, depth)
+        elif kind in (gast.Break, gast.Continue):
+            node._depth = depth
+        elif kind is gast.If:
+            _number_loops(node.body, depth)
+            _number_loops(node.orelse, depth)
+        elif kind is gast.Match:
+            for case in node.cases:
+                _number_loops(case.body, depth)
 
 
 _FUNCTION_NODES = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.GeneratorExp)

@@ -17,6 +17,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     expressions,
     hooks,
     operators,
+    sequences,
     statements,
 )
 from cellc.parser.calls import Interpreted

@@ -281,3 +281,23 @@ def test_returns_in_branches(x, y):
 def test_code_after_branches_is_not_copied():
     traced, _ = parse(ladder, 1.0, 2.0)
     assert count(traced.graph) < 250
+
+
+@same_everywhere(0.5, 1.5, -1.0)
+def test_a_break_in_the_else_of_a_loop_leaves_the_loop_around_it(x):
+    total = 0.0
+    for i in range(3):
+        for j in range(2):
+            if x > 1:
+                if total > 2:
+                    return total
+            elif x > 0:
+                continue
+            total = total + 1
+        else:
+            if x < 0:
+                break
+            total = total + 10
+            continue
+        total = total + 100
+    return total
