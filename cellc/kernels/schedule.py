@@ -34,6 +34,9 @@ from cellc.kernels.views import Affine, Axis
 ASSUMED = 64                    # the size a symbolic dimension is taken for when estimating
 INSTRUCTION_SECONDS = 3e-10     # of one vector instruction
 PARALLEL_SECONDS = 15e-6        # work below this stays on one thread
+CACHE_SPEED = 3                 # how much faster than memory the caches are
+LONG_SECONDS = 2e-4             # work above this is cut into more tasks than there are cores,
+SHARES = 4                      # so that a core which is busy otherwise takes fewer of them
 CHUNK_ELEMENTS = 32768          # of a reduction that is cut into chunks
 MOST_CHUNKS = 256
 TILE = 16                       # elements of a cache line, about
@@ -194,7 +197,8 @@ def plan(nest: Nest, target: Target) -> Schedule:
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks = None, 1
     if seconds > PARALLEL_SECONDS and target.cores > 1:
-        parallel, tasks = _parallel(rows, vector, lanes * unroll, target.cores)
+        shares = target.cores * (SHARES if seconds > LONG_SECONDS else 1)
+        parallel, tasks = _parallel(rows, vector, lanes * unroll, shares)
     schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner)
     _choose_stash(nest, schedule, target)
     return schedule
@@ -374,7 +378,9 @@ def _unroll(nest: Nest, vector: Axis | None, lanes: int) -> int:
 def _seconds(nest: Nest, cost: float, target: Target) -> float:
     """How long one thread is likely to take."""
     computing = cost * count([*nest.rows, *nest.reduced]) * INSTRUCTION_SECONDS
-    return max(computing, moved_bytes(nest) / target.bytes_per_second)
+    moved = moved_bytes(nest)
+    cached = CACHE_SPEED if moved < 2 * target.l2_bytes else 1
+    return max(computing, moved / (cached * target.bytes_per_second))
 
 
 def moved_bytes(nest: Nest) -> float:
@@ -392,7 +398,7 @@ def _size(buffer: Buffer) -> int:
     return assumed(buffer.size)
 
 
-def _parallel(rows: list[Axis], vector: Axis | None, step: int, cores: int):
+def _parallel(rows: list[Axis], vector: Axis | None, step: int, shares: int):
     """The row axis to share out: the outermost with pieces enough, else the one with most."""
     def pieces(axis: Axis) -> int:
         extent = assumed(axis.extent)
@@ -400,12 +406,12 @@ def _parallel(rows: list[Axis], vector: Axis | None, step: int, cores: int):
 
     rows = [a for a in rows if not a.tile]
     for axis in rows:
-        if pieces(axis) >= 8 * cores or (pieces(axis) >= cores and pieces(axis) % cores == 0):
-            return axis, cores
+        if pieces(axis) >= 8 * shares or (pieces(axis) >= shares and pieces(axis) % shares == 0):
+            return axis, shares
     best = max(rows, key=pieces, default=None)
     if best is None or pieces(best) < 2:
         return None, 1
-    return best, min(cores, pieces(best))
+    return best, min(shares, pieces(best))
 
 
 # -- reductions in chunks --------------------------------------------------------------------------
