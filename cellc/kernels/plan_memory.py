@@ -27,7 +27,7 @@ def byte_size(type: TensorType) -> tuple[str, int]:
     return "", size * type.dtype.itemsize
 
 
-@dataclass
+@dataclass(eq=False)
 class Block:
     """Bytes wanted from position `start` to `end`, both included; `offset` is the answer."""
 
