@@ -31,16 +31,19 @@ def call(session, record, args: list, kwargs: dict):
     outputs = _outputs(record, closed)
     wrt = _inputs(structure, at, leaves)
     weights = record.weight_list
-    place = {id(value): len(leaves) + i for i, value in enumerate(closed.captured)}
+    place = {id(value): len(leaves) + i for i, value in enumerate(closed.captured) if outputs}
     used = [w for w in weights if id(w) in place]
     # get_all takes all tensors: those of integers have the gradient zero
-    flat = {i for i in wrt if record.get_all and not leaves[i].type.dtype.is_float}
+    flat = {i for i in wrt if not outputs
+            or (record.get_all and not leaves[i].type.dtype.is_float)}
     places = (*(i for i in wrt if i not in flat), *(place[id(w)] for w in used))
-    graph = value_and_grad_graph(closed.graph, places, outputs, sens is not None)
-    graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
-    operands = [] if sens is None else _sens(session, sens, closed, outputs)
-    used_graph = _use(session, closed, leaves, graph, operands, len(places))
-    value, found = used_graph if places else (used_graph, [])
+    if places:
+        graph = value_and_grad_graph(closed.graph, places, outputs, sens is not None)
+        graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
+        operands = [] if sens is None else _sens(session, sens, closed, outputs)
+        value, found = _use(session, closed, leaves, graph, operands, len(places))
+    else:       # a constant, or nothing to differentiate by
+        value, found = cells.use(session, closed, leaves, lambda value: value), []
     found = iter(found)
     of_inputs = [fill(leaves[i].type, 0) if i in flat else next(found) for i in wrt]
     gradients = iter([*of_inputs, *found])
@@ -111,8 +114,8 @@ def _outputs(record, closed: cells.Closed) -> tuple[int, ...]:
             raise TypeFault("has_aux: the function must return a tuple (value, aux, ...)")
         structure = structure[0]
     outputs = tuple(dict.fromkeys(_slots(structure)))
-    if not outputs:
-        raise TypeFault("the function returns nothing that depends on its arguments",
+    if not outputs and not isinstance(structure, (float, tuple, list, dict)):
+        raise TypeFault(f"the function to differentiate returns {describe(structure)}",
                         "return a float tensor or a float")
     for i in outputs:
         type = closed.graph.results[i].type

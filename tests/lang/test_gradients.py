@@ -46,6 +46,11 @@ def test_closures_are_differentiated(x, y):
     return grad(f)(y), grad(lambda v: grad(lambda u: (u * v * u).sum())(v).sum())(x)
 
 
+@same_everywhere((f32(3),), 2.0)
+def test_constants_have_the_gradient_zero(x):
+    return grad(lambda v: 3.0)(x), value_and_grad(lambda v: (1.0, v), has_aux=True)(x)
+
+
 @same_everywhere(1.0, -1.0)
 def test_through_a_traced_if(x):
     def f(v):
