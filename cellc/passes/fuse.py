@@ -15,6 +15,7 @@ Assumes a flat graph (calls that are worth it are inlined). LLVM cannot do it: b
 
 from __future__ import annotations
 
+from cellc.errors import SymbolicFault
 from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
 from cellc.ir.types import TupleType
 from cellc.kernels.lower import NotFusable, lower
@@ -56,7 +57,10 @@ def fuse_graph(graph: Graph) -> Graph:
             return clusters.build()
         for group in refused:
             if len(group.index) == 1:                   # what floats into it is in the way
-                anchored.update(x for node in group.index for x in clusters.floats_under(node))
+                floating = clusters.floats_under(*group.index)
+                if not floating:
+                    raise clusters.refusal[group]
+                anchored.update(floating)
             alone.update(group.index)
     raise AssertionError(f"fuse: {graph.name} does not settle after {ATTEMPTS} attempts")
 
@@ -69,6 +73,7 @@ class Clusters:
         self.floating = Floating(graph.body, anchored | self._must_exist(graph))
         self.joining = Joining(self.floating)
         self.groups: list[Group] = []
+        self.refusal: dict[Group, Exception] = {}
         self.group_of: dict[Node, Group] = {}
         self.readers: dict[Node, set] = {}        # source -> who reads it, floating nodes aside
         for node in graph.body:
@@ -336,7 +341,9 @@ class Clusters:
                 pass                       # a loop nest, perhaps
         try:
             lower(body)
-        except NotFusable:
+        except NotFusable as fault:
+            symbolic = isinstance(fault.__cause__, SymbolicFault)
+            self.refusal[group] = fault.__cause__ if symbolic else fault
             return False
         return True
 

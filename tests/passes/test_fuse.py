@@ -5,15 +5,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cellc.errors import SymbolicFault
 from cellc.ir.check import check
 from cellc.ir.graph import Apply, Graph
-from cellc.ir.interpret import interpret
+from cellc.ir.interpret import interpret, resolve
 from cellc.ir.prims import contraction, control, gather, shape
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.text import print_graph, read
-from cellc.ir.types import TensorType, f32, i64
+from cellc.ir.types import Dim, TensorType, f32, i64
 from cellc.passes import fuse
 from tests.kernel_runner import Compiled, as_tuple, build, close, random_array
 
@@ -38,16 +39,17 @@ def groups(graph):
     return found
 
 
-def run(graph, arrays):
+def run(graph, arrays, dims=None):
     """The fused graph with each kernel compiled."""
     env = dict(zip(graph.inputs, arrays, strict=True))
     for node in graph.body:
         operands = [env[x] if x in env else interpret_constant(x) for x in node.operands]
         name = node.prim.name
-        if name in ("tuple", "item", "reshape"):
-            env[node] = node.prim.eval(*operands, **node.attrs)
+        if name in ("tuple", "item", "reshape", "dim_size"):
+            attrs = {key: resolve(value, dims or {}) for key, value in node.attrs.items()}
+            env[node] = node.prim.eval(*operands, **attrs)
         else:
-            env[node] = Compiled(node)(*operands)
+            env[node] = Compiled(node, symbols=tuple(dims or ()))(*operands, dims=dims)
     return env[graph.result]
 
 
@@ -171,6 +173,62 @@ def test_a_pool_and_its_mask_are_one_group():
 
 def test_results_that_are_views_are_stored():
     same(build(lambda x: (s.transpose(x, perm=(1, 0)), e.exp(x), s.flip(x, axes=(0,))), t(5, 6)))
+
+
+# -- sizes known at run time -----------------------------------------------------------------------
+N = Dim("n")
+
+
+def mlp_with_gradient(x, w, b, w2, labels):
+    h = dot(x, w)
+    h = e.tanh(h + rows(b, h, 1))
+    p = softmax(dot(h, w2))
+    d = p - labels
+    dh = contraction.dot(d, w2, contract=((1,), (1,)), batch=((), ())) * (1 - h * h)
+    return (r.reduce_sum(p, axes=(0, 1)), r.reduce_sum(dh, axes=(0,)),
+            contraction.dot(x, dh, contract=((0,), (0,)), batch=((), ())))
+
+
+def convolution_and_pool(x, w, b):
+    x = s.pad(x, low=(0, 0, 1, 1), high=(0, 0, 1, 1), value=0.0)
+    y = contraction.dot(w, s.windows(x, sizes=(3, 3), strides=(1, 1), dilations=(1, 1)),
+                        contract=((1, 2, 3), (1, 4, 5)), batch=((), ()))
+    y = s.transpose(y, perm=(1, 0, 2, 3))
+    y = e.tanh(y + rows(b, y, 1))
+    return s.reshape(r.reduce_max(s.reshape(y, shape=(N, 4, 4, 2, 4, 2)), axes=(3, 5)),
+                     shape=(N, 64))
+
+
+SYMBOLIC = {
+    "mlp": (mlp_with_gradient, t(N, 12), t(12, 20), t(20), t(20, 5), t(N, 5)),
+    "convolution": (convolution_and_pool, t(N, 3, 8, 8), t(4, 3, 3, 3), t(4)),
+    "concat": (lambda x, y: shape.concat(e.exp(x), y, axis=1), t(N, 3), t(N, 5)),
+    "running sums": (lambda x: r.cumsum(x, axis=0), t(N, 3)),
+    "embedding": (lambda x, i, g: (gather.gather(x, e.mod(i, i * 0 + 9), axis=0),
+                                   gather.scatter_add(e.mod(i, i * 0 + 9), g, axis=0, size=9)),
+                  t(9, 6), t(N, of=i64), t(N, 6)),
+    "transpose": (lambda x: e.exp(s.transpose(x, perm=(1, 0))), t(N, 3)),
+    "windows": (lambda w: s.windows_add(w, shape=(9, 9), strides=(2, 2), dilations=(1, 1)),
+                t(N, 2, 4, 4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SYMBOLIC)
+def test_one_program_for_many_sizes(name):
+    function, *types = SYMBOLIC[name]
+    graph = build(function, *types)
+    fused = fuse.run(graph)
+    for n in (2, 17):
+        dims = {"n": n}
+        arrays = [random_array(resolve(x.type, dims), i) for i, x in enumerate(graph.inputs)]
+        wanted, found = interpret(graph, *arrays, dims=dims), run(fused, arrays, dims)
+        for got, right in zip(as_tuple(found), as_tuple(wanted), strict=True):
+            close(got, right, 1e-3)
+
+
+def test_what_depends_on_a_size_is_said():
+    with pytest.raises(SymbolicFault):
+        fuse.run(build(lambda x: s.flip(x, axes=(0,)), t(N, 3)))
 
 
 # -- graphs made up by hypothesis ------------------------------------------------------------------
