@@ -3,10 +3,10 @@
     python examples/train_digits.py                    # compiled
     python examples/train_digits.py --mode eager       # the same cells, operation by operation
 
-scikit-learn's 1,797 real 8x8 images of digits; a fifth of them is held out. The run prints the compile time, a
-progress bar with loss and images per second, and the held-out accuracy; it writes a confusion
-matrix (PNG) and the weights, loads these into a second network and checks that it predicts the
-same.
+scikit-learn's 1,797 real 8x8 images of digits; a fifth of them is held out. The run prints the
+compile time, a progress bar with loss and images per second, and the held-out accuracy; it writes
+a confusion matrix (PNG) and the weights, loads these into a second network and checks that it
+predicts the same.
 """
 
 from __future__ import annotations

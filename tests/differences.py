@@ -7,8 +7,10 @@ from cellc import Tensor
 
 
 def check_gradient(function, *arrays, tolerance=1e-6, step=1e-5, seed=0):
-    """`function` of f64 tensors; its gradient by all of them, dotted with a random direction, against
-    the difference of its value (weighted sum of its elements) along that direction."""
+    """The gradient of a function by all its f64 arguments, against the difference of its value.
+
+    Its elements are weighted at random and summed; both are taken along one random direction.
+    """
     draw = np.random.default_rng(seed)
     arrays = [np.asarray(a, np.float64) for a in arrays]
     weights = draw.normal(size=function(*map(Tensor, arrays)).shape)
@@ -17,7 +19,7 @@ def check_gradient(function, *arrays, tolerance=1e-6, step=1e-5, seed=0):
         return cellc.ops.sum(function(*tensors) * Tensor(weights))
 
     places = tuple(range(len(arrays)))
-    gradients = cellc.grad(value, places)(*map(Tensor, arrays))
+    gradients = cellc.grad(value, argnums=places)(*map(Tensor, arrays))
     directions = [draw.normal(size=a.shape) for a in arrays]
     found = sum(float((g.asnumpy() * d).sum()) for g, d in zip(gradients, directions))
     plus = value(*(Tensor(a + step * d) for a, d in zip(arrays, directions)))

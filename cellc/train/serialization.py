@@ -3,8 +3,8 @@
     save_checkpoint(net, "net.safetensors")
     load_param_into_net(net, load_checkpoint("net.safetensors"))
 
-A file is written beside its place and moved there when whole. A net is changed only after everything that
-is to be loaded has been checked.
+A file is written beside its place and moved there when whole. A net is changed only after
+everything that is to be loaded has been checked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ _WRITER = {"format": "cellc"}
 def save_checkpoint(save_obj, ckpt_file_name, append_dict=None) -> None:
     """Save the Parameters of a cell, or a dict {name: tensor}, or a list of {"name", "data"}.
 
-    ckpt_file_name: a path; without a suffix it gets `.safetensors`. append_dict: further {name: value}.
-    Errors: TypeFault for what is none of these; ValueFault where two values have one name; OSError from
+    ckpt_file_name: a path; without a suffix it gets `.safetensors`. append_dict: further {name:
+    value}.
+    Errors: TypeFault for what is none of these; ValueFault where two values have one name; OSError
+            from
     the file system. An existing file stays as it was until the new one is whole.
     """
     tensors = _named(save_obj)
@@ -96,7 +98,8 @@ def load_checkpoint(ckpt_file_name, net=None, strict_load=False, filter_prefix=N
     """The Parameters in a file by name; with `net` they are loaded into it as well.
 
     filter_prefix: a str or several: names that begin so are left out.
-    Errors: CheckpointFault for a file that is missing, truncated, damaged or (with `net`) from another net.
+    Errors: CheckpointFault for a file that is missing, truncated, damaged or (with `net`) from
+            another net.
     """
     path = _path(ckpt_file_name)
     try:
@@ -128,7 +131,8 @@ def load_param_into_net(net, parameter_dict, strict_load=False):
     """Set a net's Parameters to those of the same name.
 
     Returns (names of the net that were not in the dict, names of the dict that are not in the net).
-    Errors: CheckpointFault where a shape differs, a dtype cannot be cast, no name fits at all, or with
+    Errors: CheckpointFault where a shape differs, a dtype cannot be cast, no name fits at all, or
+            with
     `strict_load` any name of the net is missing. Nothing has been changed then.
     """
     if not isinstance(net, Cell):

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from cellc import ops
+from cellc.dtype import float32, float64
 from cellc.nn.optim.optimizer import Optimizer, check_eps, check_share
 from cellc.parameter import Parameter
 from cellc.tensor import Tensor
+
+
+def power(name: str) -> Parameter:
+    """The product of all betas so far; in f64, because 1 - 0.999 in f32 keeps only five digits."""
+    return Parameter(Tensor(1.0, "float64"), name=name, requires_grad=False)
+
+
+def like(scale, parameter):
+    """A scale in f64 in the dtype in which the parameter's update is computed, f32 at least."""
+    return scale if parameter.dtype is float64 else ops.cast(scale, float32)
 
 
 class Adam(Optimizer):
@@ -29,8 +40,8 @@ class Adam(Optimizer):
         self.moment1 = self.state("moment1")
         self.moment2 = self.state("moment2")
         self.vhat = self.state("vhat") if use_amsgrad else None
-        self.beta1_power = Parameter(Tensor(1.0), name="beta1_power", requires_grad=False)
-        self.beta2_power = Parameter(Tensor(1.0), name="beta2_power", requires_grad=False)
+        self.beta1_power = power("beta1_power")
+        self.beta2_power = power("beta2_power")
 
     def construct(self, gradients):
         gradients = self.prepared(gradients)
@@ -46,7 +57,7 @@ class Adam(Optimizer):
                 m = m * self.beta1 + g * (1.0 - self.beta1)
             if self.use_amsgrad:
                 v = ops.assign(self.vhat[i], ops.maximum(self.vhat[i], v))
-            rate = rates[self.group_of[i]] * correction
+            rate = like(rates[self.group_of[i]] * correction, p)
             ops.assign(p, p - rate * m / (ops.sqrt(v) + self.eps))
         self.count_step()
         return True
@@ -55,8 +66,7 @@ class Adam(Optimizer):
 class AdamW(Optimizer):
     """Adam with the decay applied to the parameter itself, and eps added to the corrected root:
 
-        p -= lr * weight_decay * p;  p -= lr * (m / (1 - beta1**t)) / (sqrt(v / (1 - beta2**t)) +
-        eps)
+        p -= lr * weight_decay * p;  p -= lr * (m / (1 - b1**t)) / (sqrt(v / (1 - b2**t)) + eps)
 
     State: `adam_m.<name>`, `adam_v.<name>`.
     """
@@ -71,20 +81,22 @@ class AdamW(Optimizer):
         self.beta1, self.beta2, self.eps = float(beta1), float(beta2), float(eps)
         self.moment1 = self.state("adam_m")
         self.moment2 = self.state("adam_v")
-        self.beta1_power = Parameter(Tensor(1.0), name="beta1_power", requires_grad=False)
-        self.beta2_power = Parameter(Tensor(1.0), name="beta2_power", requires_grad=False)
+        self.beta1_power = power("beta1_power")
+        self.beta2_power = power("beta2_power")
 
     def construct(self, gradients):
         rates = self.get_lr()
-        scale1, scale2 = 1.0, 1.0
-        if self.corrected:
-            scale1 = 1.0 / (1.0 - ops.assign(self.beta1_power, self.beta1_power * self.beta1))
-            scale2 = 1.0 / (1.0 - ops.assign(self.beta2_power, self.beta2_power * self.beta2))
+        power1 = ops.assign(self.beta1_power, self.beta1_power * self.beta1)
+        power2 = ops.assign(self.beta2_power, self.beta2_power * self.beta2)
+        scale1, scale2 = 1.0 / (1.0 - power1), 1.0 / (1.0 - power2)
         for i, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
             m, v = self.moment1[i], self.moment2[i]
             m = ops.assign(m, m * self.beta1 + g * (1.0 - self.beta1))
             v = ops.assign(v, v * self.beta2 + g * g * (1.0 - self.beta2))
-            step = m * scale1 / (ops.sqrt(v * scale2) + self.eps)
+            step = m / (ops.sqrt(v) + self.eps)
+            if self.corrected:
+                below = ops.sqrt(v * like(scale2, p)) + self.eps
+                step = m * like(scale1, p) / below
             if self.decays[i] != 0.0:
                 step = step + p * self.decays[i]
             ops.assign(p, p - rates[self.group_of[i]] * step)
