@@ -262,7 +262,9 @@ def bind(session, source: Source, args: list, kwargs: dict, function) -> dict:
     bound = dict(zip(names, args, strict=False))
     if len(args) > len(names):
         if arguments.vararg is None:
-            raise TypeFault(f"{source.name} takes {_count(len(names))}, found {len(args)}")
+            own = names[:1] == ["self"]
+            raise TypeFault(f"{source.name} takes {_count(len(names) - own)}, "
+                            f"found {len(args) - own}", _listed(names))
         bound[arguments.vararg.id] = tuple(args[len(names):])
     elif arguments.vararg is not None:
         bound[arguments.vararg.id] = ()
@@ -277,7 +279,7 @@ def bind(session, source: Source, args: list, kwargs: dict, function) -> dict:
             extra[name] = value
         else:
             raise TypeFault(f"{source.name} has no argument {name}",
-                            f"it takes {', '.join([*names, *sorted(by_name)]) or 'none'}")
+                            _listed([*names, *sorted(by_name)]))
     if arguments.kwarg is not None:
         bound[arguments.kwarg.id] = session.owned.add(extra)
     _fill_defaults(session, source, names, by_name, bound, function)
@@ -302,12 +304,17 @@ def _fill_defaults(session, source, names, by_name, bound, function) -> None:
         i = names.index(name) - first
         if i < 0:
             raise TypeFault(f"{source.name} is called without its argument {name}",
-                            f"it takes {_count(len(names))}: {', '.join(names)}")
+                            _listed(names))
         bound[name] = defaults[i]
     for name in missing_by_name:
         if name not in named:
             raise TypeFault(f"{source.name} is called without its argument {name}")
         bound[name] = named[name]
+
+
+def _listed(names: list[str]) -> str:
+    own = names[1:] if names[:1] == ["self"] else names
+    return f"its arguments are {', '.join(own)}" if own else "it takes none"
 
 
 def _count(n: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import Any
 
@@ -204,22 +203,3 @@ def _kind(value) -> str:
     if isinstance(value, (list, dict, set)):
         return f"a {type(value).__name__}"
     return describe(value)
-
-
-_running = threading.local()
-
-
-def current_session() -> Session | None:
-    """The parse that is under way in this thread, if any."""
-    return getattr(_running, "session", None)
-
-
-@contextmanager
-def running(session: Session):
-    outer = current_session()
-    _running.session = session
-    try:
-        yield session
-    finally:
-        _running.session = outer
-

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import FunctionType, GeneratorType, MethodType
 from typing import Any
 
-from cellc.errors import CellcError, SyntaxFault, TypeFault
+from cellc.errors import CellcError, Loc, SyntaxFault, TypeFault
 from cellc.ir.graph import Graph
 from cellc.ir.prims import control
 from cellc.ir.types import Dim
@@ -22,8 +22,8 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
 )
 from cellc.parser.calls import Interpreted
 from cellc.parser.frame import UserRaise
-from cellc.parser.guards import Guard
-from cellc.parser.session import Session, current_session, running
+from cellc.parser.guards import Guard, is_steady
+from cellc.parser.session import Session
 from cellc.parser.text import Piece, PrintEffect, Text
 from cellc.parser.values import Closure, Leaf, describe
 
@@ -60,12 +60,15 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
     try:
-        with running(session), session.builder as builder:
+        with session.builder as builder:
             given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
             value = _run(session, fn, given_args, given_kwargs)
             _check_result(value)
             closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
+    except CellcError as fault:
+        fault.at(_caller())
+        raise
     except UserRaise as raised:
         raise raised.error from raised.error.__cause__
     except RecursionError:
@@ -79,6 +82,18 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
 
 def session_name(name: str) -> str:
     return "lambda" if name == "<lambda>" else name
+
+
+def _caller() -> Loc | None:
+    """The user's line that made the call: the innermost frame outside cellc."""
+    frame = sys._getframe()
+    while frame is not None and is_steady(frame.f_globals.get("__name__")):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    places = list(frame.f_code.co_positions())
+    line, _, col, _ = places[frame.f_lasti // 2]
+    return Loc(frame.f_code.co_filename, line or frame.f_lineno, (col or 0) + 1)
 
 
 def _run(session, fn, args: list, kwargs: dict):
@@ -115,14 +130,6 @@ def _check_result(value) -> None:
     if isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             _check_result(part)
-
-
-def call_inside(fn, args: tuple, kwargs: dict):
-    """A call that Python code makes while a parse is under way; it is interpreted as well."""
-    session = current_session()
-    if session is None:
-        raise CellcError("call_inside outside a compiled call")
-    return session.call(fn, args, kwargs)
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cellc import Parameter, Tensor, nn, ops
+from cellc import Parameter, Tensor, context, nn, ops
 from cellc.errors import (
     AssertionFault,
     AttributeFault,
@@ -361,6 +361,22 @@ def endless(x):
 
 
 CASES.append(pytest.param(endless, (X,), SyntaxFault, "levels deep", "endless", id="recursion"))
+
+
+@pytest.mark.parametrize("args, words", [
+    ((), "construct is called without its argument x"),
+    ((Tensor([1.0]),) * 2, "construct takes 1 argument, found 2"),
+])
+def test_a_call_that_does_not_fit_names_the_line_of_the_call(args, words):
+    context.set_context(mode=context.GRAPH_MODE)
+    try:
+        with pytest.raises(TypeFault, match=words) as info:
+            Net()(*args)  # here
+    finally:
+        context.set_context(mode=context.PYNATIVE_MODE)
+    line = linecache.getline(__file__, info.value.loc.line)
+    assert info.value.loc.file == __file__ and line.rstrip().endswith("# here")
+    assert info.value.loc.col == line.index("Net()(") + 1
 
 
 # -- what is outside must not change ---------------------------------------------------------------
