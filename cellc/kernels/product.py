@@ -19,9 +19,9 @@ from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import Kernel
-from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
+from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type, vector
 from cellc.kernels.target import Target
-from cellc.kernels.text import Function, Module, element_type, lanes
+from cellc.kernels.text import Function, Module, lanes
 from cellc.kernels.views import (
     Affine,
     Axis,
@@ -295,7 +295,7 @@ class Epilogue:
 
     def __call__(self, f: Function, ty: str, sums: str, coords) -> str:
         ops, n = ScalarOps(f), lanes(ty)
-        env: dict[Node, Element] = {self.p.dot: Element(sums, self.p.dot.dtype, n)}
+        env: dict[Node, Element] = {self.p.dot: Element(_single(f, ty, sums), self.p.dot.dtype, n)}
 
         def value(x: Node) -> Element:
             if isinstance(x, Constant):
@@ -310,7 +310,8 @@ class Epilogue:
             return node.prim.scalar(ops, *map(value, node.operands), **node.attrs)
 
         last = ops.spread(value(self.p.result), n)
-        assert element_type(last.ty) == element_type(ty)
+        if ty == f"<1 x {last.ty}>":
+            return f.op(f"insertelement {ty} poison, {last.ty} {last.text}, i64 0")
         return last.text
 
     def _load(self, ops: ScalarOps, x: Input, coords) -> Element:
@@ -321,4 +322,11 @@ class Epilogue:
             return Element(ops.f.load(llvm_type(x.dtype), pointer), x.dtype, 1)
         parts = self.p.parts
         text = coords.load(pointer, operand(x.dtype, parts, place, parts.rows, parts.cols))
-        return Element(text, x.dtype, coords.lanes)
+        ty = vector(llvm_type(x.dtype.compute), coords.lanes)
+        return Element(_single(ops.f, ty if coords.lanes > 1 else f"<1 x {ty}>", text), x.dtype,
+                       coords.lanes)
+
+
+def _single(f: Function, ty: str, value: str) -> str:
+    """A vector of one lane as the scalar that an Element of one lane is."""
+    return f.op(f"extractelement {ty} {value}, i64 0") if ty.startswith("<1 ") else value

@@ -6,6 +6,7 @@ import pytest
 from cellc.ir import numerics as num
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Input
 from cellc.ir.prims import contraction, gather, shape
+from cellc.ir.prims import elementwise as e
 from cellc.ir.types import TensorType, dtype, f32, i64
 from tests.kernel_runner import Compiled, agree, build, close
 
@@ -117,6 +118,14 @@ PRODUCTS = {
         shape.transpose(shape.reshape(a, shape=(2, 5, 3, 4)), perm=(0, 2, 1, 3)),
         shape.transpose(shape.reshape(b, shape=(2, 6, 3, 4)), perm=(0, 2, 1, 3)),
         contract=((3,), (3,)), batch=((0, 1), (0, 1))), t(2, 5, 12), t(2, 6, 12)),
+    "one column": (
+        lambda x, w, b: e.exp(product(x, w) * 0.1 + shape.broadcast(b, shape=(12, 1), dims=(1,))),
+        t(12, 30), t(30, 1), t(1)),
+    "one row": (
+        lambda x, w, b: product(x, w) + shape.broadcast(b, shape=(1, 20), dims=(1,)), t(1, 30),
+        t(30, 20), t(20)),
+    "one element": (lambda x, y, b: e.exp(product(x, y, contract=((0,), (0,))) + b), t(50), t(50),
+                    t()),
     "i8": (product, t(5, 7, of=dtype("i8")), t(7, 3, of=dtype("i8"))),
 }
 
