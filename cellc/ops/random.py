@@ -25,7 +25,7 @@ from cellc.parameter import Parameter, assign
 from cellc.tensor import Tensor
 
 state = Parameter(Tensor(np.array([0, 0], np.uint64)), name="random_state", requires_grad=False)
-_numpy = [np.random.Generator(np.random.Philox(0))]
+_numpy: dict[str, object] = {"seed": 0, "generator": None}
 
 
 def set_seed(seed: int) -> None:
@@ -38,12 +38,14 @@ def set_seed(seed: int) -> None:
     if not 0 <= seed < 2**64:
         raise ValueFault(f"found seed {seed}, expected 0 <= seed < 2**64")
     state.set_data(Tensor(np.array([seed, 0], np.uint64)))
-    _numpy[0] = np.random.Generator(np.random.Philox(int(seed)))
+    _numpy.update(seed=int(seed), generator=None)
 
 
 def numpy_generator() -> np.random.Generator:
-    """The generator of initial weights."""
-    return _numpy[0]
+    """The generator of initial weights, made late because np.random takes time to import."""
+    if _numpy["generator"] is None:
+        _numpy["generator"] = np.random.Generator(np.random.Philox(_numpy["seed"]))
+    return _numpy["generator"]
 
 
 def bits(shape):
