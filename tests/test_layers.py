@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "compile": ALL_BELOW,
     "inspection": ALL_BELOW,
     "nn": TOP,
+    "common": TOP,  # MindSpore's names for what lives in nn
     "numpy": TOP,
     "scipy": TOP,
     "train": TOP,
