@@ -99,3 +99,18 @@ def test_a_changed_flag_changes_the_compiled_result():
     assert (drop(ROWS).asnumpy() == 0).any()
     drop.set_train(False)
     np.testing.assert_array_equal(drop(ROWS).asnumpy(), ROWS.asnumpy())
+
+
+class Hinted(nn.Cell):
+    def construct(self, x: Tensor["f32[n,4]"], y: Tensor["f32[4,n]"]):  # noqa: F821
+        return x @ y
+
+
+def test_hints_of_shapes_are_promises():
+    context.set_context(mode=context.GRAPH_MODE)
+    cell = Hinted()
+    assert cell(cellc.ops.ones((2, 4)), cellc.ops.ones((4, 2))).shape == (2, 2)
+    with pytest.raises(cellc.errors.ShapeFault, match="y"):
+        cell(cellc.ops.ones((2, 4)), cellc.ops.ones((4, 3)))
+    with pytest.raises(cellc.errors.CellcError, match="x"):
+        cell(cellc.ops.ones((2, 5)), cellc.ops.ones((5, 2)))
