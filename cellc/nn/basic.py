@@ -48,7 +48,8 @@ class Dense(Cell):
 
     def extend_repr(self):
         return (f"input_channels={self.in_channels}, output_channels={self.out_channels}, "
-                f"has_bias={self.has_bias}")
+                f"has_bias={self.has_bias}"
+                + (f", activation={self.activation}" if self.activation is not None else ""))
 
 
 class Embedding(Cell):

@@ -20,7 +20,7 @@ import sys
 from collections import OrderedDict
 
 from cellc import context, epoch
-from cellc.errors import AttributeFault, Loc, TypeFault, ValueFault
+from cellc.errors import AttributeFault, KeyFault, Loc, TypeFault, ValueFault
 from cellc.ir.graph import current_builder
 from cellc.parameter import DEFAULT_NAME, Parameter, ParameterTuple, check_names
 from cellc.parser import hooks
@@ -167,8 +167,7 @@ class Cell:
     def insert_child_to_cell(self, child_name, child_cell):
         """Add a child by name, as setting the attribute does.
 
-        Errors: ValueFault for a name that is taken or no identifier path; TypeFault for what is no
-                Cell.
+        Errors: KeyFault for a name that is empty or taken; TypeFault for what is no Cell or no str.
         """
         self._check_new(child_name, child_cell, Cell)
         setattr(self, child_name, child_cell)
@@ -176,17 +175,19 @@ class Cell:
     def insert_param_to_cell(self, param_name, param, check_name_contain_dot=True):
         """Add a Parameter by name, as setting the attribute does."""
         if check_name_contain_dot and "." in str(param_name):
-            raise ValueFault(f"the name {param_name!r} has a dot in it")
+            raise KeyFault(f"the name {param_name!r} has a dot in it")
         self._check_new(param_name, param, Parameter)
         setattr(self, param_name, param)
 
     def _check_new(self, name, value, kind) -> None:
-        if not isinstance(name, str) or not name:
-            raise ValueFault(f"found the name {name!r}, expected a nonempty str")
+        if not isinstance(name, str):
+            raise TypeFault(f"found the name {name!r}, expected a str")
+        if not name:
+            raise KeyFault("found an empty name")
         if not isinstance(value, kind):
             raise TypeFault(f"found {type(value).__name__} for {name}, expected a {kind.__name__}")
         if name in self.__dict__:
-            raise ValueFault(f"{type(self).__name__} has an attribute {name} already")
+            raise KeyFault(f"{type(self).__name__} has an attribute {name} already")
 
     def apply(self, fn):
         """Call `fn` on every cell below and then on this one; returns self."""
@@ -265,11 +266,11 @@ class Cell:
     def __repr__(self):
         extra, children = self.extend_repr(), self.name_cells()
         if not children:
-            return f"{type(self).__name__}<{extra}>"
+            return f"{type(self).__name__}({extra})"
         lines = [extra] if extra else []
         lines += [f"({name}): {child!r}" for name, child in children.items()]
         body = "\n".join(lines).replace("\n", "\n  ")
-        return f"{type(self).__name__}<\n  {body}\n  >"
+        return f"{type(self).__name__}(\n  {body}\n)"
 
 
 def _user() -> Loc | None:

@@ -15,9 +15,13 @@ from cellc.parameter import Parameter
 
 
 class _Conv(Cell):
-    """What Conv1d and Conv2d share: n is the number of spatial axes."""
+    """What Conv1d and Conv2d share: n is the number of spatial axes.
+
+    unit_axes   sizes of further axes of the weight, before those of the kernel
+    """
 
     n = 0
+    unit_axes: tuple = ()
 
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, pad_mode="same", padding=0,
                  dilation=1, group=1, has_bias=False, weight_init=None, bias_init=None,
@@ -38,7 +42,7 @@ class _Conv(Cell):
                              "channels")
         for value in (*self.kernel_size, *self.stride, *self.dilation):
             positive("kernel_size, stride and dilation", value)
-        shape = (out_channels, in_channels // group, *self.kernel_size)
+        shape = (out_channels, in_channels // group, *self.unit_axes, *self.kernel_size)
         weight = HeUniform(math.sqrt(5)) if weight_init is None else weight_init
         self.weight = Parameter(initializer(weight, shape, dtype), name="weight")
         self.has_bias = bool(has_bias)
@@ -70,10 +74,14 @@ class Conv2d(_Conv):
 
 
 class Conv1d(_Conv):
-    """Cross-correlation of sequences [n, in, l] with learnt kernels; see ops.conv1d."""
+    """Cross-correlation of sequences [n, in, l] with learnt kernels; see ops.conv1d.
+
+    The weight is [out, in / group, 1, k], as in MindSpore's checkpoints.
+    """
 
     n = 1
+    unit_axes = (1,)
 
     def construct(self, x):
-        return ops.conv1d(x, self.weight, self.bias, self.stride, self.pad_mode, self.padding,
-                          self.dilation, self.group)
+        return ops.conv1d(x, ops.squeeze(self.weight, 2), self.bias, self.stride, self.pad_mode,
+                          self.padding, self.dilation, self.group)

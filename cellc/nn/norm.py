@@ -13,7 +13,7 @@ from cellc.parameter import Parameter
 class _BatchNorm(Cell):
     """What BatchNorm1d and BatchNorm2d share.
 
-    In training, channels are normalised by the statistics of the batch, and
+    In training, channels are normalised by the statistics of the batch, and then
         moving = momentum * moving + (1 - momentum) * statistic of the batch
     with the unbiased variance; else by the moving statistics. `use_batch_statistics` True or False
     decides instead of the training flag.
@@ -32,9 +32,9 @@ class _BatchNorm(Cell):
         self.use_batch_statistics = use_batch_statistics
         shape = (num_features,)
         self.moving_mean = Parameter(initializer(moving_mean_init, shape, dtype),
-                                     name="moving_mean", requires_grad=False)
+                                     name="mean", requires_grad=False)
         self.moving_variance = Parameter(initializer(moving_var_init, shape, dtype),
-                                         name="moving_variance", requires_grad=False)
+                                         name="variance", requires_grad=False)
         self.gamma = Parameter(initializer(gamma_init, shape, dtype), name="gamma",
                                requires_grad=self.affine)
         self.beta = Parameter(initializer(beta_init, shape, dtype), name="beta",
@@ -50,18 +50,16 @@ class _BatchNorm(Cell):
             return ops.normalize_channels(x, self.moving_mean, self.moving_variance, self.gamma,
                                           self.beta, self.eps)
         mean, variance = ops.channel_moments(x)
-        if self.training:
-            unbiased = ops.unbiased(variance, x)
-            keep = self.momentum
-            ops.assign(self.moving_mean, self.moving_mean * keep + mean * (1 - keep))
-            ops.assign(self.moving_variance,
-                       self.moving_variance * keep + unbiased * (1 - keep))
+        unbiased = ops.unbiased(variance, x)
+        keep = self.momentum
+        ops.assign(self.moving_mean, self.moving_mean * keep + mean * (1 - keep))
+        ops.assign(self.moving_variance, self.moving_variance * keep + unbiased * (1 - keep))
         return ops.normalize_channels(x, mean, variance, self.gamma, self.beta, self.eps)
 
     def extend_repr(self):
         return (f"num_features={self.num_features}, eps={self.eps}, momentum={self.momentum}, "
-                f"gamma=Parameter (name={self.gamma.name}), beta=Parameter "
-                f"(name={self.beta.name})")
+                f"gamma={self.gamma}, beta={self.beta}, moving_mean={self.moving_mean}, "
+                f"moving_variance={self.moving_variance}")
 
 
 class BatchNorm2d(_BatchNorm):

@@ -135,6 +135,8 @@ def _position(argnums, grad_position):
         return 0
     if isinstance(argnums, list):
         argnums = tuple(argnums)
+    if grad_position is not _UNSET and isinstance(argnums, tuple) and len(argnums) == 1:
+        argnums = argnums[0]        # as MindSpore has it
     wanted = argnums if isinstance(argnums, tuple) else () if argnums is None else (argnums,)
     if any(isinstance(i, bool) or not isinstance(i, int) for i in wanted) or argnums == ():
         raise TypeFault(f"argnums is {argnums!r}", "an int, a tuple of ints, or None")
@@ -164,10 +166,19 @@ def _gradient(fn, argnums, weights, has_aux, with_value):
     return GradFunction(fn, argnums, _weights(weights), bool(has_aux), with_value)
 
 
+def mutable(input_data, dynamic_len=False):
+    """input_data itself. MindSpore's mark of a number or tuple that may differ from call to call.
+
+    Numbers and tuples given to a compiled call are its arguments here in any case.
+    """
+    return input_data
+
+
 def grad(fn, grad_position=_UNSET, weights=None, has_aux=False, *, argnums=_UNSET):
     """The gradient of fn by some of its arguments and of its weights.
 
-    grad_position (or argnums): an int gives one gradient, a tuple a tuple of them, None none.
+    grad_position: an int, or a tuple of one, gives one gradient, a tuple a tuple of them, None
+             none. argnums: the same, but a tuple of one gives a tuple of one.
     weights: a Parameter or several; the result is then (by arguments, by weights).
     has_aux: fn returns (value, aux, ...); the result is (gradients, (aux, ...)).
     Errors:  TypeFault for arguments that are no floats or are not there.

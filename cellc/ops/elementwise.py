@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from cellc.ir import arith
 from cellc.ir.prims import elementwise as e
-from cellc.ir.types import ScalarType, boolean, dtype, f64
+from cellc.ir.types import ScalarType, boolean, dtype, f32, f64
 from cellc.ops.common import floating, tensor_of
 
 
@@ -139,6 +139,9 @@ def clip(x, min=None, max=None):
     return x if max is None else arith.minimum(x, _in_kind(max, t))
 
 
+clamp = clip
+
+
 def _in_kind(bound, t):
     """A whole float bound for an integer tensor is taken as the integer."""
     if isinstance(bound, float) and bound.is_integer() and not t.dtype.is_float:
@@ -225,11 +228,20 @@ def identity(x):
 
 
 def select(condition, x, y):
-    """x where condition holds, else y; all three broadcast."""
+    """x where condition holds, else y; all three broadcast. Two float numbers make an f32."""
+    kinds = [arith.type_of(v) for v in (condition, x, y)]
+    numbers = [isinstance(t, ScalarType) for t in kinds]
+    if numbers == [False, True, True] and (kinds[1].dtype.is_float or kinds[2].dtype.is_float):
+        x, y = arith.cast(tensor_of(x), f32), arith.cast(tensor_of(y), f32)
     return arith.where(condition, x, y)
 
 
 where = select
+
+
+def keep_where(x, condition, y):
+    """x where condition holds, else y: `where` as a method, which comes after its tensor."""
+    return select(condition, x, y)
 
 
 def masked_fill(x, mask, value):

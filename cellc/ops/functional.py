@@ -55,7 +55,8 @@ from cellc.ops.activation import (
     tanhshrink,
     threshold,
 )
-from cellc.ops.composite import grad, value_and_grad
+from cellc.ops.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
+from cellc.ops.composite import grad, mutable, value_and_grad
 from cellc.ops.conv import (
     conv1d,
     conv2d,
@@ -76,6 +77,7 @@ from cellc.ops.elementwise import (
     cast,
     cast_as,
     ceil,
+    clamp,
     clip,
     cos,
     cosh,
@@ -93,6 +95,7 @@ from cellc.ops.elementwise import (
     isfinite,
     isinf,
     isnan,
+    keep_where,
     lerp,
     lgamma,
     log,
@@ -229,6 +232,7 @@ from cellc.ops.shape import (
     expand_as,
     expand_dims,
     eye,
+    fill,
     flatten,
     flip,
     full,

@@ -1,12 +1,14 @@
 """Reductions over axes.
 
 `axis` is None (all axes), an int or a tuple of ints, counted from either end; with `keepdims` the
-reduced axes stay with size 1. All axes are static.
+reduced axes stay with size 1. All axes are static. MindSpore spells these two arguments in several
+ways; all are taken: axis or dim, keepdims, keep_dims or keepdim.
 """
 
 from __future__ import annotations
 
 import builtins
+import functools
 
 from cellc.errors import ShapeFault
 from cellc.ir import arith
@@ -15,6 +17,20 @@ from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType, boolean, f32, i64
 from cellc.ops.common import axes_of, axis_of, floating, number_of, product, tensor_of
+
+_SPELLINGS = {"dim": "axis", "keep_dims": "keepdims", "keepdim": "keepdims"}
+
+
+def _spelled(function):
+    """The function with the other spellings of `axis` and `keepdims` as keywords."""
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        if _SPELLINGS.keys() & kwargs.keys():
+            renamed = {_SPELLINGS.get(key, key): value for key, value in kwargs.items()}
+            kwargs = renamed if len(renamed) == len(kwargs) else kwargs
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _kept(y, x, axes, keepdims):
@@ -39,6 +55,7 @@ def _summable(x, dtype=None):
     return arith.cast(x, i64) if t.dtype is boolean else x
 
 
+@_spelled
 def sum(x, axis=None, keepdims=False, *, dtype=None):
     """The sum over axes; 0 for none.
 
@@ -51,6 +68,7 @@ def sum(x, axis=None, keepdims=False, *, dtype=None):
 reduce_sum = sum
 
 
+@_spelled
 def prod(x, axis=None, keepdims=False, *, dtype=None):
     """The product over axes; 1 for none. Gradient: g times the product of the others."""
     return _reduction(r.reduce_prod, _summable(x, dtype), axis, keepdims)
@@ -61,6 +79,7 @@ def count(x, axes):
     return number_of(product(x.shape[i] for i in axes))
 
 
+@_spelled
 def mean(x, axis=None, keepdims=False, *, dtype=None):
     """The mean over axes; NaN for none. Dtypes: floats -> same; integers and bool -> f32."""
     x = tensor_of(x)
@@ -72,6 +91,7 @@ def mean(x, axis=None, keepdims=False, *, dtype=None):
     return arith.mul(total, 1.0 / n if isinstance(n, int) and n else arith.div(1.0, n))
 
 
+@_spelled
 def var(x, axis=None, ddof=0, keepdims=False):
     """The variance over axes: the mean squared distance from the mean, over n - ddof.
 
@@ -88,36 +108,43 @@ def var(x, axis=None, ddof=0, keepdims=False):
     return arith.div(total, float(builtins.max(n - int(ddof), 0)))
 
 
+@_spelled
 def std(x, axis=None, ddof=0, keepdims=False):
     """The square root of the variance."""
     return e.sqrt(var(x, axis, ddof, keepdims))
 
 
+@_spelled
 def amax(x, axis=None, keepdims=False):
     """The largest over axes; NaN where there is one. Gradient: shared evenly among equals."""
     return _reduction(r.reduce_max, x, axis, keepdims)
 
 
+@_spelled
 def amin(x, axis=None, keepdims=False):
     """The smallest over axes; NaN where there is one. Gradient: shared evenly among equals."""
     return _reduction(r.reduce_min, x, axis, keepdims)
 
 
+@_spelled
 def max(x, axis=None, keepdims=False):
-    """The largest over axes (of a tensor), as `amax`."""
-    return amax(x, axis, keepdims)
+    """(the largest, its index) along an axis, or of all elements; see amax and argmax."""
+    return amax(x, axis, keepdims), argmax(x, axis, keepdims)
 
 
+@_spelled
 def min(x, axis=None, keepdims=False):
-    """The smallest over axes (of a tensor), as `amin`."""
-    return amin(x, axis, keepdims)
+    """(the smallest, its index) along an axis, or of all elements; see amin and argmin."""
+    return amin(x, axis, keepdims), argmin(x, axis, keepdims)
 
 
+@_spelled
 def all(x, axis=None, keepdims=False):
     """Whether all elements over axes are nonzero -> bool."""
     return _reduction(r.reduce_and, arith.cast(tensor_of(x), boolean), axis, keepdims)
 
 
+@_spelled
 def any(x, axis=None, keepdims=False):
     """Whether some element over axes is nonzero -> bool."""
     return _reduction(r.reduce_or, arith.cast(tensor_of(x), boolean), axis, keepdims)
@@ -134,16 +161,19 @@ def _position(prim, x, axis, keepdims):
     return _kept(prim(x, axis=axis), x, (axis,), keepdims)
 
 
+@_spelled
 def argmax(x, axis=None, keepdims=False):
     """The index of the largest along an axis (of the flat tensor for None) -> i64: the first."""
     return _position(r.argmax, x, axis, keepdims)
 
 
+@_spelled
 def argmin(x, axis=None, keepdims=False):
     """The index of the smallest along an axis (of the flat tensor for None) -> i64: the first."""
     return _position(r.argmin, x, axis, keepdims)
 
 
+@_spelled
 def max_with_index(x, axis=0, keepdims=False):
     """(index of the largest, the largest) along an axis."""
     return argmax(x, axis, keepdims), amax(x, axis, keepdims)
@@ -155,6 +185,7 @@ def cumsum(x, axis, *, dtype=None):
     return r.cumsum(x, axis=axis_of(axis, len(x.shape)), reverse=False)
 
 
+@_spelled
 def logsumexp(x, axis=None, keepdims=False):
     """log(sum(exp(x))) over axes, without overflow.
 
@@ -181,6 +212,7 @@ def finite_peak(x, axes):
     return arith.where(e.is_finite(top), top, 0.0)
 
 
+@_spelled
 def norm(x, ord=2, axis=None, keepdims=False):
     """The vector norm over axes: ord 1, 2, inf, -inf or any other positive number."""
     if ord == 2:

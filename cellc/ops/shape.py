@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cellc.errors import ShapeFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import fill
+from cellc.ir.graph import fill as filled
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
@@ -305,6 +305,11 @@ def pad_axes(x, pairs, value=0):
 # -- made from a shape ----------------------------------------------------------------------------
 
 
+def fill(type, shape, value):
+    """`full` with MindSpore's order of arguments: the dtype first."""
+    return full(shape, value, dtype=type)
+
+
 def full(shape, value, *, dtype=None):
     """A tensor with `value` in every place; its dtype that of the value (a float: f32)."""
     from cellc.ir.types import dtype as dtype_
@@ -314,7 +319,7 @@ def full(shape, value, *, dtype=None):
     kind = dtype_(dtype) if dtype is not None else (
         f32 if isinstance(t, ScalarType) and t.dtype.is_float else t.dtype)
     if type(value) in (bool, int, float):
-        constant = fill(TensorType(kind, shape), value)
+        constant = filled(TensorType(kind, shape), value)
         return constant if building() else e.cast(constant, dtype=kind)
     return arith.broadcast_to(match(value, kind), shape)
 
@@ -412,7 +417,7 @@ def _triangle(x, keep):
         raise ShapeFault(f"a triangle of shape {list(x.shape)}: expected two axes at least")
     rows = s.iota(shape=x.shape, axis=len(x.shape) - 2, dtype=i64)
     columns = s.iota(shape=x.shape, axis=len(x.shape) - 1, dtype=i64)
-    return e.select(keep(rows, columns), x, fill(arith.type_of(x), 0))
+    return e.select(keep(rows, columns), x, filled(arith.type_of(x), 0))
 
 
 def tril(x, diagonal=0):
@@ -435,7 +440,7 @@ def diagonal(x):
     on = e.eq(*(s.iota(shape=x.shape, axis=len(x.shape) - i, dtype=i64) for i in (2, 1)))
     if x.dtype is boolean:
         return r.reduce_or(e.bit_and(on, x), axes=(len(x.shape) - 1,))
-    return r.reduce_sum(e.select(on, x, fill(arith.type_of(x), 0)), axes=(len(x.shape) - 1,))
+    return r.reduce_sum(e.select(on, x, filled(arith.type_of(x), 0)), axes=(len(x.shape) - 1,))
 
 
 def meshgrid(*tensors, indexing="xy"):

@@ -38,7 +38,7 @@ class ExponentialDecayLR(LearningRateSchedule):
 
 
 class NaturalExpDecayLR(LearningRateSchedule):
-    """rate * exp(-decay_rate * step / decay_steps); by whole steps with `is_stair`."""
+    """rate * exp(-decay_rate * step); with `is_stair` it changes every decay_steps only."""
 
     def __init__(self, learning_rate, decay_rate, decay_steps, is_stair=False):
         super().__init__()
@@ -47,9 +47,9 @@ class NaturalExpDecayLR(LearningRateSchedule):
         self.decay_steps, self.is_stair = decay_steps, bool(is_stair)
 
     def construct(self, global_step):
-        passed = ops.cast(global_step, "float32") / self.decay_steps
+        passed = ops.cast(global_step, "float32")
         if self.is_stair:
-            passed = ops.floor(passed)
+            passed = ops.floor(passed / self.decay_steps) * self.decay_steps
         return self.learning_rate * ops.exp(-self.decay_rate * passed)
 
 
