@@ -39,6 +39,14 @@ class Frame:
         index = self.symbols.index(name)
         return self.f.load("i64", self.f.gep("i64", "%dims", str(index)))
 
+    def tasks(self, most: int, alone_below: tuple[str, int] | None) -> str:
+        """How many tasks a kernel gets: one where the size known now makes too little work."""
+        if alone_below is None:
+            return str(most)
+        symbol, size = alone_below
+        enough = self.f.op(f"icmp sge i64 {self.dim(symbol)}, {size}")
+        return self.f.op(f"select i1 {enough}, i64 {most}, i64 1")
+
     def size(self, unit: str, count: int) -> str:
         """A byte count as an i64."""
         return self.f.mul(str(count), self.dim(unit)) if unit else str(count)

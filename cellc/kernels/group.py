@@ -59,7 +59,8 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
     if cut is None:
         emit_nest(module, name, nest, schedule, slots, symbols, target)
         scratch = 8 * schedule.stash_elements * schedule.tasks
-        return Kernel([(name, schedule.tasks)], scratch, flops, moved_bytes(nest))
+        return Kernel([(name, schedule.tasks)], scratch, flops, moved_bytes(nest),
+                      schedule.alone_below)
     phases = []
     for part, suffix in zip(cut[:2], ("parts", "whole"), strict=True):
         part = collapse(part)

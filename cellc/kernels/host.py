@@ -364,7 +364,7 @@ class Region:
             else:
                 f.module.declare(f"void @{name}(ptr, i64, i64)")
                 f.call("void", "cellc_parallel", ("ptr", f"@{name}"), ("ptr", context),
-                       ("i64", str(tasks)))
+                       ("i64", frame.tasks(tasks, unit.kernel.alone_below)))
         if may_fail(node):
             f.store("i64", str(len(self.host.sites)), f.gep("i64", "%error", str(SITE)))
             self.host.sites.append(_failing(node).loc or node.loc)

@@ -292,9 +292,12 @@ class Kernel:
     """An emitted kernel: functions to run one after another, each with as many tasks as pay.
 
     `scratch` bytes of scratch memory are shared by all phases; `flops`, `bytes` estimate the work.
+    Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
+    tasks pay).
     """
 
     phases: list[tuple[str, int]]
     scratch: int = 0
     flops: float = 0.0
     bytes: float = 0.0
+    alone_below: tuple[str, int] | None = None

@@ -9,6 +9,7 @@ combines; the cut depends on shapes alone, so that results do not depend on the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -63,6 +64,7 @@ class Schedule:
     inner: Axis | None = None
     stash: dict[Value, Affine] = field(default_factory=dict)     # value -> its place in scratch
     stash_elements: int = 0                                      # of eight bytes, for each task
+    alone_below: tuple[str, int] | None = None    # a symbol's size from which several tasks pay
 
     def __str__(self) -> str:
         parts = [f"rows {' '.join(map(str, self.rows))}"]
@@ -195,11 +197,15 @@ def plan(nest: Nest, target: Target) -> Schedule:
         reduced.append(vector)
     unroll = _unroll(nest, vector, lanes)
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
-    parallel, tasks = None, 1
-    if seconds > PARALLEL_SECONDS and target.cores > 1:
-        shares = target.cores * (SHARES if seconds > LONG_SECONDS else 1)
+    parallel, tasks, alone_below = None, 1, None
+    symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
+    if (seconds > PARALLEL_SECONDS or symbols) and target.cores > 1:
+        shares = target.cores * (SHARES if seconds > LONG_SECONDS or symbols else 1)
         parallel, tasks = _parallel(rows, vector, lanes * unroll, shares)
-    schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner)
+        if symbols and seconds <= PARALLEL_SECONDS:
+            alone_below = symbols[0].name, math.ceil(ASSUMED * PARALLEL_SECONDS / seconds)
+    schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner,
+                        alone_below=alone_below)
     _choose_stash(nest, schedule, target)
     return schedule
 
@@ -402,6 +408,8 @@ def _parallel(rows: list[Axis], vector: Axis | None, step: int, shares: int):
     """The row axis to share out: the outermost with pieces enough, else the one with most."""
     def pieces(axis: Axis) -> int:
         extent = assumed(axis.extent)
+        if isinstance(axis.extent, Dim):
+            extent *= step * 8 * shares         # it may turn out as large as one likes
         return -(-extent // step) if axis is vector else extent
 
     rows = [a for a in rows if not a.tile]
