@@ -238,8 +238,8 @@ class Emitter(Values):
                 return self.reduced(depth + 1, reductions, stores, wanted, so_far)
 
         last = depth == len(self.s.reduced) - 1
-        fresh = SUM_BLOCK if last and self._sums(reductions) and _longer(axis, 4 * SUM_BLOCK) else 0
-        return self._carrying(start, stop, 1, fresh, reductions, accumulators, body)
+        blocks = self._blocks(axis, 1, reductions) if last else ()
+        return self._carrying(start, stop, 1, blocks, reductions, accumulators, body)
 
     def _vector_reduced(self, axis, reductions, stores, wanted, accumulators):
         """The innermost loop, with a vector of partial results for each copy; they meet at last."""
@@ -253,21 +253,24 @@ class Emitter(Values):
             wide = [[copies[0]] + [accumulate.neutral(self.ops, r, self.lanes)
                                    for _ in range(part.copies - 1)]
                     for r, copies in zip(reductions, accumulators, strict=True)]
-            long = _longer(axis, 4 * SUM_BLOCK * part.step)
-            fresh = SUM_BLOCK * part.step if long and self._sums(reductions) else 0
-            ends = self._carrying(part.start, part.stop, part.step, fresh, reductions, wide, body)
+            blocks = self._blocks(axis, part.step, reductions)
+            ends = self._carrying(part.start, part.stop, part.step, blocks, reductions, wide, body)
             accumulators = [[accumulate.combine_all(self.ops, r, copies)]
                             for r, copies in zip(reductions, ends, strict=True)]
         return accumulators
 
-    def _sums(self, reductions) -> bool:
-        return any(r.op == "add" and r.dtype.is_float for r in reductions)
+    def _blocks(self, axis: Axis, step: int, reductions) -> tuple[int, ...]:
+        """The lengths of blocks of sums and of blocks of blocks, the longest first."""
+        if not any(r.op == "add" and r.dtype.is_float for r in reductions):
+            return ()
+        return tuple(SUM_BLOCK**level * step for level in (2, 1)
+                     if _longer(axis, 2 * SUM_BLOCK**level * step, level == 1))
 
-    def _carrying(self, start, stop, step, fresh, reductions, accumulators, body):
-        """A loop that carries accumulators. With `fresh`, in blocks of that many elements: each
-        block begins with empty accumulators, so that rounding errors stay those of short sums."""
+    def _carrying(self, start, stop, step, blocks, reductions, accumulators, body):
+        """A loop that carries accumulators. In blocks of the given lengths, one within another:
+        each begins with empty accumulators, so that rounding errors stay those of short sums."""
         f = self.f
-        if not fresh:
+        if not blocks:
             flat = [(x.ty, x.text) for copies in accumulators for parts in copies for x in parts]
             with f.loop(start, stop, step, flat, hint="r") as loop:
                 ends = body(loop, _like(accumulators, loop.carried))
@@ -275,15 +278,15 @@ class Emitter(Values):
             return _like(accumulators, loop.results)
 
         def block(outer, so_far):
-            end = f.call("i64", "llvm.smin.i64", ("i64", f.add(outer.index, str(fresh))),
+            end = f.call("i64", "llvm.smin.i64", ("i64", f.add(outer.index, str(blocks[0]))),
                          ("i64", stop))
             empty = [[accumulate.neutral(self.ops, r, copies[0][0].n) for _ in copies]
                      for r, copies in zip(reductions, accumulators, strict=True)]
-            inner = self._carrying(outer.index, end, step, 0, reductions, empty, body)
+            inner = self._carrying(outer.index, end, step, blocks[1:], reductions, empty, body)
             return [[accumulate.combine(self.ops, r, a, b) for a, b in zip(x, y, strict=True)]
                     for r, x, y in zip(reductions, so_far, inner, strict=True)]
 
-        return self._carrying(start, stop, fresh, 0, reductions, accumulators, block)
+        return self._carrying(start, stop, blocks[0], (), reductions, accumulators, block)
 
     def _round(self, reductions, stores, wanted, accumulators):
         """One point (of all lanes and copies), or those of the inner axis: accumulate and store."""
@@ -321,6 +324,6 @@ def _like(accumulators, registers: list[str]):
             for copies in accumulators]
 
 
-def _longer(axis: Axis, length: int) -> bool:
-    return not isinstance(axis.extent, int) or axis.extent > length
+def _longer(axis: Axis, length: int, unknown: bool) -> bool:
+    return axis.extent > length if isinstance(axis.extent, int) else unknown
 

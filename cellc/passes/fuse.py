@@ -32,12 +32,14 @@ from cellc.passes.fuse_groups import (
     elements,
     fusable,
     is_tensor,
+    reduced_axes,
     start,
 )
 from cellc.passes.fuse_layout import arrange
 from cellc.passes.rebuild import everywhere
 
 ATTEMPTS = 8
+COLUMN_SIZE = 1 << 18       # elements of an array that is walked by rows, not by columns
 EPILOGUE_REACH = 64         # applies behind a product among which its epilogue is looked for
 
 
@@ -156,6 +158,8 @@ class Clusters:
         index = self.joining.fits(node, group)
         if index is None:
             return None
+        if node.prim.kind == "reduce" and self._better_apart(node):
+            return None
         sweep = self._sweep(node, group)
         if sweep and group.full(index) and not self._worth_sweeping(node, group):
             return None
@@ -198,6 +202,16 @@ class Clusters:
         except NoProduct:
             return False
         return True
+
+    def _better_apart(self, node: Apply) -> bool:
+        """Sums of columns of a large array that is stored anyway: storing it column by column costs
+        more than reading it again."""
+        x = node.operands[0]
+        last = max((k for k, n in enumerate(x.shape) if n != 1), default=None)
+        return (last is not None and last not in reduced_axes(node)
+                and elements(x.shape) > COLUMN_SIZE
+                and any(self.readers[y] != {node} and elements(y.shape) == elements(x.shape)
+                        for y in self.floating.sources(x) if y in self.group_of))
 
     def _sweep(self, node: Apply, group: Group) -> int:
         return max((group.sweep.get(x, 0) for x in self.floating.sources(*node.operands)

@@ -8,7 +8,7 @@ from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64
 from cellc.kernels.target import TARGETS
-from tests.kernel_runner import agree, build
+from tests.kernel_runner import Compiled, agree, build
 
 
 def t(*shape, dtype=f32):
@@ -98,6 +98,15 @@ CASES = {
 def test_case(name):
     function, *types = CASES[name]
     agree(build(function, *types), tolerance=2e-4, shared=True)
+
+
+@pytest.mark.parametrize("shape,axes", [((1 << 22,), (0,)), ((4, 1 << 20), (1,)),
+                                        ((1 << 20, 4), (0,))])
+def test_long_sums_lose_little(shape, axes):
+    """Each term rounds, one after another these sums would be off by a thousandth and more."""
+    compiled = Compiled(build(sums(axes), t(*shape)))
+    x = np.full(shape, 0.1, np.float32)
+    np.testing.assert_allclose(compiled(x), np.sum(x, axes, np.float64), rtol=1e-6)
 
 
 @pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3"])

@@ -239,7 +239,7 @@ BINARY = [e.add, e.sub, e.mul, e.max]
 @st.composite
 def programs(draw):
     """A list of choices that `make` turns into a graph over f32 tensors of up to three axes."""
-    return draw(st.lists(st.tuples(st.integers(0, 10), st.integers(0, 50), st.integers(0, 50),
+    return draw(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 50), st.integers(0, 50),
                                    st.integers(0, 50)), min_size=2, max_size=14))
 
 
@@ -279,6 +279,8 @@ def step(values, kind, x, b, c):
         return s.broadcast(x, shape=(2, *x.shape), dims=tuple(range(1, x.ndim + 1)))
     if kind == 9:
         return s.pad(x, low=(1,) * x.ndim, high=(c % 2,) * x.ndim, value=0.5)
+    if kind > 10:
+        return kernel_step(values, kind, x, axis, c)
     n = x.shape[axis]
     cut = tuple(slice(c % 2, n, 1 + b % 2) if i == axis else slice(0, m, 1)
                 for i, m in enumerate(x.shape))
@@ -286,6 +288,28 @@ def step(values, kind, x, b, c):
         return None
     return s.slice(x, starts=tuple(k.start for k in cut), stops=tuple(k.stop for k in cut),
                    steps=tuple(k.step for k in cut))
+
+
+def kernel_step(values, kind, x, axis, c):
+    """A value made by something that is, or holds, a kernel of its own."""
+    n = x.shape[axis]
+    if kind == 11:
+        others = [(y, k) for y in values for k in range(y.ndim) if y.shape[k] == n]
+        y, k = others[c % len(others)]
+        return e.tanh(contraction.dot(x, y, contract=((axis,), (k,)), batch=((), ())))
+    if kind == 12:
+        return shape.concat(x, e.exp(e.tanh(x)), axis=axis)
+    if kind == 13:
+        return r.cumsum(x, axis=axis, reverse=bool(c % 2))
+    if kind == 14 and x.shape[-1] >= 2:
+        stride = 1 + c % 2
+        w = s.windows(x, sizes=(2,), strides=(stride,), dilations=(1,))
+        return w if c % 3 else s.windows_add(e.tanh(w), shape=(x.shape[-1],), strides=(stride,),
+                                             dilations=(1,))
+    if kind == 15:
+        at = s.iota(shape=(3,), axis=0, dtype=i64)
+        return gather.gather(x, e.mod(at * (1 + c), at * 0 + n), axis=axis)
+    return None
 
 
 @settings(max_examples=150, deadline=None, derandomize=True,
