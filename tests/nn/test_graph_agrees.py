@@ -5,7 +5,7 @@ import pytest
 
 import cellc
 from cellc import Tensor, context, nn
-from tests.nn.table import LAYERS, LOSSES, OPTIMIZERS, ROWS, labels
+from tests.nn.table import LAYERS, LOSSES, OPTIMIZERS, ROWS, floats, labels
 
 pytest.importorskip("cellc.compile")
 
@@ -114,3 +114,32 @@ def test_hints_of_shapes_are_promises():
         cell(cellc.ops.ones((2, 4)), cellc.ops.ones((4, 3)))
     with pytest.raises(cellc.errors.CellcError, match="x"):
         cell(cellc.ops.ones((2, 5)), cellc.ops.ones((5, 2)))
+
+
+class Small(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.pool, self.flatten = nn.MaxPool2d(2, 2), nn.Flatten()
+        self.dense, self.drop = nn.Dense(64, 10), nn.Dropout(p=0.2)
+
+    def construct(self, x):
+        x = self.pool(cellc.ops.relu(self.norm(self.conv(x))))
+        return self.dense(self.drop(self.flatten(x)))
+
+
+def test_batches_of_many_sizes_share_one_program():
+    sizes = (4, 7, 9, 16, 3, 33, 5)
+    images = [floats(n, 1, 8, 8) for n in sizes]
+    targets = [labels(10, n) for n in sizes]
+    steps = []
+
+    def run():
+        net = Small()
+        step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.CrossEntropyLoss()),
+                                   nn.Momentum(net.trainable_params(), 0.01, 0.9)).set_train()
+        steps.append(step)
+        return [step(x, y) for x, y in zip(images, targets)]
+
+    agree(run)
+    assert len(vars(steps[1])["_compiled"][None].variants) <= 3
