@@ -34,7 +34,8 @@ SWITCHES = {s.name: s for s in (
     Switch("CACHE_DIR", "", "a folder, or 0 for none",
            "where compiled objects are kept between processes (default: the user's cache folder)"),
     Switch("CPU", "", "an LLVM CPU name", "generate code for this CPU instead of the host's"),
-    Switch("THREADS", "", "a number", "the most threads a program uses (default: the CPUs it may use)"),
+    Switch("THREADS", "", "a number",
+           "the most threads a program uses (default: the CPUs it may use)"),
 )}
 
 _overrides: dict[str, str] = {}

@@ -1,7 +1,8 @@
-"""The errors cellc raises: each names the user's line, what was found, what was expected, what to try.
+"""The errors cellc raises: the user's line, what was found, what was expected, what to try.
 
-A fault is raised where it is noticed, often deep inside an operation, without a place. Whoever knows
-the user's line (the parser, mostly) calls `fault.at(loc)` on the way out; the innermost place wins.
+A fault is raised where it is noticed, often deep inside an operation, without a place. Whoever
+knows the user's line (the parser, mostly) calls `fault.at(loc)` on the way out; the innermost place
+wins.
 """
 
 from __future__ import annotations

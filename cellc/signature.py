@@ -1,9 +1,9 @@
 """The arguments of a compiled call: what is traced, what is known, and the signature they give.
 
 Tensors, arrays, floats and ints are *traced* leaves: only their types matter to the program.
-Tuples, lists, dicts and named tuples are looked into. Everything else (None, strings, bools, dtypes,
-cells, functions) is known: the program is made for that very value. An int turns known where the
-program needs it while compiling (a size, an axis).
+Tuples, lists, dicts and named tuples are looked into. Everything else (None, strings, bools,
+dtypes, cells, functions) is known: the program is made for that very value. An int turns known
+where the program needs it while compiling (a size, an axis).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Graph mode means what the code says: guards, traced numbers, symbolic sizes, native calls, errors."""
+"""Graph mode means what the code says: guards, traced numbers, symbolic sizes, calls, errors."""
 
 import sys
 from collections import namedtuple

@@ -19,8 +19,8 @@ from cellc.errors import CellcError
 
 _numbers = itertools.count()
 SHAPES = {"a": (3, 4), "b": (4,), "c": (3, 1), "s": ()}
-UNARY = ("ops.tanh({})", "ops.sigmoid({})", "ops.relu({})", "ops.abs({})", "-{}", "ops.exp(-({} * {}))",
-         "ops.sin({})", "{} ** 2")
+UNARY = ("ops.tanh({})", "ops.sigmoid({})", "ops.relu({})", "ops.abs({})", "-{}",
+         "ops.exp(-({} * {}))", "ops.sin({})", "{} ** 2")
 BINARY = ("({} + {})", "({} - {})", "({} * {})", "ops.maximum({}, {})", "({} / (1.0 + {} * {}))",
           "ops.where({} > {}, {}, {})")
 REDUCE = ("ops.reduce_sum({}, -1, True)", "ops.mean({}, 0)", "ops.amax({}, -1, True)")
@@ -50,8 +50,8 @@ def blocks(draw, names, depth=2, targets=None):
             lines.append(f"{target} = {draw(expressions(names))} + 0.0 * a")
         elif kind == "reduce":
             source = draw(expressions(names))
-            lines.append(f"{target} = {draw(st.sampled_from(REDUCE)).format(f'({source} + 0.0 * a)')}"
-                         " + 0.0 * a")
+            reduced = draw(st.sampled_from(REDUCE)).format(f"({source} + 0.0 * a)")
+            lines.append(f"{target} = {reduced} + 0.0 * a")
         elif kind == "for":
             body, _ = draw(blocks(names, 0, targets))
             lines.append(f"for i in range({draw(st.integers(0, 3))}):")

@@ -1,4 +1,4 @@
-"""Arithmetic as users write it: promotion of dtypes and broadcasting of shapes over the strict primitives.
+"""Arithmetic as users write it: promotion and broadcasting over the strict primitives.
 
 Primitives take operands of one dtype and one shape. The functions here take nodes, tensors and
 Python numbers in any mixture and insert the casts and broadcasts. They serve user code (eagerly and
@@ -17,7 +17,20 @@ from cellc.ir.graph import Constant, Node, fill, scalar
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.types import (
-    DType, ScalarType, Shape, TensorType, bf16, boolean, f16, f32, f64, i8, i16, i32, i64, u64,
+    DType,
+    ScalarType,
+    Shape,
+    TensorType,
+    bf16,
+    boolean,
+    f16,
+    f32,
+    f64,
+    i8,
+    i16,
+    i32,
+    i64,
+    u64,
 )
 
 _NUMBER = {bool: ScalarType(boolean), int: ScalarType(i64), float: ScalarType(f64)}
@@ -177,17 +190,16 @@ def div(x, y):
 
 def pow(x, y):
     """x to the power y. A small known integer power becomes multiplications."""
-    if isinstance(y, (int, float)) and not isinstance(y, bool) and isinstance(
-            type_of(x), TensorType) and type_of(x).dtype.kind != "b":
-        if type_of(x).dtype.is_float or isinstance(y, int):
-            if y == 2:
-                return e.mul(x, x)
-            if y == 1:
-                return x
-            if y == 3:
-                return e.mul(e.mul(x, x), x)
-            if y == 0.5 and type_of(x).dtype.is_float:
-                return e.pow(*meet(x, y))
+    t = type_of(x)
+    known = isinstance(y, (int, float)) and not isinstance(y, bool)
+    if known and isinstance(t, TensorType) and (
+            t.dtype.is_float or t.dtype.is_int and isinstance(y, int)):
+        if y == 1:
+            return x
+        if y == 2:
+            return e.mul(x, x)
+        if y == 3:
+            return e.mul(e.mul(x, x), x)
     dtype = result_dtype(type_of(x), type_of(y))
     if dtype.kind == "b":
         dtype = i64 if isinstance(type_of(x), ScalarType) else i8
@@ -215,7 +227,7 @@ def where(condition, x, y):
 
 
 class Operators:
-    """Python's operators for tensors and nodes. `==` is left out: nodes are compared by identity."""
+    """Python's operators for tensors and nodes. No `==`: nodes are compared by identity."""
 
     __slots__ = ()
     __array_ufunc__ = None      # NumPy arrays on the left give way to __radd__ and the like
@@ -251,7 +263,7 @@ class Operators:
         return pow(self, other)
 
 
-# Nodes get the operators here rather than in graph.py, because the operators are made of primitives.
+# Nodes get the operators here, not in graph.py, because the operators are made of primitives.
 for _name, _method in vars(Operators).items():
     if _name.startswith("__") and callable(_method) and _name not in ("__init__", "__slots__"):
         setattr(Node, _name, _method)

@@ -14,7 +14,16 @@ import numpy as np
 
 from cellc.errors import CellcError, IRFault, Loc, TypeFault
 from cellc.ir.types import (
-    DType, ScalarType, Shape, TensorType, TupleType, Type, boolean, dtype, f64, i64,
+    DType,
+    ScalarType,
+    Shape,
+    TensorType,
+    TupleType,
+    Type,
+    boolean,
+    dtype,
+    f64,
+    i64,
 )
 
 
@@ -157,7 +166,7 @@ class Primitive:
     operands  their names, in order ("x y"); a leading * takes any number
     doc       one sentence
     types     (*operand types, **attrs) -> result type; raises TypeFault or ShapeFault
-    eval      (*arrays, **attrs) -> array: the meaning, in NumPy; None for control (the interpreter's)
+    eval      (*arrays, **attrs) -> array: the meaning, in NumPy; None where the interpreter has it
     vjp       (g, y, *operands, **attrs) -> one cotangent or None per operand, built of primitives;
               None where the result is never differentiable
     scalar    elementwise: (b, *elements, **attrs) -> element, over the scalar ops of a back end

@@ -147,7 +147,7 @@ class Dim:
         return self._refuse(f"{self} - {other}")
 
     def _compare(self, other, low: bool) -> bool:
-        """A symbolic size is at least 2 * coef; `low` is the answer where `other` lies below that."""
+        """A symbolic size is at least 2 * coef; `low` is the answer where `other` is less."""
         if isinstance(other, Dim) and other.name == self.name:
             return low if self.coef > other.coef else not low
         if isinstance(other, int) and other < 2 * self.coef:

@@ -3,8 +3,8 @@
 Lifetimes are intervals of positions in the list of applies. Two blocks may share bytes where their
 intervals do not overlap. Large blocks are placed first, each at the lowest offset that is free for
 its whole life (the greedy-by-size order of Pisarchyk and Lee, 2020). A size that depends on a
-symbolic dimension `n` is `bytes * n`; such blocks are planned apart, in units of n, so that one plan
-serves every n.
+symbolic dimension `n` is `bytes * n`; such blocks are planned apart, in units of n, so that one
+plan serves every n.
 """
 
 from __future__ import annotations

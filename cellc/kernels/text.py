@@ -37,7 +37,7 @@ def lanes(ty: str) -> int:
 
 
 def with_element(ty: str, element: str) -> str:
-    """The type with as many lanes as `ty` and another element: (`<16 x float>`, `i32`) -> `<16 x i32>`."""
+    """As many lanes of another element: (`<16 x float>`, `i32`) -> `<16 x i32>`."""
     return f"<{lanes(ty)} x {element}>" if ty.startswith("<") else element
 
 
@@ -187,7 +187,7 @@ class Function:
         """`for index in range(start, stop, step)` with loop-carried values.
 
         `carried` lists (type, initial value). The body sets `loop.next`; afterwards `loop.results`
-        holds the final values. The bound is tested before each round, so an empty range runs nothing.
+        holds the final values. The bound is tested before each round.
         """
         head, body, latch, done = (self.label(f"{hint}.{part}")
                                    for part in ("head", "body", "latch", "done"))
