@@ -47,9 +47,10 @@ class Dense(Cell):
         return y if self.activation is None else self.activation(y)
 
     def extend_repr(self):
-        return (f"input_channels={self.in_channels}, output_channels={self.out_channels}, "
-                f"has_bias={self.has_bias}"
-                + (f", activation={self.activation}" if self.activation is not None else ""))
+        bias = ", has_bias=True" if self.has_bias else ""
+        activation = "" if self.activation is None else f", activation={self.activation}"
+        return (f"input_channels={self.in_channels}, output_channels={self.out_channels}"
+                f"{bias}{activation}")
 
 
 class Embedding(Cell):
