@@ -17,6 +17,7 @@ from cellc.kernels import named
 from cellc.kernels.emit import emit_nest
 from cellc.kernels.loops import Kernel, Nest
 from cellc.kernels.lower import lower
+from cellc.kernels.product import product_of
 from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, split, tiled
 from cellc.kernels.target import Target
 from cellc.kernels.text import Module
@@ -30,6 +31,18 @@ def emit_group(module: Module, name: str, node: Apply | Graph, target: Target,
     if special is not None:
         return special(module, name, graph, target, symbols)
     return emit_loops(module, name, lower(graph), n_slots(graph), target, symbols)
+
+
+def describe(node: Apply | Graph, target: Target) -> str:
+    """How a group is computed, for people: its loop form and schedule, or its matrix product."""
+    graph = body_of(node)
+    special = named.find(graph)
+    if special is named.emit_product:
+        return f"kernel {graph.name}\n{product_of(graph)}"
+    if special is not None:
+        return f"kernel {graph.name}: {graph.result.prim.name}"
+    nest = tiled(collapse(lower(graph)), target)
+    return f"kernel {graph.name}\n{nest}\nschedule: {plan(nest, target)}"
 
 
 def body_of(node: Apply | Graph) -> Graph:

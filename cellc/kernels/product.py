@@ -64,6 +64,13 @@ class Product:
     epilogue: list[Apply]
     loads: dict[Node, Affine | None]         # input -> its place; None for a scalar
 
+    def __str__(self) -> str:
+        kinds = [f"{kind} {' '.join(f'{a}:{a.extent}' for a in axes)}" for kind, axes in
+                 vars(self.parts).items() if axes]
+        ending = " ".join(node.prim.name for node in self.epilogue) or "nothing"
+        return (f"product over {', '.join(kinds)}\n  a = {self.a[0].name}[{self.a[1]}]\n"
+                f"  b = {self.b[0].name}[{self.b[1]}]\n  out[{self.c}], then {ending}")
+
 
 def product_of(graph: Graph) -> Product:
     """The product that a group's graph is; NoProduct where it is none."""
@@ -127,7 +134,9 @@ class Reading:
 
     def axis(self, extent, kind: list[Axis]) -> Affine:
         """A new axis of a kind, cut as decided; its index."""
-        axis = Axis(f"x{len(self.numbers)}", extent)
+        letter = next(x for x, axes in zip("bmnk", vars(self.parts).values(), strict=True)
+                      if axes is kind)
+        axis = Axis(f"{letter}{len(self.numbers)}", extent)
         self.numbers[axis] = len(self.numbers)
         inner = next((n for number, n in self.cuts if number == self.numbers[axis]), None)
         if inner is not None:

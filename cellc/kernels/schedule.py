@@ -72,6 +72,10 @@ class Schedule:
             parts.append(f"reduced {' '.join(map(str, self.reduced))}")
         if self.vector:
             parts.append(f"vector {self.vector} x {self.lanes} x {self.unroll}")
+        if self.inner:
+            parts.append(f"inner {self.inner}")
+        if self.stash:
+            parts.append(f"{len(self.stash)} values kept for later sweeps")
         if self.parallel:
             parts.append(f"{self.tasks} tasks over {self.parallel}")
         return ", ".join(parts)

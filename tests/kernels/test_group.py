@@ -1,0 +1,57 @@
+"""What a group looks like to people."""
+
+from cellc.ir.prims import contraction, shape
+from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import reduce as r
+from cellc.ir.types import TensorType, f32
+from cellc.kernels.group import describe
+from cellc.kernels.target import TARGETS
+from tests.kernel_runner import build
+
+TARGET = TARGETS["x86-64-v4"]
+
+
+def t(*sizes):
+    return TensorType(f32, sizes)
+
+
+def softmax(x):
+    powers = e.exp(x - shape.broadcast(r.reduce_max(x, axes=(1,)), shape=x.shape, dims=(0,)))
+    total = r.reduce_sum(powers, axes=(1,))
+    return powers / shape.broadcast(total, shape=x.shape, dims=(0,))
+
+
+def test_a_loop_nest():
+    assert describe(build(softmax, t(64, 40)), TARGET) == """\
+kernel g
+rows i0:64; sweeps over i1:40
+  sweep 0:
+    %0 = x0[40*i0 + i1]
+    %1 = max over i1 %0
+  sweep 1:
+    %2 = sub(%0, %1)
+    %3 = exp(%2)
+    %4 = add over i1 %3
+  sweep 2:
+    %5 = div(%3, %4)
+    out0[40*i0 + i1] = %5
+schedule: rows i0, reduced i1, vector i1 x 16 x 2, 1 values kept for later sweeps"""
+
+
+def test_a_product():
+    def layer(x, w, b):
+        y = contraction.dot(x, shape.transpose(w, perm=(1, 0)), contract=((1,), (0,)),
+                            batch=((), ()))
+        return e.tanh(y + shape.broadcast(b, shape=y.shape, dims=(1,)))
+
+    assert describe(build(layer, t(8, 5), t(6, 5), t(6)), TARGET) == """\
+kernel g
+product over rows m1:8, cols n2:6, summed k0:5
+  a = x0[5*m1 + k0]
+  b = x1[5*n2 + k0]
+  out[6*m1 + n2], then add tanh"""
+
+
+def test_a_named_kernel():
+    graph = build(lambda x: shape.concat(x, x, axis=0), t(3))
+    assert describe(graph, TARGET) == "kernel g: concat"
