@@ -1,8 +1,9 @@
 """The AST of a function, found in its file.
 
-A file is parsed once, whole, so that lines are the user's lines. A function is found by the line
-its code begins at and its name; a lambda, of which a line may hold several, by the columns of its
-instructions. Only what is found is converted to gast, in which Python versions look alike.
+Only the lines of the function are parsed, behind as many empty ones as come before it, so that
+lines and columns are the user's. A lambda, of which a line may hold several, is found in the whole
+file by the columns of its instructions, and so is a function whose lines alone do not parse. What
+is found is converted to gast, in which Python versions look alike.
 """
 
 from __future__ import annotations
@@ -73,9 +74,11 @@ def source_of(function) -> Source:
     code = function.__code__
     found = _sources.get(code)
     if found is None:
-        file = _file(code)
+        lines = linecache.getlines(code.co_filename)
+        if not lines:
+            raise _fault(code, "cannot be found")
         found = _sources[code] = analyse(
-            gast.ast_to_gast(_node(code, file)), code.co_filename, file.lines, code.co_name)
+            gast.ast_to_gast(_node(code, lines)), code.co_filename, lines, code.co_name)
         outer = code.co_qualname.split(".")[-2:-1]
         found.class_name = outer[0].lstrip("_") if outer and outer[0] != "<locals>" else ""
     return found
@@ -87,13 +90,58 @@ def _fault(code: CodeType, why: str) -> SourceFault:
                        "put it into a file and import it from there")
 
 
-def _file(code: CodeType) -> _File:
-    lines = linecache.getlines(code.co_filename)
+def _node(code: CodeType, lines: list[str]) -> ast.AST:
+    found = _alone(code, lines) or _in_file(code, lines)
+    if found is None or not _same_arguments(code, found.args) or not _unedited(code, lines):
+        raise _fault(code, "has changed since it was loaded")
+    return found
+
+
+def _alone(code: CodeType, lines: list[str]) -> ast.AST | None:
+    """The function parsed from its own lines; None for a lambda or where they do not parse.
+
+    It ends where a line that is no deeper than its first follows its last instruction.
+    """
+    first, last = code.co_firstlineno, _last_line(code)
+    if code.co_name == "<lambda>" or last > len(lines):
+        return None
+    depth = _depth(lines[first - 1])
+    while last < len(lines) and (_depth(lines[last]) > depth or _blank(lines[last])):
+        last += 1
+    before = "\n" * (first - 2) + "if 1:\n" if depth else "\n" * (first - 1)
+    try:
+        node = ast.parse(before + "".join(lines[first - 1:last])).body[0]
+    except (SyntaxError, IndexError):
+        return None
+    node = node.body[0] if depth and isinstance(node, ast.If) else node
+    return node if isinstance(node, _FUNCTIONS) and node.name == code.co_name else None
+
+
+def _last_line(code: CodeType) -> int:
+    own = (end for _, end, _, _ in code.co_positions() if end)
+    return max(code.co_firstlineno, *own, *(_last_line(c) for c in code.co_consts
+                                            if isinstance(c, CodeType)))
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _blank(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def _in_file(code: CodeType, lines: list[str]) -> ast.AST | None:
+    file = _file(code, lines)
+    if code.co_name == "<lambda>":
+        return _lambda(code, file.lambdas.get(code.co_firstlineno, []))
+    return file.functions.get((code.co_firstlineno, code.co_name))
+
+
+def _file(code: CodeType, lines: list[str]) -> _File:
     found = _files.get(code.co_filename)
     if found is not None and found.lines is lines:
         return found
-    if not lines:
-        raise _fault(code, "cannot be found")
     try:
         tree = ast.parse("".join(lines), code.co_filename)
     except SyntaxError as error:
@@ -106,17 +154,6 @@ def _file(code: CodeType) -> _File:
         elif isinstance(node, ast.Lambda):
             lambdas.setdefault(node.lineno, []).append(node)
     found = _files[code.co_filename] = _File(lines, functions, lambdas)
-    return found
-
-
-def _node(code: CodeType, file: _File) -> ast.AST:
-    if code.co_name == "<lambda>":
-        found = _lambda(code, file.lambdas.get(code.co_firstlineno, []))
-    else:
-        name = code.co_name
-        found = file.functions.get((code.co_firstlineno, name))
-    if found is None or not _same_arguments(code, found.args) or not _unedited(code, file):
-        raise _fault(code, "has changed since it was loaded")
     return found
 
 
@@ -146,14 +183,14 @@ def _same_arguments(code: CodeType, args: ast.arguments) -> bool:
     return tuple(names) == code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
-def _unedited(code: CodeType, file: _File) -> bool:
+def _unedited(code: CodeType, lines: list[str]) -> bool:
     """Is the text still what the code was made from? Asked only of files written since we began."""
     try:
         if os.stat(code.co_filename).st_mtime <= _STARTED:
             return True
     except OSError:
         return True             # no file: the lines of a terminal, which do not change
-    module = compile("".join(file.lines), code.co_filename, "exec", dont_inherit=True)
+    module = compile("".join(lines), code.co_filename, "exec", dont_inherit=True)
     return any(_alike(code, other) for other in _codes(module))
 
 
