@@ -15,7 +15,7 @@ import functools
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
-from cellc.ir.prims.random import philox_element
+from cellc.ir.prims.random import philox_element, philox_words
 from cellc.ir.types import ScalarType, i64, u64
 from cellc.kernels.loops import (
     Buffer,
@@ -291,14 +291,32 @@ class Lowering:
 
     def _at_random_bits(self, node, index, guards):
         key = [self.value(node.operands[0], [Affine(i)], ()) for i in (0, 1)]
-        place = Index(i64, linear(index, node.shape))
-        return ScalarOp(node.dtype, "random_bits",
-                        lambda b, i, *key: philox_element(b, b.cast(i, u64), *key), (place, *key))
+        place = linear(index, node.shape)
+        word = self._word_axis(place)
+        if word is None:
+            return ScalarOp(node.dtype, "random_bits", lambda b, i, *key: philox_element(
+                b, b.cast(i, u64), *key), (Index(i64, place), *key))
+        block = Affine(place.const // 4, {a: c // 4 for a, c in place.terms.items()
+                                          if a is not word})
+        return ScalarOp(node.dtype, "random_bits", _philox_word, (
+            Index(i64, block), Index(i64, Affine.of(word)), *key))
+
+    def _word_axis(self, place: Affine) -> Axis | None:
+        """The axis that runs over the four words of a block of random bits, cut out if need be."""
+        word = next((a for a, c in place.terms.items() if c == 1), None)
+        others = [place.const, *(c for a, c in place.terms.items() if a is not word)]
+        if word is None or not isinstance(word.extent, int) or word.extent % 4 or not all(
+                isinstance(c, int) and c % 4 == 0 for c in others):
+            return None
+        if word.extent != 4:
+            raise NeedSplit(word, 4)
+        return word
 
     def _at_gather(self, node, index, guards):
         """x at [..., index, ...]: an input is read through an address that depends on memory."""
         x, position = node.operands
-        if not isinstance(x, Input):
+        filled = isinstance(x, Constant) and x.is_fill
+        if not filled and not isinstance(x, Input):
             raise NotFusable("gather reads an operand of the group")
         axis, n = node.attrs["axis"], position.ndim
         at = self.value(position, index[axis:axis + n], guards)
@@ -306,6 +324,8 @@ class Lowering:
             raise NotFusable("gather from nothing")
         wide = ScalarOp(i64, "cast", lambda b, i: b.cast(i, i64), (at,))
         checked = Checked(i64, wide, x.shape[axis], 0, guards)
+        if filled:                      # nothing is read, but a wrong index still is an error
+            return ScalarOp(node.dtype, "gather", lambda b, i, v: v, (checked, self._constant(x)))
         own = [*index[:axis], ZERO, *index[axis + n:]]
         stride = linear([ZERO if k != axis else Affine(1) for k in range(x.ndim)], x.shape).const
         return self._load(x, linear(own, x.shape), guards, (checked, stride))
@@ -389,6 +409,16 @@ class Lowering:
         operand = ScalarOp(node.dtype, "select", lambda b, c, v, z: b.select(c, v, z),
                            (self.inside(guards), element, Literal(node.dtype, 0)))
         return Reduction(node.dtype, "add", operand, 0, tuple(self.reduced))
+
+
+def _philox_word(b, block, word, *key):
+    """Word number `word` of a block; where that is known, all four are made together, once."""
+    wide = b.cast(block, u64)
+    if word.text.isdigit():
+        words = b.once(("philox", block, *key), lambda: philox_words(b, wide, *key))
+        return words[int(word.text)]
+    four = b.const(4, u64)
+    return philox_element(b, b.add(b.mul(wide, four), b.cast(word, u64)), *key)
 
 
 def _reduced_axes(node: Apply) -> tuple[int, ...]:
