@@ -56,7 +56,7 @@ class Guard:
         return f"0 <= {self.place} < {self.extent}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Value:
     """One element for each point of its axes. `sweep`: the first in which it is known."""
 
@@ -70,6 +70,9 @@ class Value:
     def affines(self) -> Iterable[Affine]:
         return ()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self}>"
+
     def __post_init__(self) -> None:
         axes = {a for expression in self.affines() for a in expression.terms}
         for x in self.operands():
@@ -78,7 +81,7 @@ class Value:
         self.sweep = max((x.sweep for x in self.operands()), default=0)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Literal(Value):
     value: object
 
@@ -86,7 +89,7 @@ class Literal(Value):
         return f"{self.value}:{self.dtype}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Index(Value):
     """An affine expression of the loop axes as a number."""
 
@@ -99,7 +102,7 @@ class Index(Value):
         return f"index {self.place}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Inside(Value):
     """Whether all guards hold."""
 
@@ -112,7 +115,7 @@ class Inside(Value):
         return "inside " + " and ".join(map(str, self.guards))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Load(Value):
     """An element of a buffer; where a guard fails, nothing is read and the value is arbitrary.
 
@@ -136,7 +139,7 @@ class Load(Value):
         return f"{self.buffer.name}[{self.place}{extra}]{where}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class ScalarOp(Value):
     """An operation on elements: `make(b, *elements)` builds it from a back end's operations."""
 
@@ -155,7 +158,7 @@ class ScalarOp(Value):
         return self.name
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Checked(Value):
     """An index from memory, clamped into 0 .. extent-1; outside, an error record is left."""
 
@@ -174,7 +177,7 @@ class Checked(Value):
         return f"checked < {self.extent}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Reduction(Value):
     """The combination of `operand` over the reduced axes; `position` for argmax and argmin."""
 
@@ -195,7 +198,7 @@ class Reduction(Value):
         return f"{self.op} over {','.join(map(str, self.over))}"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Store:
     """Write (or add) a value to a buffer, where all guards hold."""
 

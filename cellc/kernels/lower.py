@@ -414,9 +414,9 @@ class Lowering:
 def _philox_word(b, block, word, *key):
     """Word number `word` of a block; where that is known, all four are made together, once."""
     wide = b.cast(block, u64)
-    if word.text.isdigit():
+    if b.known(word) is not None:
         words = b.once(("philox", block, *key), lambda: philox_words(b, wide, *key))
-        return words[int(word.text)]
+        return words[b.known(word)]
     four = b.const(4, u64)
     return philox_element(b, b.add(b.mul(wide, four), b.cast(word, u64)), *key)
 

@@ -49,6 +49,14 @@ class ScalarOps:
 
     def __init__(self, f: Function, lanes: int = 1):
         self.f, self.lanes = f, lanes
+        self.made: dict = {}
+
+    def once(self, key, make):
+        """`make()`, or what it gave for this key before, in the same stretch of straight code."""
+        key = (self.f.block, key)
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
 
     # -- elements --------------------------------------------------------------------------------
     def dtype(self, x: Element) -> DType:
@@ -67,6 +75,10 @@ class ScalarOps:
             value = x.value if x.value is not None else int(x.text)
             return Element(constant(value, ty), x.dtype, n, x.value)
         return Element(splat(self.f, x.text, x.ty, n), x.dtype, n)
+
+    def known(self, x: Element) -> int | None:
+        """The number that x is, where that is known now."""
+        return int(x.text) if is_literal(x.text) else None
 
     def _meet(self, *xs: Element) -> list[Element]:
         n = max(x.n for x in xs)

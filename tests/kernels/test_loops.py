@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from cellc.ir.graph import fill
 from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import random
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
-from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64
+from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64, u32, u64
 from cellc.kernels.target import TARGETS
 from tests.kernel_runner import Compiled, agree, build
 
@@ -90,6 +92,13 @@ CASES = {
                      t(3, 4, 21)),
     "scalar operand": (lambda x, k: x * rows(e.cast(s.from_scalar(k), dtype=f32), x), t(3, 21),
                        ScalarType(f64)),
+    "random words": (lambda k, x: e.select(e.lt(random.random_bits(k, shape=x.shape),
+                                                fill(t(*x.shape, dtype=u32), 2**31)), x, -x),
+                     t(2, dtype=u64), t(5, 9, 36)),
+    "sums of random words": (lambda k: r.reduce_sum(e.cast(random.random_bits(k, shape=(9, 36)),
+                                                           dtype=f32) * 1e-9, axes=(1,)),
+                             t(2, dtype=u64)),
+    "odd random words": (lambda k: random.random_bits(k, shape=(5, 33)), t(2, dtype=u64)),
     "i64": (lambda x: e.mod(x * x + 3, s.broadcast(x, shape=x.shape, dims=(0,))), t(50, dtype=i64)),
 }
 
