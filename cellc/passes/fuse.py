@@ -52,7 +52,10 @@ def fuse_graph(graph: Graph) -> Graph:
     """One straight list of applies with its clusters fused."""
     graph, anchored = arrange(graph)
     alone: set[Node] = set()
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        if attempt == ATTEMPTS - 1:                     # nothing fused is always right
+            alone.update(graph.body)
+            anchored.update(graph.body)
         clusters = Clusters(graph, anchored, alone)
         refused = [g for g in clusters.groups if g.kind != "single" and not clusters.lowers(g)]
         if not refused:
@@ -64,7 +67,7 @@ def fuse_graph(graph: Graph) -> Graph:
                     raise clusters.refusal[group]
                 anchored.update(floating)
             alone.update(group.index)
-    raise AssertionError(f"fuse: {graph.name} does not settle after {ATTEMPTS} attempts")
+    raise clusters.refusal[refused[0]]
 
 
 class Clusters:

@@ -175,6 +175,12 @@ def test_results_that_are_views_are_stored():
     same(build(lambda x: (s.transpose(x, perm=(1, 0)), e.exp(x), s.flip(x, axes=(0,))), t(5, 6)))
 
 
+def test_nothing_fused_is_right_too(monkeypatch):
+    """What the pass falls back on when a group turns out not to be a nest."""
+    monkeypatch.setattr(fuse, "ATTEMPTS", 1)
+    assert len(same(build(softmax, t(10, 7)))) == 7
+
+
 # -- sizes known at run time -----------------------------------------------------------------------
 N = Dim("n")
 
