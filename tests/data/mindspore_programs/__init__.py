@@ -4,5 +4,5 @@ from mindspore_programs.surface import PROGRAMS, Program, encode
 
 __all__ = ["PROGRAMS", "Program", "encode"]
 
-for _part in ("gradients", "training", "layers", "losses", "values", "cells"):
+for _part in ("gradients", "training", "layers", "losses", "values", "cells", "models"):
     __import__(f"mindspore_programs.{_part}")
