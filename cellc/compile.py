@@ -20,7 +20,7 @@ from types import MethodType
 
 import numpy as np
 
-from cellc import binding, config, native
+from cellc import binding, config, eager, native
 from cellc.errors import SymbolicFault, TypeFault, ValueFault
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.kernels import entry
@@ -298,7 +298,7 @@ class Jitted:
         self.fn = fn
 
     def __call__(self, *args, **kwargs):
-        if current_builder() is not None:
+        if current_builder() is not None or eager.is_taping(args):
             return self.fn(*args, **kwargs)
         return compiled(self.fn).call(*args, **kwargs)
 
@@ -309,7 +309,7 @@ class Jitted:
 
 
 def _call_method(method: MethodType, *args, **kwargs):
-    if current_builder() is not None:
+    if current_builder() is not None or eager.is_taping(args):
         return method(*args, **kwargs)
     return compiled(method).call(*args, **kwargs)
 
@@ -320,7 +320,8 @@ def jit(fn: Callable | None = None, **options):
     Arguments: tensors, arrays and numbers are traced, tuples, lists and dicts of them too; anything
                else is known, and another value compiles again.
     Errors:    SyntaxFault for what the compiler does not take, SourceFault without source text.
-    Gradient:  `cellc.grad` of it, or of anything that calls it.
+    Gradient:  `cellc.grad` of it, or of anything that calls it. While eager mode records a tape
+               (an argument requires a gradient), it runs eagerly and is recorded.
     """
     if options:
         raise ValueFault(f"jit has no option {', '.join(options)}", "use @cellc.jit alone")

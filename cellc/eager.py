@@ -46,6 +46,12 @@ state = _State()
 _clock = itertools.count()
 
 
+def is_taping(args: tuple) -> bool:
+    """Whether what is computed from these arguments now has to be on the tape."""
+    return state.recording and (
+        state.depth > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in args))
+
+
 class Record:
     """One application of a primitive: what its `vjp` needs, where it came from, and when.
 

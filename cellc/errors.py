@@ -7,7 +7,9 @@ wins.
 
 from __future__ import annotations
 
+import itertools
 import linecache
+import sys
 from dataclasses import dataclass
 
 
@@ -29,6 +31,23 @@ class Loc:
             return ""
         padding = "".join("\t" if c == "\t" else " " for c in text[: self.col - 1])
         return f"\n    {text}\n    {padding}^"
+
+
+def caller() -> Loc | None:
+    """The user's line that called into cellc: the innermost frame outside it and the library."""
+    frame = sys._getframe(1)
+    while frame is not None and _is_library(frame.f_globals.get("__name__") or ""):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    line, _, col, _ = next(itertools.islice(frame.f_code.co_positions(), frame.f_lasti // 2, None))
+    return Loc(frame.f_code.co_filename, line or frame.f_lineno, (col or 0) + 1)
+
+
+def _is_library(module: str) -> bool:
+    """cellc itself, NumPy and the standard library (a program's own `__main__` is none of them)."""
+    top = module.partition(".")[0]
+    return top in ("cellc", "numpy") or top != "__main__" and top in sys.stdlib_module_names
 
 
 class CellcError(Exception):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellc import binding, config, epoch
-from cellc.errors import IndexFault
+from cellc.errors import IndexFault, caller
 from cellc.ir.graph import Graph
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
 from cellc.kernels import engine, entry, runtime
@@ -120,7 +120,7 @@ def raise_fault(program: Program, record: tuple[int, ...]):
     """The fault an error record tells of: [1, _, index, size, _, _, _, site]."""
     _, _, index, size, *_, site = record
     raise IndexFault(f"index {index} is out of range for a size of {size}",
-                     f"indices from 0 to {size - 1}", program.sites[site])
+                     f"indices from 0 to {size - 1}", program.sites[site] or caller())
 
 
 def run_graph(graph: Graph, *arrays):

@@ -287,8 +287,31 @@ def test_an_index_out_of_range_changes_nothing():
     net = Lookup()
     net(Tensor(np.int32([0, 3])))
     assert net.count.asnumpy()[0] == 1
-    with pytest.raises(IndexFault, match="index 9 is out of range for a size of 4"):
+    with pytest.raises(IndexFault, match="index 9 is out of range for a size of 4") as raised:
         net(Tensor(np.int32([0, 9])))
+    assert raised.value.loc.file == __file__ and "self.table(ids)" in str(raised.value)
     assert net.count.asnumpy()[0] == 1
     net(Tensor(np.int32([1, 2])))
     assert net.count.asnumpy()[0] == 2
+
+
+def test_a_label_out_of_range_names_the_line_of_the_loss():
+    loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    logits = Tensor(np.zeros((2, 3), np.float32))
+    assert loss(logits, Tensor(np.int32([0, 2]))).asnumpy() == pytest.approx(np.log(3))
+    with pytest.raises(IndexFault, match="index 3 is out of range") as raised:
+        loss(logits, Tensor(np.int32([0, 3])))  # <- here
+    assert raised.value.loc.file == __file__ and "# <- here" in str(raised.value)
+
+
+def test_a_compiled_function_on_the_tape_is_recorded():
+    f = cellc.jit(lambda x: ops.tanh(x) * 2.0)
+    context.set_context(mode=context.PYNATIVE_MODE)
+    x = Tensor(np.float32([0.5, -1.0]), requires_grad=True)
+    (f(x) + x).sum().backward()
+    expected = 2 / np.cosh(np.float32([0.5, -1.0])) ** 2 + 1
+    assert np.allclose(x.grad.asnumpy(), expected)
+    assert np.allclose(cellc.grad(lambda v: f(v).sum())(X).asnumpy(),
+                       2 / np.cosh(X.asnumpy()) ** 2, rtol=1e-6)
+    with cellc.no_grad():
+        assert not f(x).requires_grad

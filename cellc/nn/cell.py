@@ -16,11 +16,10 @@ that compiled programs look again; reading is free.
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 
 from cellc import context, epoch
-from cellc.errors import AttributeFault, KeyFault, Loc, TypeFault, ValueFault
+from cellc.errors import AttributeFault, KeyFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import current_builder
 from cellc.parameter import DEFAULT_NAME, Parameter, ParameterTuple, check_names
 from cellc.parser import hooks
@@ -107,7 +106,7 @@ class Cell:
     def _set_cell(self, name: str, value: Cell) -> None:
         if "training" not in self.__dict__:
             raise AttributeFault(f"{type(self).__name__} sets the cell {name} before "
-                                 "super().__init__()", "call super().__init__() first").at(_user())
+                                 "super().__init__()", "call super().__init__() first").at(caller())
         before = [(p, p.name) for p in value.get_parameters()]
         if self._auto_prefix:
             value.update_parameters_name(f"{name}.")
@@ -122,7 +121,7 @@ class Cell:
         """Set the attribute, but not where that gives two Parameters one name."""
         if "training" not in self.__dict__:
             raise AttributeFault(f"{type(self).__name__} sets {name} before super().__init__()",
-                                 "call super().__init__() first").at(_user())
+                                 "call super().__init__() first").at(caller())
         missing = object()
         before = self.__dict__.get(name, missing)
         object.__setattr__(self, name, value)
@@ -133,7 +132,7 @@ class Cell:
                 object.__delattr__(self, name)
             else:
                 object.__setattr__(self, name, before)
-            raise fault.at(_user()) from None
+            raise fault.at(caller()) from None
 
     def __getstate__(self):
         return {key: value for key, value in self.__dict__.items() if key != "_compiled"}
@@ -271,21 +270,6 @@ class Cell:
         lines += [f"({name}): {child!r}" for name, child in children.items()]
         body = "\n".join(lines).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {body}\n)"
-
-
-def _user() -> Loc | None:
-    """The innermost place outside cellc on the Python stack."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if not frame.f_globals.get("__name__", "").startswith("cellc."):
-            return _place(frame)
-        frame = frame.f_back
-    return None
-
-
-def _place(frame) -> Loc:
-    positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
-    return Loc(frame.f_code.co_filename, frame.f_lineno, (positions[2] or 0) + 1)
 
 
 hooks.register_cell(Cell)

@@ -5,15 +5,16 @@ Gradients flow to the predictions, and to the targets where these are floats.
 
 from __future__ import annotations
 
-from cellc.errors import IndexFault, ShapeFault, TypeFault, ValueFault
+from cellc.errors import ShapeFault, TypeFault, ValueFault
 from cellc.ir import arith
 from cellc.ir.graph import fill
 from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import gather
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import i64
 from cellc.ops.activation import log_softmax, logsigmoid
-from cellc.ops.common import building, tensor_of
+from cellc.ops.common import tensor_of
 from cellc.ops.elementwise import clip
 from cellc.ops.reduce import mean
 from cellc.ops.reduce import sum as sum_
@@ -94,17 +95,18 @@ def kl_div(logits, labels, reduction="mean"):
 # -- classes --------------------------------------------------------------------------------------
 
 
-def check_labels(labels, classes: int, ignored: int | None, name: str) -> None:
-    """Eagerly, IndexFault for a label outside 0..classes-1 that is not the one ignored."""
-    if building():
-        return
-    values = labels.asnumpy()
-    wrong = (values < 0) | (values >= classes)
-    if ignored is not None:
-        wrong &= values != ignored
-    if wrong.any():
-        raise IndexFault(f"{name}: found label {values[wrong].flat[0]} with {classes} classes",
-                         f"labels from 0 to {classes - 1}")
+def checked_labels(labels, classes: int, ignored: int | None = None):
+    """The labels themselves; IndexFault for one outside 0..classes-1 that is not the one ignored.
+
+    Reading place l of the list 0, 1, 2, ... gives l, and reading checks the place: so the check is
+    an ordinary part of the program, eager or compiled.
+    """
+    places = s.iota(shape=(classes,), axis=0, dtype=labels.dtype)
+    if ignored is None:
+        return gather.gather(places, labels, axis=0)
+    counted = arith.not_equal(labels, ignored)
+    found = gather.gather(places, arith.where(counted, labels, 0), axis=0)
+    return arith.where(counted, found, ignored)
 
 
 def pick(x, labels, axis: int):
@@ -136,8 +138,7 @@ def softmax_cross_entropy_with_logits(logits, labels, sparse=False, reduction="n
     """-sum(labels * log_softmax(logits)) over the last axis.
 
     Shapes:   logits [n, c]; labels [n] integers with `sparse`, else [n, c] probabilities -> [n].
-    Errors:   ShapeFault and TypeFault for labels; IndexFault eagerly for a label outside
-              (compiled, such a label counts as no class: its loss is 0).
+    Errors:   ShapeFault and TypeFault for labels; IndexFault for a label outside 0..c-1.
     """
     name = "softmax_cross_entropy_with_logits"
     logits = tensor_of(logits)
@@ -146,8 +147,7 @@ def softmax_cross_entropy_with_logits(logits, labels, sparse=False, reduction="n
                          "[n, classes]")
     chances = log_softmax(logits, -1)
     if sparse:
-        labels = _class_labels(logits, labels, name)
-        check_labels(labels, logits.shape[1], None, name)
+        labels = checked_labels(_class_labels(logits, labels, name), logits.shape[1])
         return reduced(e.neg(pick(chances, labels, 1)), reduction)
     labels = arith.cast(tensor_of(labels), logits.dtype)
     if labels.shape != logits.shape:
@@ -169,8 +169,8 @@ def nll_loss(inputs, target, weight=None, ignore_index=-100, reduction="mean",
     axis = 1 if len(inputs.shape) > 1 else 0
     if not inputs.shape:
         raise ShapeFault("nll_loss of a 0-d tensor: expected one axis of classes at least")
-    target = _class_labels(inputs, target, "nll_loss")
-    check_labels(target, inputs.shape[axis], ignore_index, "nll_loss")
+    target = checked_labels(_class_labels(inputs, target, "nll_loss"), inputs.shape[axis],
+                            ignore_index)
     counted = arith.not_equal(target, ignore_index)
     spread = None
     if weight is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import FunctionType, GeneratorType, MethodType
 from typing import Any
 
-from cellc.errors import CellcError, Loc, SyntaxFault, TypeFault
+from cellc.errors import CellcError, SyntaxFault, TypeFault, caller
 from cellc.ir.graph import Graph
 from cellc.ir.prims import control
 from cellc.ir.types import Dim
@@ -22,7 +22,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
 )
 from cellc.parser.calls import Interpreted
 from cellc.parser.frame import UserRaise
-from cellc.parser.guards import Guard, is_steady
+from cellc.parser.guards import Guard
 from cellc.parser.session import Session
 from cellc.parser.text import Piece, PrintEffect, Text
 from cellc.parser.values import Closure, Leaf, describe
@@ -67,7 +67,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
             closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
     except CellcError as fault:
-        fault.at(_caller())
+        fault.at(caller())
         raise
     except UserRaise as raised:
         raise raised.error from raised.error.__cause__
@@ -82,18 +82,6 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
 
 def session_name(name: str) -> str:
     return "lambda" if name == "<lambda>" else name
-
-
-def _caller() -> Loc | None:
-    """The user's line that made the call: the innermost frame outside cellc."""
-    frame = sys._getframe()
-    while frame is not None and is_steady(frame.f_globals.get("__name__")):
-        frame = frame.f_back
-    if frame is None:
-        return None
-    places = list(frame.f_code.co_positions())
-    line, _, col, _ = places[frame.f_lasti // 2]
-    return Loc(frame.f_code.co_filename, line or frame.f_lineno, (col or 0) + 1)
 
 
 def _run(session, fn, args: list, kwargs: dict):

@@ -17,11 +17,11 @@ def _takes_index(prim: str, index) -> None:
                         "cast the index to int32 or int64")
 
 
-def _check_index(prim: str, index: np.ndarray, n: int) -> None:
+def _check_index(index: np.ndarray, n: int) -> None:
     outside = (index < 0) | (index >= n)
     if outside.any():
-        raise IndexFault(f"{prim}: found index {index[outside].flat[0]} in an axis of size {n}, "
-                         f"expected 0 to {n - 1}")
+        raise IndexFault(f"index {index[outside].flat[0]} is out of range for a size of {n}",
+                         f"indices from 0 to {n - 1}")
 
 
 def _gather_types(x, index, axis):
@@ -31,7 +31,7 @@ def _gather_types(x, index, axis):
 
 
 def _gather(x, index, axis):
-    _check_index("gather", np.asarray(index), x.shape[axis])
+    _check_index(np.asarray(index), x.shape[axis])
     return np.asarray(np.take(x, index, axis))
 
 
@@ -61,7 +61,7 @@ def _scatter_add_types(index, updates, axis, size):
 
 def _scatter_add(index, updates, axis, size):
     index = np.asarray(index)
-    _check_index("scatter_add", index, size)
+    _check_index(index, size)
     lead, tail = updates.shape[:axis], updates.shape[axis + index.ndim:]
     result = np.zeros((size, *lead, *tail), updates.dtype)
     rows = np.moveaxis(updates.reshape(*lead, index.size, *tail), axis, 0)
