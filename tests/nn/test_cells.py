@@ -240,7 +240,7 @@ def test_dicts_of_cells():
     (lambda: nn.BatchNorm2d(3)(ops.ones((2, 3))), ValueError, "batch norm of a 2-d"),
     (lambda: nn.MSELoss("average"), ValueFault, "reduction is 'average'"),
     (lambda: nn.GroupNorm(2, 3), ValueError, "2 groups do not divide 3"),
-    (lambda: nn.Embedding(3, 2)(Tensor([3])), IndexFault, "index 3 is out of range for a size of 3"),
+    (lambda: nn.Embedding(3, 2)(Tensor([3])), IndexFault, "index 3 is out of range for a size"),
     (lambda: nn.MaxPool2d(2, return_indices=True), ValueFault, "return_indices"),
     (lambda: nn.TrainOneStepCell(nn.ReLU(), 3), TypeFault, "found int for the optimizer"),
 ])
