@@ -28,7 +28,8 @@ def to_compute(array) -> np.ndarray:
     if array.dtype.itemsize != 2 or array.dtype.kind not in "fV":
         return array
     if array.dtype.kind == "V":
-        return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+        bits = np.asarray(array["bfloat16"].astype(np.uint32) << 16)    # 0-d stays an array
+        return bits.view(np.float32)
     return array.astype(np.float32)
 
 
