@@ -12,10 +12,11 @@ broadcast values. Whoever uses them takes a copy, which costs an address or an i
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Input, Node
-from cellc.ir.types import ScalarType, TensorType
+from cellc.ir.types import ScalarType, TensorType, boolean
 from cellc.kernels.loops import COST, EXPENSIVE
 from cellc.kernels.schedule import assumed
 from cellc.kernels.views import (
@@ -121,6 +122,7 @@ class Floating:
     def __init__(self, body, anchored: set[Node]):
         self.small: dict[Node, int] = {}         # floating arithmetic -> its cost so far
         self.nodes: set[Node] = set()
+        self.uses = Counter(x for node in body for x in node.operands)
         for node in body:
             if is_tensor(node) and node not in anchored and self._floats(node):
                 self.nodes.add(node)
@@ -134,6 +136,8 @@ class Floating:
             return True
         if node.prim.kind != "elementwise" or cost_of(node) >= EXPENSIVE:
             return False
+        if node.dtype is boolean and self._asks_one_stored(node):
+            return True
         cost = 1
         for x in node.operands:
             if isinstance(x, Constant) and x.is_fill:
@@ -145,6 +149,12 @@ class Floating:
             return False
         self.small[node] = cost
         return True
+
+    def _asks_one_stored(self, node: Apply) -> bool:
+        """A comparison of one value, which others need as well, with a constant: who reads the
+        mask may as well read the value."""
+        asked = [x for x in node.operands if not (isinstance(x, Constant) and x.is_fill)]
+        return len(asked) == 1 and self.uses[asked[0]] > 1 and asked[0].dtype is not boolean
 
     def _cheap(self, x: Node, size: int) -> bool:
         """Whether all that a floating node reads is small beside a value of `size` elements."""
