@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 
-from cellc import context, dtype, errors, tensor
+from cellc import context, dtype, errors, startup, tensor
 
 from cellc import nn, ops  # isort: skip
 from cellc.context import GRAPH_MODE, PYNATIVE_MODE, get_context, set_context
@@ -34,6 +34,8 @@ from cellc.ops.composite import GradOperation, grad, mutable, value_and_grad
 from cellc.ops.random import set_seed
 from cellc.parameter import Parameter, ParameterTuple
 from cellc.tensor import Tensor
+
+context.when_graph.append(startup.begin)
 
 __version__ = "0.1.0"
 

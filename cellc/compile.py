@@ -20,7 +20,7 @@ from types import MethodType
 
 import numpy as np
 
-from cellc import binding, config, eager, native
+from cellc import binding, config, eager, native, startup
 from cellc.errors import SymbolicFault, TypeFault, ValueFault
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.kernels import entry
@@ -95,8 +95,7 @@ class Compiled:
         raw: list = []
         given = flatten((args, kwargs), raw)
         plain = [_contiguous(x) for x in raw]
-        # What is found to hold now, holds until the epoch moves.
-        moment = entry.epoch() if native.runtime_symbols().done() else 0
+        moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
         with _lock:
             variant, leaves = self.variant(given, plain)
             if self.entry is None:
@@ -180,7 +179,7 @@ def _contiguous(x):
 
 def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
-    native.runtime_symbols()            # begins to load while the source is parsed
+    startup.begin()                     # where graph mode was not chosen before, as with `jit`
     stages, clock = Stages(), time.perf_counter
     start = clock()
     args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))

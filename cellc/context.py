@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cellc.errors import ValueFault
 
 GRAPH_MODE = 0
 PYNATIVE_MODE = 1
 STRICT = 0          # jit_syntax_level: what the compiler does not take is refused
+
+when_graph: list[Callable[[], None]] = []    # called when graph mode is chosen
 
 _settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT}
 
@@ -51,6 +55,9 @@ def set_context(**settings) -> None:
                          f"one of {', '.join(_CHECKS)}")
     checked = {name: _CHECKS[name](value) for name, value in settings.items()}
     _settings.update(checked)
+    if checked.get("mode") == GRAPH_MODE:
+        for begin in when_graph:
+            begin()
 
 
 def get_context(name: str):

@@ -10,22 +10,19 @@ from __future__ import annotations
 import functools
 import time
 import weakref
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
-from cellc import binding, config, epoch
+from cellc import binding, config, startup
 from cellc.errors import IndexFault, caller
 from cellc.ir.graph import Graph
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
-from cellc.kernels import engine, entry, runtime
+from cellc.kernels import engine, entry
 from cellc.kernels.group import emit_group
 from cellc.kernels.host import Host, Program
 from cellc.kernels.target import host as host_target
-from cellc.parameter import Parameter
 from cellc.passes import run as run_passes
-from cellc.tensor import SLOT_DEFAULTS, Tensor
 
 RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
 FLOPS, BYTES = 5e10, 2e10   # a second, for that estimate
@@ -70,32 +67,9 @@ def target():
     return host_target(config.get("CPU") or None)
 
 
-def cache_dir() -> str | None:
-    """Where objects are kept between processes; None for nowhere."""
-    folder = config.get("CACHE_DIR")
-    return None if folder == "0" else folder or engine.default_cache_dir()
-
-
-@functools.cache
-def runtime_symbols() -> Future[dict[str, int]]:
-    """The addresses of what programs may call. The runtime is made while the first callable is
-    parsed: where it is not in the cache, it takes longer to compile than a small net."""
-    return engine.run_aside(_start_runtime)
-
-
-def _start_runtime() -> dict[str, int]:
-    runtime.use_cache_dir(cache_dir())
-    if config.get("THREADS"):
-        runtime.set_threads(config.level("THREADS"))
-    entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
-    entry.register_tensor(Parameter, "_array")
-    epoch.bind(entry.bump_epoch)
-    return runtime.symbols()
-
-
 def _compile(text: str):
     """Machine code of a kernel, made while the next one is written."""
-    return engine.submit(text, cache_dir=cache_dir(), check=config.level("CHECK") > 1)
+    return engine.submit(text, cache_dir=startup.cache_dir(), check=config.level("CHECK") > 1)
 
 
 _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
@@ -103,7 +77,7 @@ _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDict
 
 def _link(program: Program) -> list[engine.Loaded]:
     """Link the kernels, each once however many programs call it, and the host function to them."""
-    symbols = dict(runtime_symbols().result())
+    symbols = dict(startup.runtime_symbols())
     kept = []
     for unit in program.units:
         loaded = _loaded.get(unit.text)
@@ -111,7 +85,7 @@ def _link(program: Program) -> list[engine.Loaded]:
             loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
         kept.append(loaded)
         symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
-    data = engine.compile_text(program.text, cache_dir=cache_dir(), codegen=0)
+    data = engine.compile_text(program.text, cache_dir=startup.cache_dir(), codegen=0)
     used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
     return [engine.load(data, used, ["program"]), *kept]
 

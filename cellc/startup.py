@@ -1,0 +1,79 @@
+"""startup: the runtime, made on a thread of its own as soon as graph mode is chosen.
+
+LLVM is imported and the runtime's code generated (0.1 s where the cache on disk does not hold it)
+while the user's program builds its net and the first callable is parsed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from cellc import config
+
+_lock = threading.Lock()
+_started: list[_Starting] = []
+
+
+class _Starting(threading.Thread):
+    """The thread, and what it found: the addresses of what programs may call, or a fault."""
+
+    def __init__(self):
+        super().__init__(name="cellc start")
+        self.symbols: dict[str, int] = {}
+        self.fault: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.symbols = _start()
+        except BaseException as fault:      # whoever asks for the symbols gets it
+            self.fault = fault
+
+
+def begin() -> None:
+    """Start the thread, if it was not started before."""
+    _thread()
+
+
+def runtime_symbols() -> dict[str, int]:
+    """The addresses of what programs may call, once they are there."""
+    thread = _thread()
+    thread.join()
+    if thread.fault is not None:
+        raise thread.fault
+    return thread.symbols
+
+
+def _thread() -> _Starting:
+    with _lock:
+        if not _started:
+            thread = _Starting()
+            _started.append(thread)
+            thread.start()
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(before=thread.join)     # a child would have half a runtime
+        return _started[0]
+
+
+def cache_dir() -> str | None:
+    """Where objects are kept between processes; None for nowhere."""
+    from cellc.kernels import engine
+
+    folder = config.get("CACHE_DIR")
+    return None if folder == "0" else folder or engine.default_cache_dir()
+
+
+def _start() -> dict[str, int]:
+    # Imported here, on the thread: none of it is needed to build a net.
+    from cellc import epoch
+    from cellc.kernels import entry, runtime
+    from cellc.parameter import Parameter
+    from cellc.tensor import SLOT_DEFAULTS, Tensor
+
+    runtime.use_cache_dir(cache_dir())
+    if config.get("THREADS"):
+        runtime.set_threads(config.level("THREADS"))
+    entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
+    entry.register_tensor(Parameter, "_array")
+    epoch.bind(entry.bump_epoch)
+    return runtime.symbols()
