@@ -428,7 +428,7 @@ tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid relu recipr
 isfinite softmax log_softmax gelu clip pow add sub mul div floordiv mod equal not_equal less
 less_equal greater greater_equal maximum minimum logical_not logical_and logical_or logical_xor
 atan2 lerp addcmul isclose masked_fill cast sum mean prod var std amax amin all any
-argmax argmin cumsum logsumexp norm reshape view flatten ravel transpose permute swapaxes moveaxis
+argmax argmin cumsum logsumexp norm reshape view ravel transpose permute swapaxes moveaxis
 expand_dims unsqueeze squeeze broadcast_to expand expand_as tile repeat repeat_interleave flip roll
 split chunk unbind tril triu diagonal matmul mm bmm dot outer take gather index_select
 gather_elements scatter_add sort argsort topk nonzero masked_select zeros_like ones_like
@@ -439,7 +439,7 @@ _OTHER_NAME = {
     "clamp": "clip", "multiply": "mul", "subtract": "sub", "divide": "div", "true_divide": "div",
     "negative": "neg", "absolute": "abs", "eq": "equal", "ne": "not_equal", "lt": "less",
     "le": "less_equal", "gt": "greater", "ge": "greater_equal", "unstack": "unbind",
-    "max": "amax", "min": "amin", "where": "keep_where",
+    "max": "amax", "min": "amin", "where": "keep_where", "flatten": "flatten_all",
 }
 for _name in _SAME_NAME:
     setattr(Tensor, _name, _method(_name))

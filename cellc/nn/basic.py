@@ -75,7 +75,7 @@ class Embedding(Cell):
 
     def construct(self, ids):
         if self.use_one_hot:
-            return ops.matmul(ops.one_hot(ids, self.vocab_size), self.embedding_table)
+            return ops.matmul(ops.one_hot(ids, self.vocab_size, 1.0, 0.0), self.embedding_table)
         return ops.embedding(ids, self.embedding_table)
 
     def extend_repr(self):

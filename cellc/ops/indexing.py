@@ -356,7 +356,7 @@ def one_hot(indices, depth, on_value=1, off_value=0, axis=-1, *, dtype_=None):
 
     Shapes:   indices [...] -> [..., depth] (for axis -1). An index outside gives `off_value`
               everywhere.
-    Dtypes:   f32 unless the values are tensors or `dtype_` says otherwise.
+    Dtypes:   that of the values (i64 for ints, f32 for floats), or `dtype_`.
     Gradient: none to the indices.
     """
     indices = tensor_of(_as_tensor(indices))
@@ -364,12 +364,19 @@ def one_hot(indices, depth, on_value=1, off_value=0, axis=-1, *, dtype_=None):
     axis = axis_of(axis, len(indices.shape) + 1)
     shape = (*indices.shape[:axis], depth, *indices.shape[axis:])
     dims = tuple(i for i in range(len(shape)) if i != axis)
-    kind = dtype(dtype_) if dtype_ is not None else (
-        arith.type_of(on_value).dtype if isinstance(arith.type_of(on_value), TensorType) else f32)
+    kind = dtype(dtype_) if dtype_ is not None else _kind_of(on_value, off_value)
     hit = e.eq(s.iota(shape=shape, axis=axis, dtype=i64),
                s.broadcast(arith.cast(indices, i64), shape=shape, dims=dims))
     return arith.where(hit, arith.cast(tensor_of(on_value), kind),
                        arith.cast(tensor_of(off_value), kind))
+
+
+def _kind_of(on_value, off_value):
+    """The dtype of two values: numbers are i64 or f32."""
+    t, other = arith.type_of(on_value), arith.type_of(off_value)
+    if isinstance(t, TensorType):
+        return t.dtype
+    return f32 if t.dtype.is_float or other.dtype.is_float else i64
 
 
 def embedding(ids, table):

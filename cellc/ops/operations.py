@@ -107,8 +107,8 @@ def _reduction(name: str, function) -> type:
                                       "__doc__": function.__doc__, "__module__": __name__})
 
 
-for _name, _function in {"ReduceSum": F.sum, "ReduceMean": F.mean, "ReduceMax": F.amax,
-                         "ReduceMin": F.amin, "ReduceProd": F.prod, "ReduceAll": F.all,
+for _name, _function in {"ReduceSum": F.reduce_sum, "ReduceMean": F.mean, "ReduceMax": F.amax,
+                         "ReduceMin": F.amin, "ReduceProd": F.reduce_prod, "ReduceAll": F.all,
                          "ReduceAny": F.any}.items():
     globals()[_name] = _reduction(_name, _function)
 

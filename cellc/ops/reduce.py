@@ -47,31 +47,41 @@ def _reduction(prim, x, axis, keepdims):
     return _kept(prim(x, axes=axes), x, axes, keepdims)
 
 
-def _summable(x, dtype=None):
-    """bool counts in i64; another dtype where asked for."""
-    t = arith.type_of(x)
+def _summable(x, dtype=None, kinds="b"):
+    """x in the dtype asked for; else bool, or all dtypes of these kinds, in i64."""
     if dtype is not None:
         return arith.cast(x, dtype)
-    return arith.cast(x, i64) if t.dtype is boolean else x
+    t = arith.type_of(x)
+    return arith.cast(x, i64) if t.dtype.kind in kinds and t.dtype.itemsize < 8 else x
 
 
 @_spelled
 def sum(x, axis=None, keepdims=False, *, dtype=None):
     """The sum over axes; 0 for none.
 
-    Dtypes:   all; f16 and bf16 are summed in f32, bool in i64.
+    Dtypes:   all; f16 and bf16 are summed in f32; bool and integers of less than 64 bits give i64.
     Gradient: g, repeated.
     """
-    return _reduction(r.reduce_sum, _summable(x, dtype), axis, keepdims)
+    return _reduction(r.reduce_sum, _summable(x, dtype, "biu"), axis, keepdims)
 
 
-reduce_sum = sum
+def reduce_sum(x, axis=None, keepdims=False):
+    """The sum over axes in the dtype of x (bool: i64): the operator ReduceSum."""
+    return _reduction(r.reduce_sum, _summable(x), axis, keepdims)
 
 
 @_spelled
 def prod(x, axis=None, keepdims=False, *, dtype=None):
-    """The product over axes; 1 for none. Gradient: g times the product of the others."""
-    return _reduction(r.reduce_prod, _summable(x, dtype), axis, keepdims)
+    """The product over axes; 1 for none. Dtypes: as of sum.
+
+    Gradient: g times the product of the others.
+    """
+    return _reduction(r.reduce_prod, _summable(x, dtype, "biu"), axis, keepdims)
+
+
+def reduce_prod(x, axis=None, keepdims=False):
+    """The product over axes in the dtype of x (bool: i64): the operator ReduceProd."""
+    return _reduction(r.reduce_prod, _summable(x), axis, keepdims)
 
 
 def count(x, axes):

@@ -58,16 +58,21 @@ def _fill_in(x, shape) -> tuple:
     return tuple(n if isinstance(n, Dim) or n != -1 else total // rest for n in shape)
 
 
-def flatten(x, start_dim=0, end_dim=-1):
-    """The axes from start_dim to end_dim made one."""
+def flatten(x, start_dim=1, end_dim=-1):
+    """The axes from start_dim to end_dim made one; a tensor of fewer than two axes as one axis."""
     x = tensor_of(x)
-    if not x.shape:
-        return s.reshape(x, shape=(1,))
+    if len(x.shape) < 2:
+        return s.reshape(x, shape=(product(x.shape),))
     first, last = axis_of(start_dim, len(x.shape)), axis_of(end_dim, len(x.shape))
     if first > last:
         raise ShapeFault(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     merged = product(x.shape[first:last + 1])
     return reshape(x, (*x.shape[:first], merged, *x.shape[last + 1:]))
+
+
+def flatten_all(x, start_dim=0, end_dim=-1):
+    """`flatten` as a tensor's method: from the first axis on."""
+    return flatten(x, start_dim, end_dim)
 
 
 def ravel(x):
@@ -433,10 +438,13 @@ def triu(x, diagonal=0):
 
 
 def diagonal(x):
-    """The elements x[..., i, i]."""
+    """The elements x[..., i, i], as many as the shorter of the two axes has."""
     x = tensor_of(x)
-    if len(x.shape) < 2 or x.shape[-1] != x.shape[-2]:
-        raise ShapeFault(f"the diagonal of shape {list(x.shape)}: expected two equal last axes")
+    if len(x.shape) < 2:
+        raise ShapeFault(f"the diagonal of shape {list(x.shape)}: expected two axes or more")
+    if x.shape[-1] != x.shape[-2]:
+        outer, n = x.shape[:-2], min(x.shape[-2:])
+        x = s.slice(x, starts=(0,) * len(x.shape), stops=(*outer, n, n), steps=(1,) * len(x.shape))
     on = e.eq(*(s.iota(shape=x.shape, axis=len(x.shape) - i, dtype=i64) for i in (2, 1)))
     if x.dtype is boolean:
         return r.reduce_or(e.bit_and(on, x), axes=(len(x.shape) - 1,))
