@@ -19,6 +19,7 @@ from cellc.ops.common import (
     building,
     known_int,
     match,
+    number_of,
     product,
     tensor_of,
 )
@@ -56,6 +57,24 @@ def _fill_in(x, shape) -> tuple:
         raise ShapeFault(f"a tensor of shape {list(x.shape)} cannot be reshaped to {list(shape)}: "
                          f"{total} elements are not a multiple of {rest}")
     return tuple(n if isinstance(n, Dim) or n != -1 else total // rest for n in shape)
+
+
+def shape(x):
+    """The sizes of the axes, a tuple."""
+    return tensor_of(x).shape
+
+
+def rank(x):
+    """The number of axes."""
+    return len(tensor_of(x).shape)
+
+
+def size(x):
+    """The number of elements."""
+    return number_of(product(tensor_of(x).shape))
+
+
+numel = size
 
 
 def flatten(x, start_dim=1, end_dim=-1):

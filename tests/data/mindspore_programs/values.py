@@ -498,6 +498,44 @@ def index_none(x):
     return (x[None], x[:, None], x[..., None], x[None, 0, :, None])
 
 
+@values(counts(3, 4), lambda: data(3, 4, low=0, high=2, dtype=np.int32) > 0)
+def integer_sums(x, b):
+    sums = (x.sum(), ops.sum(x, 1), x.prod(0), ops.prod(x), b.sum(), ops.cumsum(x, 0))
+    return (*sums, P.ReduceSum()(x, 0), P.ReduceProd()(x, 1), ops.sum(x * 1.0, 1))
+
+
+@values(floats(2, 3, 4), grad=True)
+def flattened(x):
+    return (ops.flatten(x), x.flatten(), P.Flatten()(x), ops.flatten(x, start_dim=0, end_dim=1))
+
+
+@values()
+def diagonals(x, y):
+    return (ops.diagonal(x), (x @ y.T).diagonal(), ops.diagonal(x.T))
+
+
+@values(lambda: Tensor([0, 2, 1], mstype.int32))
+def one_hot_defaults(n):
+    return (ops.one_hot(n, 4), ops.one_hot(n, 3, 2.0, -1.0), nn.OneHot(depth=3)(n))
+
+
+@values()
+def sizes(x, y):
+    return (ops.shape(x), ops.rank(x), ops.size(x), P.Shape()(x), P.Rank()(x), ops.numel(x))
+
+
+@values(floats(4, 3))
+def deviations(x):
+    return (x.std(), x.var(0), ops.std(x, 1), ops.var(x, 0, 1), x.std(ddof=1))
+
+
+@values(floats(4, 3), rtol=1e-4)
+def clipped_norms(x):
+    parts = (x, x * 2)
+    return (ops.clip_by_global_norm(parts, 1.0), ops.clip_by_norm(x, 0.5),
+            ops.clip_by_value(parts, -0.5, 0.5), ops.clip_by_norm(x, 100.0))
+
+
 @values()
 def largest_with_place(x, y):
     return (ops.max(x)[0], ops.max(x, 1), ops.min(x, axis=0, keepdims=True), x.max(axis=1), x.min())
