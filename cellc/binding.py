@@ -11,7 +11,8 @@ import numpy as np
 
 from cellc.ir.types import Dim, ScalarType, TensorType
 from cellc.kernels import entry
-from cellc.parser.guards import MISSING, Guard
+from cellc.parser import hooks
+from cellc.parser.guards import MISSING, Guard, is_steady
 from cellc.parser.values import SIMPLE, Slot
 from cellc.signature import Container, Known
 from cellc.tensor import Tensor
@@ -76,10 +77,17 @@ def structured_out(structure, outs: list[entry.Out], order: list[int]) -> entry.
 
 
 def natively_checked(guards: list[Guard]) -> bool:
-    """Whether the entry can look at all that was read. It cannot tell that a dict has grown, nor
-    look into sets, arrays and the dictionaries of classes."""
-    return not any(g.kind == "entry" or (g.kind == "contents" and isinstance(
-        g.owner, (dict, set, np.ndarray))) for g in guards)
+    """Whether the entry can look at all that was read. It cannot look into sets, arrays, the
+    dictionaries of classes, and containers that iterate in a way of their own."""
+    return not any(g.kind == "entry" or (g.kind == "contents" and not _plain_items(g.owner))
+                   for g in guards)
+
+
+def _plain_items(owner) -> bool:
+    """Whether a list or dict has just the items it stores, or a Cell those in its attributes."""
+    kind = type(owner)
+    return kind in (list, dict) or (isinstance(owner, hooks.Cell)
+                                    and is_steady(getattr(kind, "__iter__", kind).__module__))
 
 
 def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], list[entry.Lifted]]:
@@ -96,11 +104,11 @@ def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], 
             found.append(entry.CellGuard(g.owner, value))
         elif g.kind in ("default", "attr"):
             found.append(entry.AttributeGuard(g.owner, g.name, value))
-        elif g.kind == "contents" and type(g.owner) in (list, tuple):
+        elif g.kind == "contents" and type(g.owner) is list:
             items = tuple(map(entry.KnownArg, g.value))
-            watched.append(entry.Lifted(g.owner, entry.SequenceArg(items, type(g.owner))))
+            watched.append(entry.Lifted(g.owner, entry.SequenceArg(items, list)))
         elif g.kind == "contents" and type(g.owner) is dict:
-            found.extend(entry.DictGuard(g.owner, k, v) for k, v in g.value)
+            found.append(entry.ItemsGuard(g.owner, g.value))
     return found, watched
 
 

@@ -36,7 +36,7 @@ OUT, OUT_BYTES = record(
     "n_defaults", "out")
 
 # Kinds of the records. SOURCE_*: where a row finds its object.
-GUARD_EPOCH, GUARD_DICT, GUARD_ATTRIBUTE, GUARD_CELL = range(4)
+GUARD_EPOCH, GUARD_DICT, GUARD_ATTRIBUTE, GUARD_CELL, GUARD_ITEMS = range(5)
 (ARG_TENSOR, ARG_FLOAT, ARG_INT, ARG_BOOL, ARG_OBJECT, ARG_SAME_INT, ARG_SAME_FLOAT, ARG_SAME_STR,
  ARG_IGNORED, ARG_SEQUENCE) = range(10)
 SOURCE_ARGUMENT, SOURCE_LIFTED, SOURCE_TUPLE, SOURCE_LIST = range(4)
@@ -56,7 +56,7 @@ PYTHON_FUNCTIONS = (
     "Py_IncRef", "Py_DecRef", "PyFloat_FromDouble", "PyLong_FromLongLong", "PyBool_FromLong",
     "PyLong_AsLongLongAndOverflow", "PyUnicode_Compare", "PyTuple_New", "PyList_New",
     "PyType_GenericAlloc", "PyCapsule_New", "PyCapsule_GetPointer", "PyObject_Vectorcall",
-    "PyDict_GetItemWithError", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred", "PyErr_Clear",
+    "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred", "PyErr_Clear",
     "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread", "PyEval_RestoreThread")
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,
                    "PyArray_SetBaseObject": 282}

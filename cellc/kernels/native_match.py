@@ -30,6 +30,7 @@ from cellc.kernels.native_layout import (
     GUARD_CELL,
     GUARD_DICT,
     GUARD_EPOCH,
+    GUARD_ITEMS,
     HEADER,
     LIST_ITEMS,
     OB_SIZE,
@@ -58,11 +59,12 @@ def _emit_guards(module: Module) -> None:
     """`i64 entry_guards(header, variant)`: 1 they hold, 0 they do not, -1 exception."""
     with Procedure(module, "i64", "entry_guards", [("ptr", "header"), ("ptr", "variant")]) as p:
         found = p.variable("ptr")
+        walk = [p.variable(ty) for ty in ("i64", "ptr", "ptr")]     # where in a dict; key; value
         guards = p.get("ptr", "%variant", VARIANT["guards"])
         with p.loop("0", p.get("i64", "%variant", VARIANT["n_guards"])) as number:
             guard = p.gep("i8", guards, p.mul(number.index, str(GUARD_BYTES)))
             a, b, c = (p.get("ptr", guard, GUARD[name]) for name in "abc")
-            labels = {kind: p.label("guard") for kind in range(4)}
+            labels = {kind: p.label("guard") for kind in range(5)}
             kind = p.get("i64", guard, GUARD["kind"])
             with p.cases(kind, labels) as checked:
                 p.start(labels[GUARD_EPOCH])
@@ -74,6 +76,9 @@ def _emit_guards(module: Module) -> None:
                     _return_if_failed(p)
                 p.return_if(p.ne("ptr", found.get(), c), "0")
                 p.branch(checked)
+                p.start(labels[GUARD_ITEMS])
+                _match_items(p, a, b, p.get("i64", guard, GUARD["c"]), walk)
+                p.branch(checked)
                 for kind, call in [(GUARD_ATTRIBUTE, ("PyObject_GetAttr", ("ptr", a), ("ptr", b))),
                                    (GUARD_CELL, ("PyCell_Get", ("ptr", a)))]:
                     p.start(labels[kind])
@@ -84,6 +89,20 @@ def _emit_guards(module: Module) -> None:
                     p.return_if(p.ne("ptr", found.get(), c), "0")
                     p.branch(checked)
         p.give("1")
+
+
+def _match_items(p: Procedure, mapping: str, pairs: str, count: str, walk) -> None:
+    """The dict has these pairs of objects in this order, and no more."""
+    position, key, value = walk
+    following = ("PyDict_Next", ("ptr", mapping),
+                 *(("ptr", variable.pointer) for variable in walk))
+    position.set("0")
+    with p.loop("0", count) as number:
+        p.return_if(p.eq("i32", p.call("i32", *following), "0"), "0")
+        pair = p.gep("i8", pairs, p.mul(number.index, "16"))
+        p.return_if(p.ne("ptr", key.get(), p.load("ptr", pair)), "0")
+        p.return_if(p.ne("ptr", value.get(), p.get("ptr", pair, 8)), "0")
+    p.return_if(p.ne("i32", p.call("i32", *following), "0"), "0")
 
 
 def _return_if_failed(p: Procedure) -> None:

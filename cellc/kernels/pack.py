@@ -34,6 +34,7 @@ from cellc.kernels.variant import (
     IgnoredArg,
     IntArg,
     IntOut,
+    ItemsGuard,
     KnownArg,
     ObjectOut,
     Out,
@@ -240,6 +241,11 @@ class Packed:
                     raise TypeError(f"a DictGuard looks into a dict, not {type(mapping).__name__}")
                 absent = expected is MISSING
                 values = (native.GUARD_DICT, of(mapping), of(key), 0 if absent else of(expected))
+            case ItemsGuard(mapping, items):
+                if not isinstance(mapping, dict):
+                    raise TypeError(f"an ItemsGuard is of a dict, not {type(mapping).__name__}")
+                pairs = self.words.array([of(x) for pair in items for x in pair])
+                values = (native.GUARD_ITEMS, of(mapping), pairs, len(items))
             case AttributeGuard(value, name, expected):
                 values = (native.GUARD_ATTRIBUTE, of(value), of(name), of(expected))
             case CellGuard(cell, expected):

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from cellc.record import record
 
 MISSING = object()      # DictGuard.expected: the key must be absent
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Symbol:
     """Dimension number `index` of the variant, equal wherever it occurs among the inputs."""
     index: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Size:
     """A whole number computed at each call: sum(coef * product(symbols)) // divisor + offset.
 
@@ -40,7 +41,7 @@ class Size:
 Dim = int | Symbol | Size
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TensorArg:
     """An instance of exactly `type` holding a C-contiguous, aligned array of `dtype` and `dims`.
 
@@ -54,33 +55,33 @@ class TensorArg:
     writable: bool = False
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FloatArg:
     """Exactly a Python float; passed as a double."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class IntArg:
     """Exactly a Python int that fits 64 bits; passed as i64."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class BoolArg:
     """True or False; passed as i64 1 or 0."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class KnownArg:
     """This very object, or an equal int, float or str of the same type; not passed."""
     value: Any
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class IgnoredArg:
     """Anything; not passed."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class SequenceArg:
     """Exactly a tuple (or list) with these items."""
     items: tuple[Arg, ...]
@@ -90,14 +91,14 @@ class SequenceArg:
 Arg = TensorArg | FloatArg | IntArg | BoolArg | KnownArg | IgnoredArg | SequenceArg
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Lifted:
     """An object the program uses without being passed it; looked at anew at every call."""
     value: Any
     arg: Arg
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class EpochGuard:
     """The global epoch is `value`: what `epoch()` said before the variant's facts were read.
 
@@ -106,7 +107,7 @@ class EpochGuard:
     value: int | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class DictGuard:
     """`mapping[key] is expected`, or the key is absent where `expected` is MISSING."""
     mapping: dict
@@ -114,7 +115,17 @@ class DictGuard:
     expected: Any
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
+class ItemsGuard:
+    """The dict has exactly these (key, value) pairs in this order, object for object.
+
+    The order is the dict's own; a subclass that iterates in another is not for this guard.
+    """
+    mapping: dict
+    items: tuple[tuple[Any, Any], ...]
+
+
+@record(frozen=True)
 class AttributeGuard:
     """`getattr(value, name) is expected`. May run Python code where the attribute is a property."""
     value: Any
@@ -122,17 +133,17 @@ class AttributeGuard:
     expected: Any
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CellGuard:
     """The closure cell holds `expected`; MISSING stands for an empty cell."""
     cell: Any
     expected: Any
 
 
-Guard = EpochGuard | DictGuard | AttributeGuard | CellGuard
+Guard = EpochGuard | DictGuard | ItemsGuard | AttributeGuard | CellGuard
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TensorOut:
     """A new array in a new `type` (None: the class registered first), or itself as np.ndarray."""
     dtype: Any
@@ -140,34 +151,34 @@ class TensorOut:
     type: type | None = None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FloatOut:
     """A Python float from 8 bytes."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class IntOut:
     """A Python int from an i64."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class BoolOut:
     """A Python bool from an i64."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ObjectOut:
     """This very object (None, a constant, a lifted Parameter)."""
     value: Any
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ArgumentOut:
     """The argument object at `path`: (2,) is args[2], (2, 0) its first item."""
     path: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TupleOut:
     """A tuple (or list) of outputs."""
     items: tuple[Out, ...]
@@ -177,7 +188,7 @@ class TupleOut:
 Out = TensorOut | FloatOut | IntOut | BoolOut | ObjectOut | ArgumentOut | TupleOut
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class VariantSpec:
     """One compiled signature.
 

@@ -152,6 +152,7 @@ def _of_object(session, value, name: str):
     on_class = _on_class(kind, name)
     if isinstance(on_class, property) and not isinstance(value, type):
         if on_class.fget is not None and not is_steady(on_class.fget.__module__):
+            session.read("attr", kind, name, on_class)
             return session.call(on_class.fget, [value])
     elif isinstance(on_class, functools.cached_property) and name not in vars(value):
         return session.call(on_class.func, [value])
@@ -162,6 +163,9 @@ def _of_object(session, value, name: str):
         _read_method(session, value, kind, name, on_class, found)
     elif not (is_steady(kind.__module__) and not isinstance(value, hooks.Cell)):
         session.read(_read_kind(value), value, name, found)
+        if isinstance(value, hooks.Cell) and name not in vars(value) and not is_steady(
+                kind.__module__):
+            session.read("attr", kind, name, on_class)      # setting it there raises no epoch
     return found
 
 

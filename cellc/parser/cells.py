@@ -8,20 +8,20 @@ instance takes the same graph where they match, with its own Parameters as opera
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Graph, Node
 from cellc.ir.prims import control
 from cellc.parser import hooks
-from cellc.parser.guards import Record
+from cellc.parser.guards import Record, is_steady
 from cellc.parser.session import TraceBuilder
 from cellc.parser.text import PrintEffect, flatten_text, unflatten_text
 from cellc.parser.values import SIMPLE, Closure, Slot, flatten, unflatten
+from cellc.record import record
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Closed:
     """A closed graph with what it needs to be called, and what its results are."""
 
@@ -32,7 +32,7 @@ class Closed:
     prints: list[PrintEffect]
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class _CellGraph:
     """One parse of a construct: on which cell and arguments, what it read, what it became."""
 
@@ -44,10 +44,7 @@ class _CellGraph:
 
 def call(session, cell, args: list, kwargs: dict):
     """The value of `cell(*args, **kwargs)`."""
-    construct = type(cell).construct if hasattr(type(cell), "construct") else None
-    if construct is None or construct is getattr(hooks.Cell, "construct", None):
-        raise TypeFault(f"the cell {type(cell).__name__} has no construct",
-                        "define construct(self, ...)")
+    construct = construct_of(session, cell)
     if session.gradients and hasattr(type(cell), "bprop"):
         raise SyntaxFault(f"the cell {type(cell).__name__} has its own bprop, which the compiler "
                           "does not take yet", "leave bprop out")
@@ -72,6 +69,17 @@ def call(session, cell, args: list, kwargs: dict):
     if not any(isinstance(value, Node) for value in closed.captured):
         known.append(_CellGraph(cell, structure, record, closed))
     return use(session, closed, leaves, lambda value: value)
+
+
+def construct_of(session, cell):
+    """What the cell's class computes with; a guard notices when the class is given another."""
+    construct = getattr(type(cell), "construct", None)
+    if construct is None or construct is getattr(hooks.Cell, "construct", None):
+        raise TypeFault(f"the cell {type(cell).__name__} has no construct",
+                        "define construct(self, ...)")
+    if not is_steady(type(cell).__module__):
+        session.read("attr", type(cell), "construct", construct)
+    return construct
 
 
 def key_of(session, structure):

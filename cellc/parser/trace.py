@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from types import FunctionType, GeneratorType, MethodType
 from typing import Any
 
@@ -26,11 +25,12 @@ from cellc.parser.guards import Guard
 from cellc.parser.session import Session
 from cellc.parser.text import Piece, PrintEffect, Text
 from cellc.parser.values import Closure, Leaf, describe
+from cellc.record import record
 
 _RECURSION_LIMIT = 20_000       # of Python's own stack while parsing: about 30 frames a parsed call
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Traced:
     """One parsed program.
 
@@ -87,9 +87,7 @@ def session_name(name: str) -> str:
 def _run(session, fn, args: list, kwargs: dict):
     """The call itself; the outermost cell is parsed in place, since it is the program."""
     if isinstance(fn, hooks.Cell):
-        construct = getattr(type(fn), "construct", None)
-        if construct is not getattr(hooks.Cell, "construct", None):
-            return session.call(construct, [fn, *args], kwargs)
+        return session.call(cells.construct_of(session, fn), [fn, *args], kwargs)
     return session.call(fn, args, kwargs)
 
 

@@ -30,6 +30,7 @@ from cellc.kernels.entry import (
     IgnoredArg,
     IntArg,
     IntOut,
+    ItemsGuard,
     KnownArg,
     Lifted,
     ObjectOut,
@@ -442,6 +443,28 @@ def test_dict_guards(program):
     assert not matches(1)
 
 
+def test_items_guards(program):
+    options = {"a": SHARED, "b": 2.5}
+    matches = accepts(program, IgnoredArg(),
+                      guards=[ItemsGuard(options, tuple(options.items()))])
+    assert matches(1)
+    options["c"] = 1
+    assert not matches(1)
+    del options["c"]
+    assert matches(1)
+    options["a"] = options.pop("a")                  # the same items in another order
+    assert not matches(1)
+    options["b"] = options.pop("b")
+    assert matches(1)
+    del options["b"]
+    assert not matches(1)
+    options.clear()
+    assert not matches(1)
+    assert accepts(program, IgnoredArg(), guards=[ItemsGuard(options, ())])(1)
+    with pytest.raises(TypeError):
+        entry_of(VariantSpec([], ObjectOut(1), 0, guards=[ItemsGuard([], ())]))
+
+
 class Net:
     training = True
 
@@ -804,7 +827,6 @@ def test_an_array_dropped_during_the_call_is_held(program):
     while not entry.running():
         pass
     x._array = None
-    gc.collect()
     assert alive() is not None
     sleeper.join()
     assert alive() is None
