@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import gemm_dot
-from .gemm_blocked import Blocked
-from .gemm_micro import Coords
-from .gemm_plan import (
+from cellc.kernels import gemm_dot
+from cellc.kernels.gemm_blocked import Blocked
+from cellc.kernels.gemm_micro import Coords
+from cellc.kernels.gemm_plan import (
     GemmPlan,
     View,
     arrange,
@@ -27,10 +27,10 @@ from .gemm_plan import (
     schedule,
     tasks_worth,
 )
-from .gemm_simple import emit_integer_product
-from .gemm_view import BITS, Axis, Operand
-from .target import Target, host
-from .text import Function, Module
+from cellc.kernels.gemm_simple import emit_integer_product
+from cellc.kernels.gemm_view import BITS, Axis, Operand
+from cellc.kernels.target import Target, host
+from cellc.kernels.text import Function, Module
 
 __all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 import math
 
-from .gemm_blocked import Block, Blocked
-from .gemm_micro import Finished
-from .gemm_pack import row_offsets
-from .gemm_plan import Product, Schedule, Tile, split
-from .gemm_view import (
+from cellc.kernels.gemm_blocked import Block, Blocked
+from cellc.kernels.gemm_micro import Finished
+from cellc.kernels.gemm_pack import row_offsets
+from cellc.kernels.gemm_plan import Product, Schedule, Tile, split
+from cellc.kernels.gemm_view import (
     BITS,
     MEMORY_TYPE,
     Axis,
@@ -27,8 +27,8 @@ from .gemm_view import (
     text_of,
     widen,
 )
-from .target import Target
-from .text import Function, mangled
+from cellc.kernels.target import Target
+from cellc.kernels.text import Function, mangled
 
 THIN = 4                # rows or columns that make a product thin
 SMALL = 256             # elements of a result that make it small,

@@ -8,8 +8,16 @@ whatever the memory held: it only reaches parts of C that are not stored.
 
 from __future__ import annotations
 
-from .gemm_view import MEMORY_TYPE, Offsets, Strip, emit_minimum, emit_offset, prefetch, widen
-from .text import Function
+from cellc.kernels.gemm_view import (
+    MEMORY_TYPE,
+    Offsets,
+    Strip,
+    emit_minimum,
+    emit_offset,
+    prefetch,
+    widen,
+)
+from cellc.kernels.text import Function
 
 
 def pack_b_strip(f: Function, dtype: str, ty: str, b: str, panels: str, strip: Strip, k: Offsets,

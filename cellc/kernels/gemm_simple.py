@@ -5,9 +5,9 @@ They occur in index arithmetic, not in the work of a network, so they are only c
 
 from __future__ import annotations
 
-from .gemm_plan import View
-from .gemm_view import BITS, MEMORY_TYPE, Operand, emit_count, emit_offset
-from .text import Function
+from cellc.kernels.gemm_plan import View
+from cellc.kernels.gemm_view import BITS, MEMORY_TYPE, Operand, emit_count, emit_offset
+from cellc.kernels.text import Function
 
 
 def emit_integer_product(f: Function, a: Operand, b: Operand, c: Operand) -> None:
