@@ -56,8 +56,8 @@ PYTHON_FUNCTIONS = (
     "Py_IncRef", "Py_DecRef", "PyFloat_FromDouble", "PyLong_FromLongLong", "PyBool_FromLong",
     "PyLong_AsLongLongAndOverflow", "PyUnicode_Compare", "PyTuple_New", "PyList_New",
     "PyType_GenericAlloc", "PyCapsule_New", "PyCapsule_GetPointer", "PyObject_Vectorcall",
-    "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred", "PyErr_Clear",
-    "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread", "PyEval_RestoreThread")
+    "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred",
+    "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread", "PyEval_RestoreThread")
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,
                    "PyArray_SetBaseObject": 282}
 
