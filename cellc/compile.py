@@ -15,7 +15,6 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MethodType
 
 import numpy as np
@@ -32,6 +31,7 @@ from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
+from cellc.record import record
 from cellc.signature import covers, fix, flatten, leaf_type, rebuild, symbolic
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
@@ -40,7 +40,7 @@ SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is
 _lock = threading.RLock()
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Variant:
     """One compiled signature of a callable: the program, and all that was made on the way."""
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+
+from cellc.record import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Switch:
     name: str
     default: str

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import time
 import weakref
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,12 +22,13 @@ from cellc.kernels.group import emit_group
 from cellc.kernels.host import Host, Program
 from cellc.kernels.target import host as host_target
 from cellc.passes import run as run_passes
+from cellc.record import record
 
 RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
 FLOPS, BYTES = 5e10, 2e10   # a second, for that estimate
 
 
-@dataclass
+@record
 class MachineCode:
     """A program, linked: `loaded` owns the code, the host function's first."""
 

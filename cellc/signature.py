@@ -8,16 +8,15 @@ where the program needs it while compiling (a size, an axis).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cellc.ir.types import Dim, ScalarType, TensorType, dtype, f64, i64
 from cellc.parser.guards import same
+from cellc.record import record
 from cellc.tensor import Tensor
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Known:
     """An argument the program is made for, compared by type and value, else by identity."""
 
@@ -30,7 +29,7 @@ class Known:
         return hash(type(self.value))
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Container:
     """A container: its kind, its keys (of a dict), its items."""
 

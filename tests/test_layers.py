@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "cellc"
 
 # What each part may import of cellc, beside itself. A part is a folder or a module at the top.
-LEAVES = {"errors", "config", "epoch"}
+LEAVES = {"errors", "config", "epoch", "record"}
 IR = LEAVES | {"ir"}
 FRONT = IR | {"passes", "parser"}
 # What users hold and call; a tensor has methods that are operations, so this is one floor.
@@ -25,9 +25,10 @@ ALL_BELOW = MIDDLE | DRIVER | {"kernels"}
 TOP = ALL_BELOW | {"inspection", "nn", "numpy", "scipy", "train"}
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"errors"},
+    "config": {"errors", "record"},
     "epoch": set(),
-    "ir": {"errors"},
+    "record": set(),
+    "ir": {"errors", "record"},
     "kernels": IR,
     "passes": IR | {"kernels"},  # fusion asks what one loop nest can hold
     "parser": FRONT,

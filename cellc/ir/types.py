@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 
 from cellc.errors import ShapeFault, SymbolicFault, TypeFault
+from cellc.record import record
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class DType:
     """An element type: `name` is its short form; `kind` one of b, u, i, f; `bits` its width.
 
@@ -187,7 +188,7 @@ class Dim:
 Shape = tuple  # of int | Dim
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TensorType:
     """A dense row-major array: dtype and shape."""
 
@@ -215,7 +216,7 @@ class TensorType:
     __repr__ = __str__
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ScalarType:
     """One of Python's own numbers: bool, int (i64) or float (f64); weak when promoted."""
 
@@ -238,7 +239,7 @@ class ScalarType:
     __repr__ = __str__
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TupleType:
     """A fixed number of values of known types; the type of a graph with several results."""
 

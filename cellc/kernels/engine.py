@@ -26,11 +26,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from cellc.kernels.objectcache import ObjectCache
 from cellc.kernels.target import host, usable_cores
+from cellc.record import record
 
 CODEGEN_LEVEL = 2           # 0 is five times as quick and good enough for code that only calls
 MEMORY_CACHE_BYTES = 64 << 20
@@ -40,7 +40,7 @@ class CompileFault(RuntimeError):
     """LLVM refused a text that cellc wrote: a bug in cellc, never in the user's program."""
 
 
-@dataclass
+@record
 class Timings:
     """Seconds spent and objects counted since the process began."""
     parse: float = 0.0

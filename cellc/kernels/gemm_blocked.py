@@ -13,13 +13,12 @@ tile's rows at most, and each element of C is computed the same way whoever does
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
-from . import gemm_pack
-from .gemm_micro import Finished, PanelSource, RowSource, emit_sums
-from .gemm_plan import FEW_ROWS, Product, Schedule, View, k_uniform
-from .gemm_view import (
+from cellc.kernels import gemm_pack
+from cellc.kernels.gemm_micro import Finished, PanelSource, RowSource, emit_sums
+from cellc.kernels.gemm_plan import FEW_ROWS, Product, Schedule, View, k_uniform
+from cellc.kernels.gemm_view import (
     BITS,
     MEMORY_TYPE,
     Axis,
@@ -36,12 +35,13 @@ from .gemm_view import (
     prefetch,
     text_of,
 )
-from .text import Function, Module
+from cellc.kernels.text import Function, Module
+from cellc.record import changed, record
 
 WORTH_PREFETCH = 64         # shorter sums are done before a prefetch of C would be
 
 
-@dataclasses.dataclass
+@record
 class Block:
     """What one share of the loops works on: base pointers and ranges, all registers."""
 
@@ -310,7 +310,7 @@ class Blocked:
             finished.store(sums, self.c.dtype, places, reaches)
         else:
             with f.when(block.last):
-                dataclasses.replace(finished, epilogue=self.epilogue, known={}).store(
+                changed(finished, epilogue=self.epilogue, known={}).store(
                     sums, self.c.dtype, places, reaches)
             with f.when(f.op(f"xor i1 {block.last}, true")):
                 finished.store(sums, self.c.dtype, places, reaches)

@@ -7,11 +7,10 @@ on the last row's address and are stored first, so that the true last row overwr
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
-from .gemm_plan import Arrangement, View
-from .gemm_view import (
+from cellc.kernels.gemm_plan import Arrangement, View
+from cellc.kernels.gemm_view import (
     MEMORY_TYPE,
     Operand,
     Reach,
@@ -24,10 +23,11 @@ from .gemm_view import (
     text_of,
     widen,
 )
-from .text import Function, element_type
+from cellc.kernels.text import Function, element_type
+from cellc.record import fresh, record
 
 
-@dataclasses.dataclass
+@record
 class RowSource:
     """Where the inner loop finds A: for row r, pointer `bases[r]` plus k * `step` elements."""
 
@@ -48,7 +48,7 @@ class RowSource:
         return splat(f, widen(f, f.load(element, place), self.dtype, None), vector)
 
 
-@dataclasses.dataclass
+@record
 class PanelSource:
     """Where it finds B: pointer `base` plus `offset(k)`, then one `Reach` a vector."""
 
@@ -171,7 +171,7 @@ def vector_offsets(f: Function, axes, first: str, width: int) -> str:
     return total
 
 
-@dataclasses.dataclass
+@record
 class Finished:
     """The place of one tile of sums in C."""
 
@@ -184,7 +184,7 @@ class Finished:
     col: str                    # first column
     masks: list[str | None]     # lanes that are columns, for each vector
     epilogue: Callable | None
-    known: dict = dataclasses.field(default_factory=dict)
+    known: dict = fresh(dict)
 
     def once(self, key, emit: Callable[[], str]) -> str:
         """What `emit` gives, emitted at most once in this tile."""

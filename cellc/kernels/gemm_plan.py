@@ -8,11 +8,11 @@ to pack, and how the work is shared out.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
-from .gemm_view import BITS, Axis, Operand, Strip, count, merged
-from .target import Target
+from cellc.kernels.gemm_view import BITS, Axis, Operand, Strip, count, merged
+from cellc.kernels.target import Target
+from cellc.record import record
 
 ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
@@ -20,7 +20,7 @@ PART_UNIT = 16              # parts of a cut sum are multiples of this long
 GRAIN_SECONDS = 40e-6       # work worth handing to another thread
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class View:
     """An operand after `arrange`: all batch axes that are left, then the two matrix indices."""
 
@@ -30,7 +30,7 @@ class View:
     cols: tuple[Axis, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Arrangement:
     """How the caller's batch, row and column index map to those the code loops over."""
 
@@ -53,7 +53,7 @@ def assumed(axes) -> int:
     return math.prod(x.extent if isinstance(x.extent, int) else ASSUMED for x in axes)
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Product:
     """The arranged product; A's columns and B's rows are the index summed over."""
 
@@ -174,7 +174,7 @@ def k_uniform(a: View) -> int | str | None:
 
 
 # -- the schedule ----------------------------------------------------------------------------------
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Tile:
     """The part of C held in registers: `rows` times `vectors` vectors."""
 
@@ -200,7 +200,7 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
     return best[1]
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Schedule:
     """Block sizes and packing of one product."""
 
@@ -336,7 +336,7 @@ def split(p: Product, target: Target, tile: Tile, width: int,
 
 
 # -- what the caller is told -----------------------------------------------------------------------
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class GemmPlan:
     """What the caller of an emitted product has to provide, and what it may expect."""
 

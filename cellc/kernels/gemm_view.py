@@ -12,9 +12,8 @@ an index is not a plain arithmetic progression, so that inner loops never divide
 
 from __future__ import annotations
 
-import dataclasses
-
-from .text import Function, mangled
+from cellc.kernels.text import Function, mangled
+from cellc.record import record
 
 MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16",
                "i32": "i32", "i64": "i64"}
@@ -22,7 +21,7 @@ BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16, "i32": 32, "i64": 64}
 MOST_RUNS = 4               # masked loads that are still faster than one gather
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Axis:
     """`extent` steps of `stride` elements. Either may be the name of an i64 argument ("n")."""
 
@@ -30,7 +29,7 @@ class Axis:
     stride: int | str
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Operand:
     """A batch of matrices in a buffer: the axes of the batch, row and column index."""
 
@@ -347,7 +346,7 @@ class Strip:
         return Reach("runs", self.width, pieces)
 
 
-@dataclasses.dataclass
+@record
 class Reach:
     """Where one vector is, relative to a pointer: pieces of (offset, mask or None)."""
 

@@ -15,7 +15,6 @@ symbolic dimension), in the place of `arena`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
@@ -25,13 +24,14 @@ from cellc.kernels.plan_memory import Block, byte_size, plan
 from cellc.kernels.scalar_ops import ScalarOps, llvm_type
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module, constant
+from cellc.record import fresh, record
 
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
 SITE = 7        # the place in the error record that says which apply failed
 NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call", "cond")
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Unit:
     """A kernel as a module of its own, so that equal kernels of all programs are one object.
 
@@ -48,7 +48,7 @@ class Unit:
         return [function for function, _ in self.kernel.phases]
 
 
-@dataclass
+@record
 class Program:
     """What the driver needs to know of an emitted program."""
 
@@ -58,11 +58,11 @@ class Program:
     flops: float = 0.0
     bytes: float = 0.0
     text: str = ""                           # of the host function
-    units: list[Unit] = field(default_factory=list)
-    sites: list = field(default_factory=list)   # the user's place of every apply that can fail
+    units: list[Unit] = fresh(list)
+    sites: list = fresh(list)   # the user's place of every apply that can fail
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Slot:
     """Where an array lives: input `input`, result buffer `target`, or a block of the arena."""
 
@@ -441,7 +441,7 @@ def is_scalar(node: Apply) -> bool:
 
 def _failing(node: Apply) -> Apply | None:
     """The apply in a group (or the apply itself) whose kernel checks indices."""
-    if node.prim.name == "gather":
+    if node.prim.name in ("gather", "scatter_add"):
         return node
     body = node.attrs.get("graph")
     return next((x for x in body.body if x.prim.name == "gather"), None) if body else None

@@ -9,10 +9,9 @@ plan serves every n.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cellc.errors import SymbolicFault
 from cellc.ir.types import Dim, TensorType
+from cellc.record import record
 
 ALIGNMENT = 64
 
@@ -27,7 +26,7 @@ def byte_size(type: TensorType) -> tuple[str, int]:
     return "", size * type.dtype.itemsize
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Block:
     """Bytes wanted from position `start` to `end`, both included; `offset` is the answer."""
 

@@ -10,8 +10,6 @@ contracted ones. Axes of b alone that lie outside the rows in C are handed over 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.types import Dim, ScalarType, f32, f64
@@ -31,6 +29,7 @@ from cellc.kernels.views import (
     operand_index,
     result_index,
 )
+from cellc.record import fresh, record
 
 MAX_SPLITS = 12
 DTYPES = {"f32": "f32", "f64": "f64", "f16": "f16", "bf16": "bf16", "i32": "i32", "i64": "i64",
@@ -41,17 +40,17 @@ class NoProduct(Exception):
     """The group cannot be one matrix product with an epilogue."""
 
 
-@dataclass
+@record
 class Parts:
     """A product's axes, each kind outermost first."""
 
-    batch: list[Axis] = field(default_factory=list)
-    rows: list[Axis] = field(default_factory=list)
-    cols: list[Axis] = field(default_factory=list)
-    summed: list[Axis] = field(default_factory=list)
+    batch: list[Axis] = fresh(list)
+    rows: list[Axis] = fresh(list)
+    cols: list[Axis] = fresh(list)
+    summed: list[Axis] = fresh(list)
 
 
-@dataclass
+@record
 class Product:
     """Where a product reads and writes; `loads` are the epilogue's operands."""
 

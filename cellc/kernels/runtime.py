@@ -19,12 +19,12 @@ import functools
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from cellc.kernels import engine, memory, native_entry, native_layout, pool
 from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
+from cellc.record import record
 
 FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free")
 FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_lock",
@@ -34,7 +34,7 @@ KEPT_MEMORY_AT_MOST = 2 << 30
 OPTIMISATION = 1
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Memory:
     """Bytes handed out, bytes kept for reuse, blocks ever taken from the system."""
     in_use: int

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from cellc.errors import SymbolicFault
 from cellc.ir.types import Dim
@@ -31,6 +30,7 @@ from cellc.kernels.loops import (
 )
 from cellc.kernels.target import Target
 from cellc.kernels.views import Affine, Axis
+from cellc.record import fresh, record
 
 ASSUMED = 64                    # the size a symbolic dimension is taken for when estimating
 INSTRUCTION_SECONDS = 3e-10     # of one vector instruction
@@ -45,7 +45,7 @@ MOST_INNER = 4                  # lanes further apart are scattered
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
 
-@dataclass
+@record
 class Schedule:
     """How a nest is run. `rows` and `reduced` are loop orders, the vector axis last in its own.
 
@@ -62,7 +62,7 @@ class Schedule:
     tasks: int
     seconds: float
     inner: Axis | None = None
-    stash: dict[Value, Affine] = field(default_factory=dict)     # value -> its place in scratch
+    stash: dict[Value, Affine] = fresh(dict)     # value -> its place in scratch
     stash_elements: int = 0                                      # of eight bytes, for each task
     alone_below: tuple[str, int] | None = None    # a symbol's size from which several tasks pay
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -19,13 +18,14 @@ import numpy as np
 from cellc.ir.types import DType
 from cellc.parser import hooks
 from cellc.parser.values import SIMPLE
+from cellc.record import fresh, record
 
 MISSING = type("Missing", (), {"__repr__": lambda self: "<missing>"})()
 _STEADY = frozenset(sys.stdlib_module_names) | {"cellc", "numpy", "cupy"}
 _PLAIN = (*SIMPLE, DType)
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class Guard:
     """One read: `kind` says how it was done, on `owner` (and `name`), and that it gave `value`.
 
@@ -111,12 +111,12 @@ def is_steady(module_name: str | None) -> bool:
     return bool(module_name) and module_name.partition(".")[0] in _STEADY
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Record:
     """The reads of one call of a cell, or of the whole parse, in order and each once."""
 
-    reads: list[Guard] = field(default_factory=list)
-    seen: set[tuple[str, int, str]] = field(default_factory=set)
+    reads: list[Guard] = fresh(list)
+    seen: set[tuple[str, int, str]] = fresh(set)
 
     def add(self, guard: Guard) -> None:
         key = (guard.kind, id(guard.owner), guard.name)

@@ -12,18 +12,18 @@ import ast
 import linecache
 import os
 import time
-from dataclasses import dataclass, field
 from types import CodeType
 
 import gast
 
 from cellc.errors import Loc, SourceFault
+from cellc.record import fresh, record
 
 _STARTED = time.time()
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-@dataclass
+@record
 class _File:
     """One parsed file: its lines, and its functions and lambdas by first line."""
 
@@ -32,7 +32,7 @@ class _File:
     lambdas: dict[int, list[ast.Lambda]]
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Source:
     """A function's syntax and what is known of its names.
 
@@ -45,11 +45,11 @@ class Source:
     file: str
     lines: list[str]
     name: str
-    locals: set[str] = field(default_factory=set)
-    nonlocals: set[str] = field(default_factory=set)
-    globals: set[str] = field(default_factory=set)
-    captured: set[str] = field(default_factory=set)
-    last_read: dict[str, tuple[int, int]] = field(default_factory=dict)
+    locals: set[str] = fresh(set)
+    nonlocals: set[str] = fresh(set)
+    globals: set[str] = fresh(set)
+    captured: set[str] = fresh(set)
+    last_read: dict[str, tuple[int, int]] = fresh(dict)
     generator: gast.AST | None = None       # the first yield or await, which make no plain function
     class_name: str = ""                    # of the class around it, for names like self.__x
 

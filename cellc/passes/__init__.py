@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 
 from cellc import config
 from cellc.errors import IRFault
@@ -23,6 +22,7 @@ from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
 from cellc.passes import cse, dead_code, fuse, inline, simplify
+from cellc.record import fresh, record
 
 PIPELINE = (
     ("inline", inline.run),
@@ -34,11 +34,11 @@ PIPELINE = (
 )
 
 
-@dataclass
+@record
 class Stages:
     """What the pipeline did to one program: (name, seconds, graph after it) for each stage."""
 
-    rows: list[tuple[str, float, Graph]] = field(default_factory=list)
+    rows: list[tuple[str, float, Graph]] = fresh(list)
 
     def add(self, name: str, seconds: float, graph: Graph) -> None:
         previous = self.rows[-1][2] if self.rows else None

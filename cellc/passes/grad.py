@@ -23,8 +23,6 @@ run time. Everything made is an ordinary graph, so it can be differentiated agai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cellc.errors import TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
@@ -32,9 +30,10 @@ from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
 from cellc.passes import cse, dead_code, inline, simplify
 from cellc.passes.rebuild import copy_body, copy_input, renew
+from cellc.record import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Halves:
     """f.fwd and f.bwd. The results of fwd are f's own, then those residuals that are not inputs.
 
@@ -254,7 +253,7 @@ class _Differentiator:
             cotangents.add(_arguments(node)[i], control.item(result, index=position))
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Control:
     """The forward half of a call (one half, no predicate) or cond (two), for its backward half."""
 

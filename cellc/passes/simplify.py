@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,11 +21,12 @@ from cellc.errors import IRFault
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Constant, Graph, Node, fill
 from cellc.ir.types import TupleType
 from cellc.passes.rebuild import everywhere, renew
+from cellc.record import record
 
 LIMIT = 64       # rewrites of one apply
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Rule:
     """`pattern -> replacement`, where `guard(bindings)` holds."""
 

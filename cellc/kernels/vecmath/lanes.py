@@ -8,12 +8,11 @@ multiply-add is asked for by `fma`.
 
 from __future__ import annotations
 
-import dataclasses
-
 from cellc.kernels.text import Function, constant, element_type, mangled, with_element
+from cellc.record import record
 
 
-@dataclasses.dataclass(frozen=True)
+@record(frozen=True)
 class Format:
     """What formulas need to know of an IEEE binary format."""
 
