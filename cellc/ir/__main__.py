@@ -9,7 +9,7 @@ from cellc.ir.graph import PRIMITIVES, Primitive
 
 
 def row(prim: Primitive) -> str:
-    """One line: call form, kind, and g (gradient), s (scalar form), e (eval) or - for each."""
+    """One line: call form, kind, which of e, g, s, r (see `main`) the record has, doc."""
     has = "".join(letter if getattr(prim, field) is not None else "-" for letter, field in (
         ("e", "eval"), ("g", "vjp"), ("s", "scalar"), ("r", "reduce")))
     form = f"{prim.name}({', '.join(prim.operands)})"

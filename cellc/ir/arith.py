@@ -13,10 +13,11 @@ refused, because no integer type holds both. Two Python numbers follow Python.
 from __future__ import annotations
 
 from cellc.errors import ShapeFault, TypeFault
-from cellc.ir.graph import Constant, Node, fill, scalar
+from cellc.ir.graph import Constant, Node, fill
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.types import (
+    Dim,
     DType,
     ScalarType,
     Shape,
@@ -33,6 +34,7 @@ from cellc.ir.types import (
     u64,
 )
 
+_RANK = {"b": 0, "u": 1, "i": 1, "f": 2}       # the higher kind wins
 _NUMBER = {bool: ScalarType(boolean), int: ScalarType(i64), float: ScalarType(f64)}
 
 
@@ -54,9 +56,8 @@ def promote(a: DType, b: DType) -> DType:
     """The dtype two tensors meet in."""
     if a is b:
         return a
-    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
-    if rank[a.kind] != rank[b.kind]:
-        return a if rank[a.kind] > rank[b.kind] else b
+    if _RANK[a.kind] != _RANK[b.kind]:
+        return a if _RANK[a.kind] > _RANK[b.kind] else b
     if {a, b} == {f16, bf16}:
         return f32
     if a.kind == b.kind:
@@ -72,14 +73,13 @@ def result_dtype(*types) -> DType:
     """The dtype in which operands of these types meet; scalars are weak."""
     tensors = [t.dtype for t in types if isinstance(t, TensorType)]
     scalars = [t.dtype for t in types if isinstance(t, ScalarType)]
-    rank = {"b": 0, "u": 1, "i": 1, "f": 2}
     if not tensors:
-        return max(scalars, key=lambda d: rank[d.kind])
+        return max(scalars, key=lambda d: _RANK[d.kind])
     found = tensors[0]
     for other in tensors[1:]:
         found = promote(found, other)
     for weak in scalars:
-        if rank[weak.kind] > rank[found.kind]:
+        if _RANK[weak.kind] > _RANK[found.kind]:
             found = f32 if weak.kind == "f" else i64
     return found
 
@@ -113,6 +113,12 @@ def broadcast_to(x, shape: Shape):
     return s.broadcast(x, shape=tuple(shape), dims=tuple(range(offset, len(shape))))
 
 
+def size_number(size: Dim):
+    """A symbolic size as a number of the program."""
+    n = s.dim_size(dim=Dim(size.name))
+    return n if size.coef == 1 else mul(n, size.coef)
+
+
 def cast(x, dtype: DType):
     """x in another dtype; nothing where it has it already."""
     if isinstance(x, (bool, int, float)):
@@ -133,10 +139,9 @@ def meet(*xs, dtype: DType | None = None) -> list:
         if isinstance(x, (bool, int, float)):
             met.append(fill(TensorType(dtype, shape), x))
             continue
-        x = cast(x, dtype)
-        if isinstance(t, ScalarType):
+        if isinstance(t, ScalarType):       # first a tensor: scalars are never f16 or bf16
             x = s.from_scalar(x)
-        met.append(broadcast_to(x, shape))
+        met.append(broadcast_to(cast(x, dtype), shape))
     return met
 
 
@@ -267,5 +272,3 @@ class Operators:
 for _name, _method in vars(Operators).items():
     if _name.startswith("__") and callable(_method) and _name not in ("__init__", "__slots__"):
         setattr(Node, _name, _method)
-
-__all__ = ["Operators", "scalar", "Node"]

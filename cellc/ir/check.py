@@ -17,22 +17,17 @@ def check(graph: Graph) -> None:
     apply has just the type that its primitive derives from its operands and attributes, which for a
     call or a branch compares the sub-graph's signature. Constants hold what their type says.
     """
-    _check(graph, set())
+    for g in graph.reachable():
+        _check(g)
 
 
-def _check(graph: Graph, seen: set[Graph]) -> None:
-    if graph in seen:
-        return
-    seen.add(graph)
+def _check(graph: Graph) -> None:
     defined: set[Node] = set()
     for x in graph.inputs:
         if not isinstance(x, Input) or x in defined:
             raise IRFault(f"graph {graph.name}: found {x!r} among the inputs, expected each once")
         defined.add(x)
     for node in graph.body:
-        for value in node.attrs.values():
-            if isinstance(value, Graph):
-                _check(value, seen)
         try:
             _check_apply(node, defined)
         except CellcError as fault:

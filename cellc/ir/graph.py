@@ -130,6 +130,11 @@ class Apply(Node):
         self.type = type
 
 
+def subgraphs(node: Apply) -> dict[str, Graph]:
+    """The graphs that an apply holds as attributes, by attribute name."""
+    return {key: value for key, value in node.attrs.items() if isinstance(value, Graph)}
+
+
 class Graph:
     """A closed program: `name`, `inputs`, `body` (applies in order), `result` (a Node).
 
@@ -158,6 +163,20 @@ class Graph:
 
         return print_graph(self)
 
+    def reachable(self) -> list[Graph]:
+        """This graph and every graph it uses, inner ones first, each once."""
+        found: dict[Graph, None] = {}
+
+        def visit(graph: Graph) -> None:
+            if graph not in found:
+                for node in graph.body:
+                    for inner in subgraphs(node).values():
+                        visit(inner)
+                found[graph] = None
+
+        visit(self)
+        return list(found)
+
 
 class Primitive:
     """One operation of the IR: everything known about it, said once.
@@ -171,7 +190,7 @@ class Primitive:
               None where the result is never differentiable
     scalar    elementwise: (b, *elements, **attrs) -> element, over the scalar ops of a back end
     reduce    reductions: the scalar op that combines two elements, and its neutral element
-    kind      elementwise | reduce | view | kernel | control | effect: how it is lowered
+    kind      elementwise | reduce | view | kernel | control: how it is lowered
     samples   () -> list of (operands, attrs) for the generated tests
     tolerance relative, by dtype name, with the reason in the family's file
     """

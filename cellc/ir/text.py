@@ -39,17 +39,7 @@ def print_graph(graph: Graph) -> str:
 
 def _graph_names(graph: Graph) -> dict[Graph, str]:
     """Every graph reachable from `graph`, inner ones first, with names of their own."""
-    order: dict[Graph, None] = {}
-
-    def visit(g: Graph) -> None:
-        if g not in order:
-            for node in g.body:
-                for value in node.attrs.values():
-                    if isinstance(value, Graph):
-                        visit(value)
-            order[g] = None
-
-    visit(graph)
+    order = graph.reachable()
     taken: dict[str, int] = {}
     # The outermost graph keeps its name whatever the inner ones are called.
     names = {g: _unique(g.name, taken) for g in reversed(order)}

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from cellc.ir.types import DType, boolean
+from cellc.ir.types import DType
 from cellc.kernels.views import Affine, Axis
 
 # What an operation costs, in vector instructions; what is not listed costs one.
@@ -284,10 +284,6 @@ class Nest:
 
 def _axes(axes: list[Axis]) -> str:
     return " ".join(f"{a}:{a.extent}" for a in axes)
-
-
-def inside(guards: tuple[Guard, ...]) -> Inside:
-    return Inside(boolean, guards)
 
 
 @dataclass

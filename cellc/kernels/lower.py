@@ -12,16 +12,19 @@ the full results that `i` does not use, or new ones where there are no full resu
 from __future__ import annotations
 
 import functools
+import math
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.prims.random import philox_element, philox_words
-from cellc.ir.types import ScalarType, i64, u64
+from cellc.ir.prims.reduce import reduced_axes
+from cellc.ir.types import ScalarType, boolean, i64, u64
 from cellc.kernels.loops import (
     Buffer,
     Checked,
     Guard,
     Index,
+    Inside,
     Literal,
     Load,
     Nest,
@@ -29,7 +32,6 @@ from cellc.kernels.loops import (
     ScalarOp,
     Store,
     Value,
-    inside,
 )
 from cellc.kernels.views import (
     ZERO,
@@ -205,7 +207,7 @@ class Lowering:
             except NotAffine:
                 return None
         if kind == "reduce":
-            axes = _reduced_axes(node)
+            axes = reduced_axes(node)
             return [i for k, i in enumerate(index) if k not in axes]
         return None
 
@@ -241,7 +243,10 @@ class Lowering:
     def _constant(self, node: Constant) -> Value:
         if not node.is_fill:
             raise NotFusable("an array constant must be an operand of the group")
-        return Literal(node.dtype, node.value)
+        value = node.value
+        if node.dtype in (f16, bf16):       # computed with as f32, but rounded as when stored
+            value = float(to_compute(full((), value, node.dtype)))
+        return Literal(node.dtype, value)
 
     def _load(self, node: Input, place: Affine, guards, dynamic=None) -> Value:
         if node.size == 0:
@@ -250,7 +255,7 @@ class Lowering:
 
     def inside(self, guards: tuple[Guard, ...]) -> Value:
         if guards not in self.guards:
-            self.guards[guards] = inside(guards)
+            self.guards[guards] = Inside(boolean, guards)
         return self.guards[guards]
 
     # -- views ---------------------------------------------------------------------------------
@@ -320,19 +325,18 @@ class Lowering:
             raise NotFusable("gather reads an operand of the group")
         axis, n = node.attrs["axis"], position.ndim
         at = self.value(position, index[axis:axis + n], guards)
-        if x.shape[axis] == 0:
-            raise NotFusable("gather from nothing")
         wide = ScalarOp(i64, "cast", lambda b, i: b.cast(i, i64), (at,))
         checked = Checked(i64, wide, x.shape[axis], 0, guards)
-        if filled:                      # nothing is read, but a wrong index still is an error
-            return ScalarOp(node.dtype, "gather", lambda b, i, v: v, (checked, self._constant(x)))
+        if filled or x.size == 0:       # nothing is read, but a wrong index still is an error
+            value = self._constant(x) if filled else Literal(node.dtype, 0)
+            return ScalarOp(node.dtype, "gather", lambda b, i, v: v, (checked, value))
         own = [*index[:axis], ZERO, *index[axis + n:]]
         stride = linear([ZERO if k != axis else Affine(1) for k in range(x.ndim)], x.shape).const
         return self._load(x, linear(own, x.shape), guards, (checked, stride))
 
     # -- reductions ------------------------------------------------------------------------------
     def _reduce(self, node, index, guards):
-        x, axes = node.operands[0], _reduced_axes(node)
+        x, axes = node.operands[0], reduced_axes(node)
         extents = tuple(x.shape[i] for i in axes)
         inner = self._reduction_index(index, extents)
         kept, inner_index = iter(index), dict(zip(axes, inner, strict=True))
@@ -390,7 +394,7 @@ class Lowering:
     def _adopt(self, left: list[Axis], extents) -> None:
         """The axes of the full results that a row does not use are the reduced ones."""
         shape = tuple(a.extent for a in left)
-        if _product(shape) != _product(extents):
+        if math.prod(shape) != math.prod(extents):
             raise NotFusable(f"a reduction over {extents} beside full results over {shape}")
         self.reduced, self.reduced_extents = left, extents
         self.reduced_index = reshape_index([Affine.of(a) for a in left], shape, extents)
@@ -419,18 +423,6 @@ def _philox_word(b, block, word, *key):
         return words[b.known(word)]
     four = b.const(4, u64)
     return philox_element(b, b.add(b.mul(wide, four), b.cast(word, u64)), *key)
-
-
-def _reduced_axes(node: Apply) -> tuple[int, ...]:
-    axes = node.attrs.get("axes")
-    return tuple(sorted(axes)) if axes is not None else (node.attrs["axis"],)
-
-
-def _product(extents):
-    total = 1
-    for n in extents:
-        total = total * n
-    return total
 
 
 def _larger(a, b) -> bool:

@@ -8,7 +8,7 @@ from cellc.errors import ShapeFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Constant, KnownFault, Node, current_builder
 from cellc.ir.prims import shape as s
-from cellc.ir.types import Dim, DType, ScalarType, TensorType, dtype, f64
+from cellc.ir.types import Dim, DType, ScalarType, TensorType, bf16, dtype, f16, f32, f64
 
 
 def tensor_of(x):
@@ -24,6 +24,15 @@ def floating(x):
     if isinstance(t, ScalarType) and not t.dtype.is_float:
         return arith.cast(x, f64)
     return x
+
+
+def widened(x):
+    """x in f32 where it is f16 or bf16.
+
+    For what takes several steps: it is then rounded once, at the end, and a sum or a square on the
+    way may exceed what the narrow dtype holds (65504 for f16).
+    """
+    return arith.cast(x, f32) if arith.type_of(x).dtype in (f16, bf16) else x
 
 
 def known_int(value, what: str) -> int:
@@ -68,18 +77,7 @@ def pair(value, n: int, what: str) -> tuple[int, ...]:
 
 def number_of(size):
     """A size as a number of the program: an int, or a scalar node for a symbolic dimension."""
-    if not isinstance(size, Dim):
-        return size
-    n = s.dim_size(dim=Dim(size.name))
-    return n if size.coef == 1 else arith.mul(n, size.coef)
-
-
-def product(sizes):
-    """The product of sizes, at most one of them symbolic."""
-    total = 1
-    for n in sizes:
-        total = total * n
-    return total
+    return arith.size_number(size) if isinstance(size, Dim) else size
 
 
 def constant(values: np.ndarray):

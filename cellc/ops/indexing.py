@@ -10,6 +10,8 @@ runs.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cellc.errors import IndexFault, ShapeFault, TypeFault
@@ -20,7 +22,7 @@ from cellc.ir.prims import gather as g
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, dtype, f32, i32, i64
-from cellc.ops.common import axis_of, building, known_int, product, tensor_of
+from cellc.ops.common import axis_of, building, known_int, tensor_of
 from cellc.ops.shape import pad_axes, reshape, transpose
 
 # -- an index, sorted out -------------------------------------------------------------------------
@@ -217,7 +219,7 @@ class _Advanced:
         self.perm = (*self.front, *axes, *(i for i in rest if i not in self.front))
         sizes = tuple(x.shape[i] for i in axes)
         self.axis = len(self.front)
-        self.merged = (*(x.shape[i] for i in self.front), product(sizes),
+        self.merged = (*(x.shape[i] for i in self.front), math.prod(sizes),
                        *(x.shape[i] for i in rest if i not in self.front))
         self.shape = tuple(x.shape[i] for i in self.perm)
         if len(advanced) == 1:
@@ -233,7 +235,7 @@ class _Advanced:
         """The last of several values for one place wins, as in a Python loop."""
         flat = reshape(transpose(x, self.perm), self.merged)
         n, axis = self.merged[self.axis], self.axis
-        count = product(self.index.shape)
+        count = math.prod(self.index.shape)
         if count == 0:
             return x
         value = reshape(value, (*self.merged[:axis], count, *self.merged[axis + 1:]))
@@ -318,7 +320,7 @@ def take(x, indices, axis=None):
     """The places `indices` of one axis (of the flat x for None); negative ones from the end."""
     x = tensor_of(x)
     if axis is None:
-        x, axis = reshape(x, (product(x.shape),)), 0
+        x, axis = reshape(x, (math.prod(x.shape),)), 0
     axis = axis_of(axis, len(x.shape))
     return g.gather(x, _wrapped(_as_tensor(indices), x.shape[axis]), axis=axis)
 
@@ -390,9 +392,9 @@ def scatter_add(x, axis, index, src):
     axis = axis_of(axis, len(x.shape))
     indices = [index if i == axis else s.iota(shape=index.shape, axis=i, dtype=i64)
                for i in range(len(x.shape))]
-    flat = reshape(_linear(x.shape, indices), (product(index.shape),))
+    flat = reshape(_linear(x.shape, indices), (math.prod(index.shape),))
     total = g.scatter_add(flat, reshape(arith.cast(src, x.dtype), flat.shape), axis=0,
-                          size=product(x.shape))
+                          size=math.prod(x.shape))
     return arith.add(x, reshape(total, x.shape))
 
 

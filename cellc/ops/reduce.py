@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import math
 
 from cellc.errors import ShapeFault
 from cellc.ir import arith
@@ -16,7 +17,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType, boolean, f32, i64
-from cellc.ops.common import axes_of, axis_of, floating, number_of, product, tensor_of
+from cellc.ops.common import axes_of, axis_of, floating, number_of, tensor_of
 
 _SPELLINGS = {"dim": "axis", "keep_dims": "keepdims", "keepdim": "keepdims"}
 
@@ -86,19 +87,20 @@ def reduce_prod(x, axis=None, keepdims=False):
 
 def count(x, axes):
     """How many elements a reduction over axes takes, as a number (symbolic sizes too)."""
-    return number_of(product(x.shape[i] for i in axes))
+    return number_of(math.prod(x.shape[i] for i in axes))
 
 
 @_spelled
 def mean(x, axis=None, keepdims=False, *, dtype=None):
     """The mean over axes; NaN for none. Dtypes: floats -> same; integers and bool -> f32."""
     x = tensor_of(x)
-    if dtype is not None or not x.dtype.is_float:
-        x = arith.cast(x, dtype or f32)
+    kind = dtype or (x.dtype if x.dtype.is_float else f32)
+    x = widened(arith.cast(x, kind))
     axes = axes_of(axis, len(x.shape))
     total = _kept(r.reduce_sum(x, axes=axes), x, axes, keepdims)
     n = count(x, axes)
-    return arith.mul(total, 1.0 / n if isinstance(n, int) and n else arith.div(1.0, n))
+    share = 1.0 / n if isinstance(n, int) and n else arith.div(1.0, n)
+    return arith.cast(arith.mul(total, share), kind)
 
 
 @_spelled
@@ -109,6 +111,12 @@ def var(x, axis=None, ddof=0, keepdims=False):
     Source:   two passes (mean first), so that a large mean costs no digits.
     """
     x = tensor_of(x)
+    return arith.cast(_variance(x, axis, ddof, keepdims), x.dtype)
+
+
+def _variance(x, axis, ddof, keepdims):
+    """The variance, of f16 and bf16 in f32."""
+    x = widened(x)
     axes = axes_of(axis, len(x.shape))
     centred = arith.sub(x, mean(x, axes, True))
     total = _kept(r.reduce_sum(arith.mul(centred, centred), axes=axes), x, axes, keepdims)
@@ -121,7 +129,8 @@ def var(x, axis=None, ddof=0, keepdims=False):
 @_spelled
 def std(x, axis=None, ddof=0, keepdims=False):
     """The square root of the variance."""
-    return e.sqrt(var(x, axis, ddof, keepdims))
+    x = tensor_of(x)
+    return arith.cast(e.sqrt(_variance(x, axis, ddof, keepdims)), x.dtype)
 
 
 @_spelled
@@ -165,7 +174,7 @@ def _position(prim, x, axis, keepdims):
     if x.dtype is boolean:
         x = arith.cast(x, i64)
     if axis is None:
-        flat = prim(s.reshape(x, shape=(product(x.shape),)), axis=0)
+        flat = prim(s.reshape(x, shape=(math.prod(x.shape),)), axis=0)
         return s.reshape(flat, shape=(1,) * len(x.shape)) if keepdims else flat
     axis = axis_of(axis, len(x.shape))
     return _kept(prim(x, axis=axis), x, (axis,), keepdims)
@@ -202,12 +211,13 @@ def logsumexp(x, axis=None, keepdims=False):
     Gradient: g * softmax(x).
     Source:   maximum subtracted first; Blanchard, Higham and Higham, IMA J. Numer. Anal. 41, 2021.
     """
-    x = floating(tensor_of(x))
+    kind = arith.type_of(x).dtype
+    x = widened(floating(tensor_of(x)))
     axes = axes_of(axis, len(x.shape))
     top = finite_peak(x, axes)
     total = e.log(r.reduce_sum(e.exp(arith.sub(x, top)), axes=axes))
     total = _kept(total, x, axes, True)
-    total = arith.add(total, top)
+    total = arith.cast(arith.add(total, top), kind)
     if keepdims:
         return total
     return s.reshape(total, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
@@ -225,6 +235,11 @@ def finite_peak(x, axes):
 @_spelled
 def norm(x, ord=2, axis=None, keepdims=False):
     """The vector norm over axes: ord 1, 2, inf, -inf or any other positive number."""
+    x = tensor_of(x)
+    return arith.cast(_norm(widened(x), ord, axis, keepdims), x.dtype)
+
+
+def _norm(x, ord, axis, keepdims):
     if ord == 2:
         return e.sqrt(sum(arith.mul(x, x), axis, keepdims))
     if ord == 1:

@@ -6,6 +6,8 @@ size may be symbolic where the arithmetic allows (see `cellc.ir.types.Dim`).
 
 from __future__ import annotations
 
+import math
+
 from cellc.errors import ShapeFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import fill as filled
@@ -20,7 +22,6 @@ from cellc.ops.common import (
     known_int,
     match,
     number_of,
-    product,
     tensor_of,
 )
 
@@ -51,8 +52,8 @@ view = reshape
 
 def _fill_in(x, shape) -> tuple:
     """The shape with its -1 replaced by what is left of the elements."""
-    total = product(x.shape)
-    rest = product(n for n in shape if isinstance(n, Dim) or n != -1)
+    total = math.prod(x.shape)
+    rest = math.prod(n for n in shape if isinstance(n, Dim) or n != -1)
     if rest == 0 or total % rest != 0:
         raise ShapeFault(f"a tensor of shape {list(x.shape)} cannot be reshaped to {list(shape)}: "
                          f"{total} elements are not a multiple of {rest}")
@@ -71,7 +72,7 @@ def rank(x):
 
 def size(x):
     """The number of elements."""
-    return number_of(product(tensor_of(x).shape))
+    return number_of(math.prod(tensor_of(x).shape))
 
 
 numel = size
@@ -81,11 +82,11 @@ def flatten(x, start_dim=1, end_dim=-1):
     """The axes from start_dim to end_dim made one; a tensor of fewer than two axes as one axis."""
     x = tensor_of(x)
     if len(x.shape) < 2:
-        return s.reshape(x, shape=(product(x.shape),))
+        return s.reshape(x, shape=(math.prod(x.shape),))
     first, last = axis_of(start_dim, len(x.shape)), axis_of(end_dim, len(x.shape))
     if first > last:
         raise ShapeFault(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    merged = product(x.shape[first:last + 1])
+    merged = math.prod(x.shape[first:last + 1])
     return reshape(x, (*x.shape[:first], merged, *x.shape[last + 1:]))
 
 

@@ -58,8 +58,6 @@ def binary(session, kind: type, x, y):
     if found is not None:
         return found()
     if kind is gast.Mod and isinstance(x, str) and traced_in(y):
-        from cellc.parser.text import Text
-
         return Text("%", x, y)
     if isinstance(x, (Dim, str)) or isinstance(y, Dim):
         return _with_sizes(known, symbol, x, y)
@@ -111,8 +109,7 @@ def _traced(session, function, symbol: str, x, y):
 def as_number(session, value):
     """A known value in arithmetic with a traced one: a size as a number, an array as a tensor."""
     if isinstance(value, Dim):
-        size = shape.dim_size(dim=Dim(value.name))
-        return size if value.coef == 1 else arith.mul(size, value.coef)
+        return arith.size_number(value)
     return session.lift(value)
 
 

@@ -3,7 +3,7 @@
     %a = exp(%x); %b = exp(%x)   ->   %a = exp(%x), and %a wherever %b stood
 
 Primitives are pure (random numbers take their counter as an operand), so equal applies are equal
-values; effects are left alone. Assumes nothing. LLVM sees kernels with different buffers, not
+values. Assumes nothing. LLVM sees kernels with different buffers, not
 equal values.
 """
 
@@ -23,12 +23,11 @@ def _number(graph: Graph) -> Graph:
     body = []
     for node in graph.body:
         new = renew(node, env) if any(x in env for x in node.operands) else node
-        if node.prim.kind != "effect":
-            key = (node.prim.name, tuple(map(_identity, new.operands)), _frozen(node.attrs))
-            first = seen.setdefault(key, new)
-            if first is not new:
-                env[node] = first
-                continue
+        key = (node.prim.name, tuple(map(_identity, new.operands)), _frozen(node.attrs))
+        first = seen.setdefault(key, new)
+        if first is not new:
+            env[node] = first
+            continue
         if new is not node:
             env[node] = new
         body.append(new)

@@ -2,8 +2,8 @@
 
     %a = exp(%x); %b = tanh(%x); return %b   ->   %b = tanh(%x); return %b
 
-Effects stay. Assumes nothing. A `gather` that nobody uses goes too, and its index check with it.
-LLVM cannot do it: it does not know that a kernel only writes its buffer.
+Assumes nothing: no primitive has an effect. A `gather` that nobody uses goes too, and its index
+check with it. LLVM cannot do it: it does not know that a kernel only writes its buffer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _sweep(graph: Graph) -> Graph:
     live: set[Node] = {graph.result}
     kept: list[Apply] = []
     for node in reversed(graph.body):
-        if node in live or node.prim.kind == "effect":
+        if node in live:
             kept.append(node)
             live.update(node.operands)
     if len(kept) == len(graph.body):

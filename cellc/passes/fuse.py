@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
+from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import TupleType
 from cellc.kernels.lower import NotFusable, lower
 from cellc.kernels.product import NoProduct, product_of
@@ -32,7 +33,6 @@ from cellc.passes.fuse_groups import (
     elements,
     fusable,
     is_tensor,
-    reduced_axes,
     start,
 )
 from cellc.passes.fuse_layout import arrange

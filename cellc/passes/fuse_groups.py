@@ -16,6 +16,7 @@ from collections import Counter
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Input, Node
+from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import ScalarType, TensorType, boolean
 from cellc.kernels.loops import COST, EXPENSIVE
 from cellc.kernels.schedule import assumed
@@ -309,11 +310,6 @@ def _one_to_one(index: Index, shape) -> bool:
         if span != n or i.const != 0:
             return False
     return True
-
-
-def reduced_axes(node: Apply) -> tuple[int, ...]:
-    axes = node.attrs.get("axes")
-    return tuple(sorted(axes)) if axes is not None else (node.attrs["axis"],)
 
 
 def start(group: Group, node: Apply) -> None:

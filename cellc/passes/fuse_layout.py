@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node
+from cellc.ir.prims.shape import inverse
 from cellc.passes.rebuild import use_counts
 
 
@@ -36,8 +37,7 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node]]:
             perm = _windows_last(node)
             kept = append(node, "transpose", operands[0], perm=perm)
             stored.add(kept)
-            back = tuple(sorted(range(len(perm)), key=perm.__getitem__))
-            operands = (append(node, "transpose", kept, perm=back),)
+            operands = (append(node, "transpose", kept, perm=inverse(perm)),)
         env[node] = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
         body.append(env[node])
     return Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result)), stored

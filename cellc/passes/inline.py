@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from cellc.ir.graph import Builder, Graph, Node
-from cellc.passes.rebuild import all_graphs, copy_body, renew, subgraphs
+from cellc.ir.graph import Builder, Graph, Node, subgraphs
+from cellc.passes.rebuild import copy_body, renew
 
 GROWTH = 160     # applies that sharing a graph must save before it stays a call
 
 
 def run(graph: Graph) -> Graph:
-    calls = Counter(id(node.attrs["graph"]) for g in all_graphs(graph) for node in g.body
+    graphs = graph.reachable()
+    calls = Counter(id(node.attrs["graph"]) for g in graphs for node in g.body
                     if node.prim.name == "call")
-    stay = {id(g) for g in all_graphs(graph) if len(g.body) * (calls[id(g)] - 1) > GROWTH}
+    stay = {id(g) for g in graphs if len(g.body) * (calls[id(g)] - 1) > GROWTH}
     done: dict[int, Graph] = {}
 
     def visit(g: Graph) -> Graph:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from cellc.ir.graph import Apply, Builder, Graph, Input, Node
+from cellc.ir.graph import Apply, Builder, Graph, Input, Node, subgraphs
 
 
 def copy_input(node: Input) -> Input:
@@ -29,11 +29,6 @@ def renew(node: Apply, env: dict[Node, Node], attrs: dict | None = None) -> Appl
     operands = tuple(env.get(x, x) for x in node.operands)
     return Apply(node.prim, operands, node.attrs if attrs is None else attrs, node.type, node.name,
                  node.loc)
-
-
-def subgraphs(node: Apply) -> dict[str, Graph]:
-    """The graphs that an apply holds as attributes, by attribute name."""
-    return {key: value for key, value in node.attrs.items() if isinstance(value, Graph)}
 
 
 def everywhere(graph: Graph, run: Callable[[Graph], Graph],
@@ -57,22 +52,6 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     result = run(renewed)
     memo[id(graph)] = (graph, result)      # the original is kept alive, so its id stays its own
     return result
-
-
-def all_graphs(graph: Graph) -> list[Graph]:
-    """The graph and every graph reachable from it, inner ones first, each once."""
-    found: dict[int, Graph] = {}
-
-    def visit(g: Graph) -> None:
-        if id(g) in found:
-            return
-        for node in g.body:
-            for inner in subgraphs(node).values():
-                visit(inner)
-        found[id(g)] = g
-
-    visit(graph)
-    return list(found.values())
 
 
 def use_counts(graph: Graph) -> Counter[Node]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cellc.errors import ShapeFault
 from cellc.ir import numerics as num
-from cellc.ir.graph import primitive
+from cellc.ir.graph import Apply, primitive
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import BOOL, NUMBER, axes_of, axis_of, takes_tensor
@@ -24,6 +24,12 @@ from cellc.ir.types import DType, TensorType, i64
 def remaining(t: TensorType, axes) -> tuple[int, ...]:
     """The axes that a reduction over `axes` keeps."""
     return tuple(i for i in range(t.ndim) if i not in axes)
+
+
+def reduced_axes(node: Apply) -> tuple[int, ...]:
+    """The axes that an apply of a reduction takes together, in rising order."""
+    axes = node.attrs.get("axes")
+    return tuple(sorted(axes)) if axes is not None else (node.attrs["axis"],)
 
 
 def spread_out(g, like, axes):
