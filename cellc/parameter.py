@@ -188,13 +188,10 @@ def assign(parameter, value):
     builder = current_builder()
     if builder is not None:
         return builder.assign(parameter, value)
+    if not isinstance(value, Tensor):
+        value = Tensor(value, parameter.dtype)
     value = arith.cast(value, parameter.dtype)
-    value = value if parameter.shape == () else arith.broadcast_to(_tensor(value), parameter.shape)
-    return parameter.set_data(value)
-
-
-def _tensor(value):
-    return value if isinstance(value, Tensor) else Tensor(value)
+    return parameter.set_data(arith.broadcast_to(value, parameter.shape))
 
 
 hooks.register_parameter(Parameter)

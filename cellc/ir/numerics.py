@@ -162,7 +162,7 @@ def digamma(x) -> np.ndarray:
     z = x.astype(np.float64)
     with np.errstate(**_QUIET):
         below = z <= 0
-        fraction = z - np.floor(z)
+        fraction = z - np.round(z)       # exact, and near a pole small: tan loses no digits
         reflected = -math.pi / np.tan(math.pi * fraction)
         reflected = np.where(fraction == 0, np.nan, reflected)
         z = np.where(below, 1 - z, z)
@@ -198,7 +198,7 @@ def polygamma(x, n: int) -> np.ndarray:
     z = x.astype(np.float64)
     limit = 10 + n
     with np.errstate(**_QUIET):
-        below, fraction = z <= 0, z - np.floor(z)
+        below, fraction = z <= 0, z - np.round(z)
         cotangent = np.where(fraction == 0, np.nan, 1 / np.tan(math.pi * fraction))
         reflected = math.pi ** (n + 1) * np.polyval(cotangent_derivative(n)[::-1], cotangent)
         z = np.where(below, 1 - z, z)

@@ -16,9 +16,10 @@ import math
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.numerics import full, to_compute
 from cellc.ir.prims.random import philox_element, philox_words
 from cellc.ir.prims.reduce import reduced_axes
-from cellc.ir.types import ScalarType, boolean, i64, u64
+from cellc.ir.types import ScalarType, bf16, boolean, f16, i64, u64
 from cellc.kernels.loops import (
     Buffer,
     Checked,

@@ -122,9 +122,9 @@ def row_major(shape: Sequence) -> list:
 
 
 def linear(index: Sequence[Affine], shape: Sequence) -> Affine:
-    """The place of an element in a dense row-major array."""
+    """The place of an element in a dense row-major array; of an empty one, still along all axes."""
     total = ZERO
-    for i, stride in zip(index, row_major(shape), strict=True):
+    for i, stride in zip(index, row_major([n or 1 for n in shape]), strict=True):
         if i.terms or i.const != 0:
             total = total + i * stride
     return total

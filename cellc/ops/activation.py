@@ -15,7 +15,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType
-from cellc.ops.common import axis_of, floating, tensor_of
+from cellc.ops.common import axis_of, floating, tensor_of, widened
 from cellc.ops.elementwise import clip, sigmoid, tanh
 
 
@@ -80,13 +80,16 @@ def gelu(x, approximate="none"):
     Source: Hendrycks and Gimpel, Gaussian error linear units, 2016.
     """
     x = floating(x)
+    kind, x = arith.type_of(x).dtype, widened(x)
     if approximate == "tanh":
         cubic = arith.mul(arith.mul(x, x), x)
         inner = arith.mul(arith.add(x, arith.mul(cubic, 0.044715)), math.sqrt(2 / math.pi))
-        return arith.mul(arith.mul(x, 0.5), arith.add(tanh(inner), 1.0))
-    if approximate != "none":
+        twice = arith.add(tanh(inner), 1.0)
+    elif approximate == "none":
+        twice = arith.add(e.erf(arith.mul(x, math.sqrt(0.5))), 1.0)
+    else:
         raise ValueFault(f"gelu: found approximate {approximate!r}", '"none" or "tanh"')
-    return arith.mul(arith.mul(x, 0.5), arith.add(e.erf(arith.mul(x, math.sqrt(0.5))), 1.0))
+    return arith.cast(arith.mul(arith.mul(x, 0.5), twice), kind)
 
 
 def silu(x):
@@ -195,16 +198,16 @@ def softmax(x, axis=-1):
     """Exponentials of x scaled to sum to one along axis.
 
     Shapes:   x [..., n, ...] -> same. axis is static, -x.ndim <= axis < x.ndim.
-    Dtypes:   f16, bf16, f32, f64 -> same; f16 and bf16 sum in f32.
+    Dtypes:   f16, bf16, f32, f64 -> same; f16 and bf16 are computed in f32.
     Errors:   TypeFault for integers; ShapeFault for a bad axis.
     Gradient: y * (g - sum(g * y, axis)).
     Source:   maximum subtracted first; Blanchard, Higham and Higham, IMA J. Numer. Anal. 41, 2021.
     """
     x = tensor_of(x)
     axis = axis_of(axis, len(x.shape))
-    powers = e.exp(_less_peak(x, axis))
+    powers = e.exp(_less_peak(widened(x), axis))
     total = r.reduce_sum(powers, axes=(axis,))
-    return e.div(powers, r.spread_out(total, powers, (axis,)))
+    return arith.cast(e.div(powers, r.spread_out(total, powers, (axis,))), x.dtype)
 
 
 def log_softmax(x, axis=-1):
@@ -214,9 +217,9 @@ def log_softmax(x, axis=-1):
     """
     x = tensor_of(x)
     axis = axis_of(axis, len(x.shape))
-    lower = _less_peak(x, axis)
+    lower = _less_peak(widened(x), axis)
     total = r.reduce_sum(e.exp(lower), axes=(axis,))
-    return e.sub(lower, r.spread_out(e.log(total), lower, (axis,)))
+    return arith.cast(e.sub(lower, r.spread_out(e.log(total), lower, (axis,))), x.dtype)
 
 
 def softmin(x, axis=-1):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cellc.ir import arith
-from cellc.ops.elementwise import clip, sqrt
+from cellc.ops.common import widened
+from cellc.ops.elementwise import clip, sqrt, square
 from cellc.ops.reduce import norm, sum
 from cellc.ops.shape import concat, reshape
 
@@ -23,11 +24,16 @@ def _over(total, bound):
     return arith.maximum(arith.div(total, bound), 1.0)
 
 
+def _divided(x, by):
+    """x / by in the dtype of x, where `by` may be of a wider one."""
+    return arith.cast(arith.div(x, by), x.dtype)
+
+
 def clip_by_norm(x, max_norm, norm_type=2.0):
     """x scaled so that its norm is at most max_norm; several tensors by their common norm."""
     parts = x if isinstance(x, (tuple, list)) else (x,)
-    total = norm(concat([reshape(v, -1) for v in parts]), norm_type)
-    return _each(lambda v: arith.div(v, _over(total, max_norm)), x)
+    total = norm(concat([reshape(widened(v), -1) for v in parts]), norm_type)
+    return _each(lambda v: _divided(v, _over(total, max_norm)), x)
 
 
 def clip_by_global_norm(x, clip_norm=1.0, use_norm=None):
@@ -38,9 +44,9 @@ def clip_by_global_norm(x, clip_norm=1.0, use_norm=None):
     """
     total = use_norm
     if total is None:
-        squares = [sum(arith.mul(v, v)) for v in x]
+        squares = [sum(square(widened(v))) for v in x]
         total = squares[0]
-        for square in squares[1:]:
-            total = arith.add(total, square)
+        for other in squares[1:]:
+            total = arith.add(total, other)
         total = sqrt(total)
-    return tuple([arith.div(v, _over(total, clip_norm)) for v in x])
+    return tuple([_divided(v, _over(total, clip_norm)) for v in x])

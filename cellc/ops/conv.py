@@ -11,7 +11,7 @@ from cellc.errors import ShapeFault, ValueFault
 from cellc.ir import arith
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.contraction import dot
-from cellc.ops.common import pair, tensor_of
+from cellc.ops.common import known_int, pair, tensor_of
 from cellc.ops.linalg import bias_add
 from cellc.ops.shape import pad_axes, reshape
 
@@ -62,6 +62,7 @@ def _checked(x, weight, groups: int, n: int):
 
 
 def _conv(x, weight, bias, stride, pad_mode, padding, dilation, groups, n):
+    groups = known_int(groups, "groups")
     x, weight = _checked(x, weight, groups, n)
     stride, dilation = pair(stride, n, "stride"), pair(dilation, n, "dilation")
     if min(stride) < 1 or min(dilation) < 1:

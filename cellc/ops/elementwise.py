@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from cellc.ir import arith
 from cellc.ir.prims import elementwise as e
-from cellc.ir.types import ScalarType, boolean, dtype, f32, f64
-from cellc.ops.common import floating, tensor_of
+from cellc.ir.types import ScalarType, boolean, dtype, f32, f64, i64
+from cellc.ops.common import floating, tensor_of, widened
 
 
 def abs(x):
@@ -49,7 +49,8 @@ def round(x, *, decimals=0):
     if decimals == 0:
         return _round(x)
     scale = 10.0 ** decimals
-    return arith.div(e.round(arith.mul(x, scale)), scale)
+    wide = widened(x)
+    return arith.cast(arith.div(e.round(arith.mul(wide, scale)), scale), arith.type_of(x).dtype)
 
 
 def square(x):
@@ -218,8 +219,12 @@ def isclose(x, y, rtol=1e-05, atol=1e-08, equal_nan=False):
 
 
 def cast(x, dtype_):
-    """x in another dtype. Float to integer truncates, saturates, NaN gives 0; to bool: x != 0."""
-    return arith.cast(x, dtype(dtype_))
+    """x in another dtype. Float to integer truncates, saturates, NaN gives 0; to bool: x != 0.
+
+    A number becomes a 0-d tensor, unless it is cast to a dtype of Python's numbers.
+    """
+    kind = dtype(dtype_)
+    return arith.cast(x if kind in (boolean, i64, f64) else tensor_of(x), kind)
 
 
 def identity(x):
@@ -247,9 +252,7 @@ def keep_where(x, condition, y):
 def masked_fill(x, mask, value):
     """value where mask holds, else x; in the dtype of x. Gradient: g where it does not hold."""
     x = tensor_of(x)
-    if isinstance(arith.type_of(value), ScalarType):
-        return arith.where(mask, arith.cast(value, x.dtype), x)
-    return arith.where(mask, arith.cast(value, arith.type_of(x).dtype), x)
+    return arith.where(mask, arith.cast(tensor_of(value), x.dtype), x)
 
 
 def stop_gradient(x):
@@ -264,12 +267,12 @@ def depend(value, *_):
 
 def cast_as(x, other):
     """x in the dtype of another tensor."""
-    return arith.cast(x, arith.type_of(other).dtype)
+    return cast(x, arith.type_of(other).dtype)
 
 
 def _to(name: str):
     def function(x):
-        return arith.cast(x, dtype(name))
+        return cast(x, name)
 
     function.__name__ = f"to_{name}"
     function.__doc__ = f"x as {name}; see cast."

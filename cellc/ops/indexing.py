@@ -87,7 +87,7 @@ def _place(i: int, n, axis: int):
     return i + n if i < 0 else i
 
 
-def _bounds(part: slice, n, axis: int):
+def _bounds(part: slice, n):
     """(start, stop, step, flipped) of a slice; a backward one reads forward and is then flipped."""
     for value in (part.start, part.stop, part.step):
         if _is_traced(value):
@@ -126,7 +126,7 @@ class _Basic:
             n = x.shape[axis]
             bounds = (0, n, 1, False)
             if isinstance(part, slice):
-                bounds = _bounds(part, n, axis)
+                bounds = _bounds(part, n)
             elif not _is_traced(part):
                 i = _place(known_int(part, "an index"), n, axis)
                 bounds = (i, i + 1, 1, False)
@@ -137,7 +137,7 @@ class _Basic:
             if _is_traced(part):
                 self.advanced.append((len(self.shape), part))
             if isinstance(part, slice) or _is_traced(part):
-                self.shape.append(s._count(stop - start, step))
+                self.shape.append(s.slice_size(stop - start, step))
             axis += 1
         self.flips, self.shape = tuple(flips), tuple(self.shape)
         spots = [i for i, part in enumerate(parts) if part is not None and not isinstance(
@@ -156,7 +156,7 @@ class _Basic:
 
     def write(self, x, value):
         """x with `value`, of the shape that read gives, put back."""
-        sliced = tuple(s._count(stop - start, step) for start, stop, step in zip(
+        sliced = tuple(s.slice_size(stop - start, step) for start, stop, step in zip(
             self.starts, self.stops, self.steps, strict=True))
         value = reshape(value, sliced)
         if self.flips:
@@ -199,6 +199,8 @@ def _linear(shape, indices):
     linear, inside = None, None
     for n, index in zip(shape, indices, strict=True):
         index = arith.cast(_wrapped(index, n), i64)
+        if not building():
+            check_places(index.asnumpy(), n)
         ok = arith.bitwise_and(arith.greater_equal(index, 0), arith.less(index, n))
         inside = ok if inside is None else arith.bitwise_and(inside, ok)
         linear = index if linear is None else arith.add(arith.mul(linear, n), index)

@@ -6,13 +6,17 @@ from cellc.errors import ShapeFault
 from cellc.ir import arith
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
-from cellc.ops.common import axis_of, tensor_of
+from cellc.ops.common import axis_of, known_int, tensor_of, widened
 from cellc.ops.reduce import count, mean
 from cellc.ops.shape import reshape
 
 
 def moments(x, axes, keepdims=True):
-    """(mean, variance) over axes; two passes, so that a large mean costs no digits."""
+    """(mean, variance) over axes; two passes, so that a large mean costs no digits.
+
+    Those of f16 and bf16 are f32.
+    """
+    x = widened(tensor_of(x))
     average = mean(x, axes, True)
     centred = arith.sub(x, average)
     spread = mean(arith.mul(centred, centred), axes, True)
@@ -37,9 +41,11 @@ def layer_norm(x, normalized_shape=None, weight=None, bias=None, eps=1e-5):
         raise ShapeFault(f"layer_norm: found x of shape {list(x.shape)} for normalized_shape "
                          f"{list(last)}, expected these to be its last axes")
     average, spread = moments(x, tuple(range(len(x.shape) - n, len(x.shape))))
-    y = arith.mul(arith.sub(x, average), e.rsqrt(arith.add(spread, eps)))
+    y = arith.mul(arith.sub(widened(x), average), e.rsqrt(arith.add(spread, eps)))
     y = y if weight is None else arith.mul(y, weight)
-    return y if bias is None else arith.add(y, bias)
+    y = y if bias is None else arith.add(y, bias)
+    given = [arith.type_of(v) for v in (x, weight, bias) if v is not None]
+    return arith.cast(y, arith.result_dtype(*given))
 
 
 def _per_channel(v, x, axis: int):
@@ -65,11 +71,12 @@ def normalize_channels(x, average, spread, weight=None, bias=None, eps=1e-5, axi
     Source: Ioffe and Szegedy, Batch normalization, 2015.
     """
     x = tensor_of(x)
+    kind, x = x.dtype, widened(x)
     axis = axis_of(axis, len(x.shape))
-    scale = e.rsqrt(arith.add(spread, eps))
+    scale = e.rsqrt(arith.add(widened(spread), eps))
     y = arith.mul(arith.sub(x, _per_channel(average, x, axis)), _per_channel(scale, x, axis))
     y = y if weight is None else arith.mul(y, _per_channel(weight, x, axis))
-    return y if bias is None else arith.add(y, _per_channel(bias, x, axis))
+    return arith.cast(y if bias is None else arith.add(y, _per_channel(bias, x, axis)), kind)
 
 
 def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1,
@@ -91,23 +98,26 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     Errors: ShapeFault where the groups do not divide the channels.
     Source: Wu and He, Group normalization, 2018.
     """
-    x = tensor_of(x)
+    x, num_groups = tensor_of(x), known_int(num_groups, "num_groups")
     if len(x.shape) < 2 or num_groups < 1 or x.shape[1] % num_groups:
         raise ShapeFault(f"group_norm: found x of shape {list(x.shape)} and {num_groups} groups, "
                          "expected axis 1 to be a multiple of them")
+    kind, x = x.dtype, widened(x)
     split = s.reshape(x, shape=(x.shape[0], num_groups, x.shape[1] // num_groups, *x.shape[2:]))
     average, spread = moments(split, tuple(range(2, len(split.shape))))
     y = arith.mul(arith.sub(split, average), e.rsqrt(arith.add(spread, eps)))
     y = s.reshape(y, shape=x.shape)
     y = y if weight is None else arith.mul(y, _per_channel(weight, x, 1))
-    return y if bias is None else arith.add(y, _per_channel(bias, x, 1))
+    return arith.cast(y if bias is None else arith.add(y, _per_channel(bias, x, 1)), kind)
 
 
 def normalize(x, p=2, axis=1, eps=1e-12):
     """x divided by its p-norm along an axis, that norm being at least eps."""
     from cellc.ops.reduce import norm
 
-    return arith.div(x, arith.maximum(norm(x, p, axis, True), eps))
+    x = tensor_of(x)
+    wide = widened(x)
+    return arith.cast(arith.div(wide, arith.maximum(norm(wide, p, axis, True), eps)), x.dtype)
 
 
 def unbiased(variance, x, axis=1):

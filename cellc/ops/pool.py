@@ -6,15 +6,15 @@ import math
 
 import numpy as np
 
-from cellc.errors import ShapeFault, ValueFault
+from cellc.errors import ShapeFault, TypeFault, ValueFault
 from cellc.ir import arith
 from cellc.ir.graph import fill
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.contraction import dot
-from cellc.ir.types import TensorType, i32
-from cellc.ops.common import constant, pair, tensor_of
+from cellc.ir.types import TensorType, f32, i32
+from cellc.ops.common import constant, pair, tensor_of, widened
 from cellc.ops.conv import window_padding
 from cellc.ops.shape import pad_axes
 
@@ -84,6 +84,8 @@ def _pooling(x, n, kernel_size, stride, dilation, pad_mode, padding, ceil_mode, 
 def _max_pool(x, n, kernel_size, stride, padding, dilation, ceil_mode, pad_mode):
     """The first largest of each window, chosen by its place, so that it alone gets the gradient."""
     x = tensor_of(x)
+    if x.dtype.kind == "b":
+        raise TypeFault(f"max_pool{n}d of a bool tensor", "cast it to an integer first")
     x, windows = _pooling(x, n, kernel_size, stride, dilation, pad_mode, padding, ceil_mode,
                           r.lowest(x.dtype), f"max_pool{n}d")
     read, axes = windows.read, windows.axes
@@ -126,21 +128,30 @@ def max_pool1d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
 
 def _avg_pool(x, n, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override,
               pad_mode):
-    x, windows = _pooling(x, n, kernel_size, stride, 1, pad_mode, padding, ceil_mode, 0,
-                          f"avg_pool{n}d")
+    x = tensor_of(x)
+    kind = x.dtype if x.dtype.is_float else f32
+    x, windows = _pooling(widened(arith.cast(x, kind)), n, kernel_size, stride, 1, pad_mode,
+                          padding, ceil_mode, 0, f"avg_pool{n}d")
     total = r.reduce_sum(windows.read, axes=windows.axes)
-    whole = math.prod(windows.kernel)
+    share = _share(windows, padding, count_include_pad, divisor_override, pad_mode, ceil_mode)
+    if isinstance(share, np.ndarray):
+        share = constant(share.astype(total.dtype.numpy))
+    return arith.cast(arith.mul(total, share), kind)
+
+
+def _share(windows, padding, count_include_pad, divisor_override, pad_mode, ceil_mode):
+    """What each element of a window counts: one number, or an array with one for each window."""
+    n, whole = len(windows.kernel), math.prod(windows.kernel)
     if divisor_override is not None:
-        return arith.mul(total, 1.0 / divisor_override)
+        return 1.0 / divisor_override
     counts = windows.elements()
     padded = any(c.size and c.min() < k for c, k in zip(counts, windows.kernel, strict=True))
     if not padded or (count_include_pad and pad_mode != "same" and not ceil_mode):
-        return arith.mul(total, 1.0 / whole)
+        return 1.0 / whole
     if count_include_pad and pad_mode != "same":
         counts = _counts_with_padding(windows, padding)
     each = counts[0] if n == 1 else counts[0][:, None] * counts[1]
-    share = constant((1.0 / np.maximum(each, 1)).astype(np.float32))
-    return arith.mul(total, arith.cast(share, total.dtype))
+    return 1.0 / np.maximum(each, 1)
 
 
 def _counts_with_padding(windows: _Windows, padding) -> list[np.ndarray]:
@@ -174,10 +185,10 @@ def avg_pool1d(x, kernel_size=1, stride=None, padding=0, ceil_mode=False, count_
                      pad_mode)
 
 
-def _averaging(size: int, out: int) -> np.ndarray:
+def _averaging(size: int, out: int, of: np.dtype) -> np.ndarray:
     """The matrix [out, size] whose row i averages the places from floor(i*size/out) to
     ceil((i+1)*size/out)."""
-    matrix = np.zeros((out, size), np.float32)
+    matrix = np.zeros((out, size), of)
     for i in range(out):
         start, stop = i * size // out, -(-(i + 1) * size // out)
         matrix[i, start:stop] = 1.0 / (stop - start)
@@ -200,7 +211,7 @@ def _adaptive_avg_pool(x, n, output_size):
         return _avg_pool(x, n, kernel, None, 0, False, True, None, "valid")
     for size, o in zip(sizes, out, strict=True):
         axis = len(x.shape) - n        # the first spatial axis goes; its result comes last
-        rows = arith.cast(constant(_averaging(size, o)), x.dtype)
+        rows = arith.cast(constant(_averaging(size, o, x.dtype.compute.numpy)), x.dtype)
         x = dot(x, rows, contract=((axis,), (1,)), batch=((), ()))
     return x
 

@@ -17,7 +17,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType, boolean, f32, i64
-from cellc.ops.common import axes_of, axis_of, floating, number_of, tensor_of
+from cellc.ops.common import axes_of, axis_of, floating, number_of, tensor_of, widened
 
 _SPELLINGS = {"dim": "axis", "keep_dims": "keepdims", "keepdim": "keepdims"}
 

@@ -17,8 +17,6 @@ from cellc.parser import attributes, branches, calls, control, hooks, operators
 from cellc.parser.text import PrintEffect, Text
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
-_SENTINEL = object()
-
 
 def builtin(*functions):
     """Decorator: the handler (session, args, kwargs) of these builtins."""
@@ -74,8 +72,8 @@ def call_abs(session, args, kwargs):
     value = args[0]
     if operators.is_traced(value):
         node = session.lift(value)
-        if node.type == ScalarType(boolean):
-            return arith.cast(node, i64)
+        if node.type.dtype is boolean:
+            return arith.cast(node, i64) if isinstance(node.type, ScalarType) else node
         return elementwise.abs(node)
     function = operators.user_special(value, "__abs__")
     return session.call(function, [value]) if function else abs(value)
@@ -148,13 +146,13 @@ def _extreme(function, better: type):
             if isinstance(is_better, bool):
                 best = item if is_better else best
             else:
-                best = _pick(session, is_better, item, best)
+                best = _pick(is_better, item, best)
         return best
 
     return handler
 
 
-def _pick(session, condition: Node, x, y):
+def _pick(condition: Node, x, y):
     """x where the condition holds, else y: two numbers in one type."""
     if branches.meeting_type(x, y) is None:
         raise TypeFault(f"found {describe(x)} and {describe(y)} where two numbers are compared",
