@@ -52,7 +52,7 @@ def changed(value: Any, **fields) -> Any:
 def _first_init(self, *args, **kwargs) -> None:
     """Write the `__init__` of the class, and go on with it."""
     cls = type(self)
-    heads, lines, scope = ["self"], ["values = self.__dict__"], {"fresh": fresh}
+    heads, lines, scope = ["self"], ["_own = self.__dict__"], {"fresh": fresh}
     for name in cls.__match_args__:
         head, value = name, name
         if name in cls._defaults:
@@ -61,7 +61,7 @@ def _first_init(self, *args, **kwargs) -> None:
             if isinstance(default, fresh):
                 value = f"{name}.factory() if {name}.__class__ is fresh else {name}"
         heads.append(head)
-        lines.append(f"values[{name!r}] = {value}")
+        lines.append(f"_own[{name!r}] = {value}")
     exec(f"def __init__({', '.join(heads)}):\n " + "\n ".join(lines), scope)
     cls.__init__ = scope["__init__"]
     cls.__init__(self, *args, **kwargs)
