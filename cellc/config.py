@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from cellc.errors import ValueFault
 from cellc.record import record
 
 
@@ -50,10 +51,10 @@ def get(name: str) -> str:
 
 
 def level(name: str) -> int:
-    """The value of a numeric switch; ValueError names the switch where it is no number."""
+    """The value of a numeric switch; ValueFault names the switch where it is no number."""
     text = get(name)
     if not text.isdigit():
-        raise ValueError(f"CELLC_{name} is {text!r}; expected {SWITCHES[name].values}")
+        raise ValueFault(f"CELLC_{name} is {text!r}; expected {SWITCHES[name].values}")
     return int(text)
 
 
@@ -62,7 +63,7 @@ def config(**values):
     """Set switches for the length of a `with` block."""
     unknown = values.keys() - SWITCHES.keys()
     if unknown:
-        raise ValueError(f"unknown switch {', '.join(sorted(unknown))}; "
+        raise ValueFault(f"unknown switch {', '.join(sorted(unknown))}; "
                          f"known are {', '.join(SWITCHES)}")
     before = dict(_overrides)
     _overrides.update({name: str(value) for name, value in values.items()})

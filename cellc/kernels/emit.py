@@ -217,8 +217,6 @@ class Emitter(Values):
     def _finished(self, r: Reduction, copies: list[list[Element]]) -> list[Element]:
         if self.vector in self.s.reduced:
             copies = [accumulate.across_lanes(self.ops, r, parts) for parts in copies]
-        elif self.vector is not None and self.vector not in r.axes:
-            pass                       # the same in every lane: any lane does, and all are right
         last = 1 if r.position is not None else 0
         return [Element(parts[last].text, r.dtype, parts[last].n) for parts in copies]
 

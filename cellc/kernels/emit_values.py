@@ -134,6 +134,7 @@ class Values:
         if best is None:
             return self._sum(place, (), None, tuple(place.terms))
         return self._sum(place, (), best, [a for a in place.terms if a not in taken])
+
     # -- values ----------------------------------------------------------------------------------
     def compute(self, row: bool = False, wanted: set[Value] | None = None) -> None:
         """Compute every value that is known from here on: of a row, or wanted by the sweep."""

@@ -68,7 +68,7 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
     nest = tiled(collapse(nest), target)
     schedule = plan(nest, target)
     flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
-    cut = split(nest, schedule, target, slots)
+    cut = split(nest, schedule, slots)
     if cut is None:
         emit_nest(module, name, nest, schedule, slots, symbols, target)
         scratch = 8 * schedule.stash_elements * schedule.tasks

@@ -178,10 +178,8 @@ def assumed(extent) -> int:
 
 
 def count(axes) -> int:
-    total = 1
-    for axis in axes:
-        total *= assumed(axis.extent)
-    return total
+    """How many points these axes have, for estimates."""
+    return math.prod(assumed(axis.extent) for axis in axes)
 
 
 def plan(nest: Nest, target: Target) -> Schedule:
@@ -427,7 +425,7 @@ def _parallel(rows: list[Axis], vector: Axis | None, step: int, shares: int):
 
 
 # -- reductions in chunks --------------------------------------------------------------------------
-def split(nest: Nest, schedule: Schedule, target: Target, scratch: int) -> tuple | None:
+def split(nest: Nest, schedule: Schedule, scratch: int) -> tuple | None:
     """(nest of partial results, nest that combines them, bytes of scratch), or None.
 
     For a reduction in one sweep whose rows are too few to keep the cores busy.

@@ -36,7 +36,7 @@ _NOT_WHILE_COMPILING = {
 def load(session, value, name: str):
     """`value.name`."""
     if isinstance(value, Node):
-        return _of_node(session, value, name)
+        return _of_node(value, name)
     kind = type(value)
     if kind in _BUILTIN_VALUES:
         return _plain(value, name)
@@ -92,7 +92,7 @@ def _article(word: str) -> str:
 
 # -- tensors ---------------------------------------------------------------------------------------
 
-def _of_node(session, value: Node, name: str):
+def _of_node(value: Node, name: str):
     """What a Tensor has, for a node: its methods and properties are functions over operations."""
     if isinstance(value.type, ScalarType):
         raise missing(value, name)
@@ -130,7 +130,7 @@ def _of_tensor(session, value, name: str):
     if own is None:
         return _plain(value, name)          # raises, or an attribute someone set on it
     if _on_class(hooks.Tensor, name) is own:
-        return _of_node(session, session.lift(value), name)
+        return _of_node(session.lift(value), name)
     return own.fget(value) if isinstance(own, property) else _plain(value, name)
 
 

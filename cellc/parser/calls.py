@@ -9,6 +9,7 @@ known values. Anything else is refused by name.
 from __future__ import annotations
 
 import functools
+import sys
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType, ModuleType
 
 import gast
@@ -192,15 +193,8 @@ def _first_traced(args, kwargs) -> str:
 
 
 def _replacement(name: str) -> str:
-    import importlib.util
-    import sys
-
     ops = sys.modules.get("cellc.ops")
-    if ops is None and importlib.util.find_spec("cellc.ops") is None:
-        return "use an operation of cellc.ops"
-    if hasattr(ops, name):
-        return f"use ops.{name}"
-    return "use an operation of cellc.ops"
+    return f"use ops.{name}" if hasattr(ops, name) else "use an operation of cellc.ops"
 
 
 def _callable_outside(session, value):
@@ -282,11 +276,11 @@ def bind(session, source: Source, args: list, kwargs: dict, function) -> dict:
                             _listed([*names, *sorted(by_name)]))
     if arguments.kwarg is not None:
         bound[arguments.kwarg.id] = session.owned.add(extra)
-    _fill_defaults(session, source, names, by_name, bound, function)
+    _fill_defaults(session, source, names, bound, function)
     return bound
 
 
-def _fill_defaults(session, source, names, by_name, bound, function) -> None:
+def _fill_defaults(session, source, names, bound, function) -> None:
     missing = [name for name in names if name not in bound]
     missing_by_name = [a.id for a in source.node.args.kwonlyargs if a.id not in bound]
     if not missing and not missing_by_name:

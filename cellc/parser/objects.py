@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from types import FunctionType
 
-from cellc.errors import CellcError, SyntaxFault, TypeFault
+from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.parser import hooks
 from cellc.parser.guards import is_steady
@@ -164,10 +164,7 @@ def _of_library(session, cls: type, args: list, kwargs: dict):
                                                                     "builtins", "functools")):
         raise TypeFault(f"{cls.__name__} does not take values known only when the program runs",
                         "use an operation of cellc.ops")
-    try:
-        result = cls(*args, **kwargs)
-    except CellcError:
-        raise
+    result = cls(*args, **kwargs)
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
     return result

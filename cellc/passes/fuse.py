@@ -290,7 +290,7 @@ class Clusters:
         if reduced and group.reduced and reduced != group.reduced:
             return
         if reduced and not group.reduced:
-            if not self._may_reduce(group, other, reduced):
+            if not self._may_reduce(group, reduced):
                 return
             group.reduced = reduced
         for node, index in other.index.items():
@@ -298,7 +298,7 @@ class Clusters:
             group.sweep[node] = other.sweep.get(node, 0)
             self.group_of[node] = group
         for member in group.index:
-            group.sweep[member] = self._sweep_again(member, group)
+            group.sweep.setdefault(member, 0)
         group.deps = (group.deps | other.deps) - {group, other}
         for g in self.groups:
             if other in g.deps:
@@ -309,11 +309,8 @@ class Clusters:
         order = {node: i for i, node in enumerate(self.graph.body)}
         group.index = dict(sorted(group.index.items(), key=lambda item: order[item[0]]))
 
-    def _sweep_again(self, member: Apply, group: Group) -> int:
-        return group.sweep.get(member, 0)
-
-    def _may_reduce(self, group: Group, other: Group, reduced) -> bool:
-        """Whether the group's own members stay what they are with `other`'s reduced axes."""
+    def _may_reduce(self, group: Group, reduced) -> bool:
+        """Whether the group's own members stay what they are with these axes reduced."""
         rows = elements([a.extent for a in group.axes if a not in reduced])
         size = elements([a.extent for a in group.axes])
         return rows >= FEW_ROWS or size <= SERIAL_SIZE

@@ -149,7 +149,7 @@ def _once(builder: Builder, node: Apply) -> Node:
         bindings: dict = {}
         if _matches(candidate.pattern, node, bindings) and (
                 candidate.guard is None or candidate.guard(bindings)):
-            new = _build(builder, candidate.replacement, bindings, node)
+            new = _build(candidate.replacement, bindings, node)
             if new is not None:
                 return new
     return node
@@ -171,7 +171,7 @@ def _matches(pattern: ast.expr, node: Node, bindings: dict) -> bool:
             and not (value == 0 and np.signbit(np.float64(node.value))))
 
 
-def _build(builder: Builder, expression: ast.expr, bindings: dict, root: Apply) -> Node | None:
+def _build(expression: ast.expr, bindings: dict, root: Apply) -> Node | None:
     """The replacement as a node, or None where its type differs from the root's."""
     if isinstance(expression, ast.Name):
         found = bindings[expression.id]

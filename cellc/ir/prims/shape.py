@@ -116,7 +116,7 @@ flip = primitive(
 
 # -- slice and pad: each other's adjoint -----------------------------------------------------------
 
-def _count(extent, step: int):
+def slice_size(extent, step: int):
     """How many of `extent` places a walk by `step` visits."""
     if step == 1:
         return extent
@@ -133,7 +133,7 @@ def _slice_types(x, starts, stops, steps):
         if not (start >= 0 and start <= stop and stop <= n):
             raise ShapeFault(f"slice: found {start}:{stop} of an axis of size {n} in {x}, "
                              "expected 0 <= start <= stop <= size")
-    return x.with_shape(_count(stop - start, step)
+    return x.with_shape(slice_size(stop - start, step)
                         for start, stop, step in zip(starts, stops, steps, strict=True))
 
 

@@ -41,7 +41,6 @@ class Optimizer(Cell):
             raise ValueFault("a Parameter is given to the optimizer twice")
         self.group_of = tuple([i for _, i in flat])
         self.decays = tuple([_decay(p, groups[i]) for p, i in flat])
-        self.n_groups = len(groups)
         for i, group in enumerate(groups):
             name = "learning_rate" if i == 0 else f"learning_rate_group_{i}"
             setattr(self, name, _rate(group["lr"], name))
