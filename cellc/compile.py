@@ -26,12 +26,11 @@ from cellc.kernels import entry
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
 from cellc.ops.composite import GradFunction
-from cellc.parser.guards import Guard, look
 from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
-from cellc.record import record
+from cellc.record import changed, record
 from cellc.signature import covers, fix, flatten, leaf_type, rebuild, symbolic
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
@@ -239,14 +238,9 @@ def _bind(variant: Variant, machine: MachineCode, leaves: list, graph: Graph,
 def _refreshed(variant: Variant, moment: int) -> entry.VariantSpec:
     """The direct form with guards that expect what is there now (equal, perhaps not identical)."""
     spec = variant.direct
-    again = [Guard(g.kind, g.owner, g.name, look(g.kind, g.owner, g.name))
-             for g in variant.traced.guards]
-    guards, watched = binding.native_guards(again, moment)
+    guards, watched = binding.native_guards([g.again() for g in variant.traced.guards], moment)
     lifted = [x for x in spec.lifted if isinstance(x.arg, entry.TensorArg)]
-    return entry.VariantSpec(args=spec.args, outputs=spec.outputs, program=spec.program,
-                             lifted=[*lifted, *watched], guards=guards, symbols=spec.symbols,
-                             arena=spec.arena, release_gil=spec.release_gil, keep=spec.keep,
-                             tag=spec.tag)
+    return changed(spec, lifted=[*lifted, *watched], guards=guards)
 
 
 def _impossible(*leaves):

@@ -287,7 +287,8 @@ def _linker():
     return linker
 
 
-def load(data: bytes, symbols: Mapping[str, int] = {}, exports: Iterable[str] = ()) -> Loaded:
+def load(data: bytes, symbols: Mapping[str, int] | None = None,
+         exports: Iterable[str] = ()) -> Loaded:
     """Link one object.
 
     Names it uses are looked up in `symbols`, then in the process (libc, libm, libpython). `exports`
@@ -296,7 +297,7 @@ def load(data: bytes, symbols: Mapping[str, int] = {}, exports: Iterable[str] = 
     started = time.perf_counter()
     library = f"cellc.{next(_library_numbers)}"
     builder = _llvm().JITLibraryBuilder().add_object_img(data).add_current_process()
-    for name, address in symbols.items():
+    for name, address in (symbols or {}).items():
         builder.import_symbol(name, address)
     exports = list(exports)
     for name in exports:

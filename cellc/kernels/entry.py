@@ -1,3 +1,4 @@
+# ruff: noqa: F401  (names for others to import)
 """The native entry: what a compiled function is to Python.
 
 `Entry.call` is a CPython built-in function (METH_FASTCALL) whose body is machine code. It walks a
@@ -76,42 +77,6 @@ from cellc.kernels.variant import (
     TupleOut,
     VariantSpec,
 )
-
-__all__ = [
-    "MISSING",
-    "Arg",
-    "ArgumentOut",
-    "AttributeGuard",
-    "BoolArg",
-    "BoolOut",
-    "CellGuard",
-    "DictGuard",
-    "Dim",
-    "Entry",
-    "EpochGuard",
-    "FloatArg",
-    "FloatOut",
-    "Guard",
-    "IgnoredArg",
-    "IntArg",
-    "IntOut",
-    "ItemsGuard",
-    "KnownArg",
-    "Lifted",
-    "ObjectOut",
-    "Out",
-    "SequenceArg",
-    "Size",
-    "Symbol",
-    "TensorArg",
-    "TensorOut",
-    "TupleOut",
-    "VariantSpec",
-    "bump_epoch",
-    "epoch",
-    "epoch_address",
-    "register_tensor",
-]
 
 
 class _MethodDef(ctypes.Structure):

@@ -57,7 +57,8 @@ PYTHON_FUNCTIONS = (
     "PyLong_AsLongLongAndOverflow", "PyUnicode_Compare", "PyTuple_New", "PyList_New",
     "PyType_GenericAlloc", "PyCapsule_New", "PyCapsule_GetPointer", "PyObject_Vectorcall",
     "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred",
-    "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread", "PyEval_RestoreThread")
+    "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread",
+    "PyEval_RestoreThread")
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,
                    "PyArray_SetBaseObject": 282}
 

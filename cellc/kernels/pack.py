@@ -59,7 +59,8 @@ _layouts: dict[type, _Layout] = {np.ndarray: _Layout(0, ())}
 _first_class: list[type] = []
 
 
-def register_tensor(cls: type, array: str = "_array", defaults: Mapping[str, Any] = {}) -> None:
+def register_tensor(cls: type, array: str = "_array",
+                    defaults: Mapping[str, Any] | None = None) -> None:
     """Teach the entry the layout of a tensor class.
 
     `cls` is a heap class whose slot `array` holds a NumPy array. Outputs of this class get their
@@ -67,7 +68,7 @@ def register_tensor(cls: type, array: str = "_array", defaults: Mapping[str, Any
     """
     _layouts[cls] = _Layout(native.slot_offset(cls, array),
                             tuple((native.slot_offset(cls, name), value)
-                                  for name, value in defaults.items()))
+                                  for name, value in (defaults or {}).items()))
     if not _first_class:
         _first_class.append(cls)
 

@@ -21,30 +21,30 @@ def _positive(**values) -> None:
             raise ValueFault(f"{name} is {value}, expected more than 0")
 
 
-class ExponentialDecayLR(LearningRateSchedule):
+class _Decay(LearningRateSchedule):
+    """What the decays by a rate share."""
+
+    def __init__(self, learning_rate, decay_rate, decay_steps, is_stair=False):
+        super().__init__()
+        _positive(learning_rate=learning_rate, decay_rate=decay_rate, decay_steps=decay_steps)
+        self.learning_rate, self.decay_rate = learning_rate, decay_rate
+        self.decay_steps, self.is_stair = decay_steps, bool(is_stair)
+
+    def passed(self, global_step):
+        """step / decay_steps; the whole part of it with `is_stair`."""
+        passed = ops.cast(global_step, "float32") / self.decay_steps
+        return ops.floor(passed) if self.is_stair else passed
+
+
+class ExponentialDecayLR(_Decay):
     """rate * decay_rate ** (step / decay_steps); by whole steps with `is_stair`."""
 
-    def __init__(self, learning_rate, decay_rate, decay_steps, is_stair=False):
-        super().__init__()
-        _positive(learning_rate=learning_rate, decay_rate=decay_rate, decay_steps=decay_steps)
-        self.learning_rate, self.decay_rate = learning_rate, decay_rate
-        self.decay_steps, self.is_stair = decay_steps, bool(is_stair)
-
     def construct(self, global_step):
-        passed = ops.cast(global_step, "float32") / self.decay_steps
-        if self.is_stair:
-            passed = ops.floor(passed)
-        return self.learning_rate * ops.pow(self.decay_rate, passed)
+        return self.learning_rate * ops.pow(self.decay_rate, self.passed(global_step))
 
 
-class NaturalExpDecayLR(LearningRateSchedule):
+class NaturalExpDecayLR(_Decay):
     """rate * exp(-decay_rate * step); with `is_stair` it changes every decay_steps only."""
-
-    def __init__(self, learning_rate, decay_rate, decay_steps, is_stair=False):
-        super().__init__()
-        _positive(learning_rate=learning_rate, decay_rate=decay_rate, decay_steps=decay_steps)
-        self.learning_rate, self.decay_rate = learning_rate, decay_rate
-        self.decay_steps, self.is_stair = decay_steps, bool(is_stair)
 
     def construct(self, global_step):
         passed = ops.cast(global_step, "float32")
@@ -53,20 +53,11 @@ class NaturalExpDecayLR(LearningRateSchedule):
         return self.learning_rate * ops.exp(-self.decay_rate * passed)
 
 
-class InverseDecayLR(LearningRateSchedule):
+class InverseDecayLR(_Decay):
     """rate / (1 + decay_rate * step / decay_steps); by whole steps with `is_stair`."""
 
-    def __init__(self, learning_rate, decay_rate, decay_steps, is_stair=False):
-        super().__init__()
-        _positive(learning_rate=learning_rate, decay_rate=decay_rate, decay_steps=decay_steps)
-        self.learning_rate, self.decay_rate = learning_rate, decay_rate
-        self.decay_steps, self.is_stair = decay_steps, bool(is_stair)
-
     def construct(self, global_step):
-        passed = ops.cast(global_step, "float32") / self.decay_steps
-        if self.is_stair:
-            passed = ops.floor(passed)
-        return self.learning_rate / (1 + self.decay_rate * passed)
+        return self.learning_rate / (1 + self.decay_rate * self.passed(global_step))
 
 
 class CosineDecayLR(LearningRateSchedule):
