@@ -67,9 +67,10 @@ def target():
     return host_target(config.get("CPU") or None)
 
 
-def _compile(text: str):
+def _compile(text: str, codegen: int):
     """Machine code of a kernel, made while the next one is written."""
-    return engine.submit(text, cache_dir=startup.cache_dir(), check=config.level("CHECK") > 1)
+    return engine.submit(text, cache_dir=startup.cache_dir(), check=config.level("CHECK") > 1,
+                         codegen=codegen)
 
 
 _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
@@ -103,8 +104,7 @@ def run_graph(graph: Graph, *arrays):
     symbols = machine.program.symbols
     given = [a if isinstance(x.type, ScalarType) else np.ascontiguousarray(a).reshape(np.shape(a))
              for a, x in zip(arrays, graph.inputs, strict=True)]
-    args = [binding.leaf_arg(a, x.type, symbols)
-            for a, x in zip(given, graph.inputs, strict=True)]
+    args = [binding.leaf_arg(x.type, symbols) for x in graph.inputs]
     outs = [entry.TensorOut(r.type.dtype.numpy, binding.dims(r.type.shape, symbols), np.ndarray)
             if isinstance(r.type, TensorType) else binding.result_out(r.type, symbols)
             for r in graph.results]

@@ -35,7 +35,7 @@ NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call
 class Unit:
     """A kernel as a module of its own, so that equal kernels of all programs are one object.
 
-    The program calls its function `f` as `name.f`; `compiled` is what `written(text)` gave.
+    The program calls its function `f` as `name.f`; `compiled` is what `written` gave for its text.
     """
 
     name: str
@@ -75,10 +75,11 @@ class Slot:
 
 class Host:
     """Emits one program. `emit_group` (kernels/group.py) makes a kernel, and `written` is told the
-    text of each as soon as it is there, so that it can be compiled meanwhile."""
+    text of each, and the level of code generation it needs, as soon as it is there, so that it can
+    be compiled meanwhile."""
 
     def __init__(self, emit_group: Callable, symbols: tuple[str, ...], target,
-                 written: Callable[[str], object]):
+                 written: Callable[[str, int], object]):
         self.module = Module("program")
         self.emit_group, self.symbols, self.target = emit_group, symbols, target
         self.written = written
@@ -134,7 +135,7 @@ class Host:
             kernel = self.emit_group(module, "kernel", node, self.target, self.symbols)
             text = module.text()
             self.kernels[key] = Unit(f"kernel.{len(self.kernels)}", kernel, text,
-                                     self.written(text))
+                                     self.written(text, kernel.codegen))
         unit = self.kernels[key]
         self.flops += unit.kernel.flops
         self.bytes += unit.kernel.bytes

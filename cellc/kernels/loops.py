@@ -292,7 +292,7 @@ class Kernel:
 
     `scratch` bytes of scratch memory are shared by all phases; `flops`, `bytes` estimate the work.
     Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
-    tasks pay).
+    tasks pay). `codegen` is the level of LLVM's code generator that its text needs.
     """
 
     phases: list[tuple[str, int]]
@@ -300,3 +300,4 @@ class Kernel:
     flops: float = 0.0
     bytes: float = 0.0
     alone_below: tuple[str, int] | None = None
+    codegen: int = 2
