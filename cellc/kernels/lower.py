@@ -321,6 +321,8 @@ class Lowering:
     def _at_gather(self, node, index, guards):
         """x at [..., index, ...]: an input is read through an address that depends on memory."""
         x, position = node.operands
+        if position.size == 0:
+            return Literal(node.dtype, 0)
         filled = isinstance(x, Constant) and x.is_fill
         if not filled and not isinstance(x, Input):
             raise NotFusable("gather reads an operand of the group")

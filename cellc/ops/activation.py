@@ -15,7 +15,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType
-from cellc.ops.common import axis_of, floating, tensor_of, widened
+from cellc.ops.common import axis_of, floating, narrowed, tensor_of, widened
 from cellc.ops.elementwise import clip, sigmoid, tanh
 
 
@@ -89,7 +89,7 @@ def gelu(x, approximate="none"):
         twice = arith.add(e.erf(arith.mul(x, math.sqrt(0.5))), 1.0)
     else:
         raise ValueFault(f"gelu: found approximate {approximate!r}", '"none" or "tanh"')
-    return arith.cast(arith.mul(arith.mul(x, 0.5), twice), kind)
+    return narrowed(arith.mul(arith.mul(x, 0.5), twice), kind)
 
 
 def silu(x):
@@ -207,7 +207,7 @@ def softmax(x, axis=-1):
     axis = axis_of(axis, len(x.shape))
     powers = e.exp(_less_peak(widened(x), axis))
     total = r.reduce_sum(powers, axes=(axis,))
-    return arith.cast(e.div(powers, r.spread_out(total, powers, (axis,))), x.dtype)
+    return narrowed(e.div(powers, r.spread_out(total, powers, (axis,))), x.dtype)
 
 
 def log_softmax(x, axis=-1):
@@ -219,7 +219,7 @@ def log_softmax(x, axis=-1):
     axis = axis_of(axis, len(x.shape))
     lower = _less_peak(widened(x), axis)
     total = r.reduce_sum(e.exp(lower), axes=(axis,))
-    return arith.cast(e.sub(lower, r.spread_out(e.log(total), lower, (axis,))), x.dtype)
+    return narrowed(e.sub(lower, r.spread_out(e.log(total), lower, (axis,))), x.dtype)
 
 
 def softmin(x, axis=-1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cellc.ir import arith
-from cellc.ops.common import widened
+from cellc.ops.common import narrowed, widened
 from cellc.ops.elementwise import clip, sqrt, square
 from cellc.ops.reduce import norm, sum
 from cellc.ops.shape import concat, reshape
@@ -26,7 +26,7 @@ def _over(total, bound):
 
 def _divided(x, by):
     """x / by in the dtype of x, where `by` may be of a wider one."""
-    return arith.cast(arith.div(x, by), x.dtype)
+    return narrowed(arith.div(x, by), x.dtype)
 
 
 def clip_by_norm(x, max_norm, norm_type=2.0):

@@ -35,6 +35,11 @@ def widened(x):
     return arith.cast(x, f32) if arith.type_of(x).dtype in (f16, bf16) else x
 
 
+def narrowed(y, kind: DType):
+    """The result of a computation on a `widened` x back in the dtype x had."""
+    return arith.cast(y, kind) if kind in (f16, bf16) else y
+
+
 def known_int(value, what: str) -> int:
     """A Python int known when the program is built; TypeFault otherwise."""
     if isinstance(value, Node) and isinstance(value.type, ScalarType):

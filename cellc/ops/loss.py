@@ -14,7 +14,7 @@ from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import i64
 from cellc.ops.activation import log_softmax, logsigmoid
-from cellc.ops.common import tensor_of, widened
+from cellc.ops.common import narrowed, tensor_of, widened
 from cellc.ops.elementwise import clip
 from cellc.ops.reduce import mean
 from cellc.ops.reduce import sum as sum_
@@ -187,7 +187,7 @@ def nll_loss(inputs, target, weight=None, ignore_index=-100, reduction="mean",
         loss = arith.add(arith.mul(loss, 1.0 - label_smoothing), smooth)
     if reduction == "mean":
         average = arith.div(sum_(widened(loss)), sum_(widened(of_label)))
-        return arith.cast(average, inputs.dtype)
+        return narrowed(average, inputs.dtype)
     return reduced(loss, reduction)
 
 

@@ -6,7 +6,7 @@ from cellc.errors import ShapeFault
 from cellc.ir import arith
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
-from cellc.ops.common import axis_of, known_int, tensor_of, widened
+from cellc.ops.common import axis_of, known_int, narrowed, tensor_of, widened
 from cellc.ops.reduce import count, mean
 from cellc.ops.shape import reshape
 
@@ -45,7 +45,7 @@ def layer_norm(x, normalized_shape=None, weight=None, bias=None, eps=1e-5):
     y = y if weight is None else arith.mul(y, weight)
     y = y if bias is None else arith.add(y, bias)
     given = [arith.type_of(v) for v in (x, weight, bias) if v is not None]
-    return arith.cast(y, arith.result_dtype(*given))
+    return narrowed(y, arith.result_dtype(*given))
 
 
 def _per_channel(v, x, axis: int):
@@ -76,7 +76,7 @@ def normalize_channels(x, average, spread, weight=None, bias=None, eps=1e-5, axi
     scale = e.rsqrt(arith.add(widened(spread), eps))
     y = arith.mul(arith.sub(x, _per_channel(average, x, axis)), _per_channel(scale, x, axis))
     y = y if weight is None else arith.mul(y, _per_channel(weight, x, axis))
-    return arith.cast(y if bias is None else arith.add(y, _per_channel(bias, x, axis)), kind)
+    return narrowed(y if bias is None else arith.add(y, _per_channel(bias, x, axis)), kind)
 
 
 def batch_norm(x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1,
@@ -108,7 +108,7 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
     y = arith.mul(arith.sub(split, average), e.rsqrt(arith.add(spread, eps)))
     y = s.reshape(y, shape=x.shape)
     y = y if weight is None else arith.mul(y, _per_channel(weight, x, 1))
-    return arith.cast(y if bias is None else arith.add(y, _per_channel(bias, x, 1)), kind)
+    return narrowed(y if bias is None else arith.add(y, _per_channel(bias, x, 1)), kind)
 
 
 def normalize(x, p=2, axis=1, eps=1e-12):
@@ -117,7 +117,7 @@ def normalize(x, p=2, axis=1, eps=1e-12):
 
     x = tensor_of(x)
     wide = widened(x)
-    return arith.cast(arith.div(wide, arith.maximum(norm(wide, p, axis, True), eps)), x.dtype)
+    return narrowed(arith.div(wide, arith.maximum(norm(wide, p, axis, True), eps)), x.dtype)
 
 
 def unbiased(variance, x, axis=1):

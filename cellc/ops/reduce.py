@@ -17,7 +17,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType, boolean, f32, i64
-from cellc.ops.common import axes_of, axis_of, floating, number_of, tensor_of, widened
+from cellc.ops.common import axes_of, axis_of, floating, narrowed, number_of, tensor_of, widened
 
 _SPELLINGS = {"dim": "axis", "keep_dims": "keepdims", "keepdim": "keepdims"}
 
@@ -111,7 +111,7 @@ def var(x, axis=None, ddof=0, keepdims=False):
     Source:   two passes (mean first), so that a large mean costs no digits.
     """
     x = tensor_of(x)
-    return arith.cast(_variance(x, axis, ddof, keepdims), x.dtype)
+    return narrowed(_variance(x, axis, ddof, keepdims), x.dtype)
 
 
 def _variance(x, axis, ddof, keepdims):
@@ -130,7 +130,7 @@ def _variance(x, axis, ddof, keepdims):
 def std(x, axis=None, ddof=0, keepdims=False):
     """The square root of the variance."""
     x = tensor_of(x)
-    return arith.cast(e.sqrt(_variance(x, axis, ddof, keepdims)), x.dtype)
+    return narrowed(e.sqrt(_variance(x, axis, ddof, keepdims)), x.dtype)
 
 
 @_spelled
@@ -217,7 +217,7 @@ def logsumexp(x, axis=None, keepdims=False):
     top = finite_peak(x, axes)
     total = e.log(r.reduce_sum(e.exp(arith.sub(x, top)), axes=axes))
     total = _kept(total, x, axes, True)
-    total = arith.cast(arith.add(total, top), kind)
+    total = narrowed(arith.add(total, top), kind)
     if keepdims:
         return total
     return s.reshape(total, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
@@ -236,7 +236,7 @@ def finite_peak(x, axes):
 def norm(x, ord=2, axis=None, keepdims=False):
     """The vector norm over axes: ord 1, 2, inf, -inf or any other positive number."""
     x = tensor_of(x)
-    return arith.cast(_norm(widened(x), ord, axis, keepdims), x.dtype)
+    return narrowed(_norm(widened(x), ord, axis, keepdims), x.dtype)
 
 
 def _norm(x, ord, axis, keepdims):
