@@ -11,6 +11,7 @@ import numpy as np
 
 from cellc.ir.types import Dim, ScalarType, TensorType
 from cellc.kernels import entry
+from cellc.parameter import Parameter
 from cellc.parser import hooks
 from cellc.parser.guards import MISSING, Guard, is_steady
 from cellc.parser.values import SIMPLE, Slot
@@ -28,12 +29,16 @@ def _dim(d: Dim, symbols: tuple[str, ...]):
     return symbol if d.coef == 1 else entry.Size.of(d.coef, symbol)
 
 
-def leaf_arg(value, type, symbols: tuple[str, ...]) -> entry.Arg:
-    """How a traced argument is checked and passed."""
+def leaf_arg(type, symbols: tuple[str, ...], kind: type = np.ndarray) -> entry.Arg:
+    """How a traced argument is checked and passed; `kind` is the class of a tensor."""
     if isinstance(type, ScalarType):
         return {"f": entry.FloatArg, "i": entry.IntArg, "b": entry.BoolArg}[type.dtype.kind]()
-    kind = value.__class__ if isinstance(value, Tensor) else np.ndarray
     return entry.TensorArg(type.dtype.numpy, dims(type.shape, symbols), kind)
+
+
+def taken_as_is(leaf, plain) -> bool:
+    """Whether the entry takes the leaf itself and not only `plain`, which was made of it."""
+    return leaf is plain or (type(leaf) in (Tensor, Parameter) and leaf._array is plain)
 
 
 def structured_args(structure, leaves) -> list[entry.Arg] | None:

@@ -17,21 +17,20 @@ import time
 from collections.abc import Callable
 from types import MethodType
 
-import numpy as np
-
 from cellc import binding, config, eager, native, startup
-from cellc.errors import SymbolicFault, TypeFault, ValueFault
+from cellc.errors import SymbolicFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.kernels import entry
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
 from cellc.ops.composite import GradFunction
+from cellc.parameter import Parameter
 from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
-from cellc.record import changed, record
-from cellc.signature import covers, fix, flatten, leaf_type, rebuild, symbolic
+from cellc.record import changed, fresh, record
+from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
@@ -49,8 +48,14 @@ class Variant:
     program: Program
     stages: Stages
     seconds: dict[str, float]
-    direct: entry.VariantSpec | None    # takes the user's arguments; None where the entry cannot
-    flat: entry.Entry                   # takes the leaves, unguarded
+    result: entry.Out | None            # how the entry builds it; None where only Python can
+    flat: entry.Entry                   # takes the leaves as plain arrays and numbers, unguarded
+    direct: dict[tuple, entry.VariantSpec] = fresh(dict)    # by the leaves' classes: guarded forms
+
+    @property
+    def assigned(self) -> list:
+        """The Parameters that a call changes."""
+        return [parameter for parameter, _ in self.traced.assigned]
 
     @property
     def llvm(self) -> str:
@@ -65,10 +70,30 @@ class Variant:
 
     def current(self) -> bool:
         """Whether everything that parsing read is still so."""
-        return all(g.holds() for g in self.traced.guards)
+        uses = zip(self.traced.captured, self.traced.graph.inputs[len(self.types):], strict=True)
+        return (all(g.holds() for g in self.traced.guards)
+                and all(x.type == i.type for x, i in uses))
+
+    def guarded(self, kinds: tuple, moment: int) -> entry.VariantSpec | None:
+        """The form that takes the user's arguments, with leaves of these classes, as long as what
+        is outside is what is there now; None where the entry cannot pass or check something."""
+        if self.result is None or (self.assigned and Parameter in kinds):
+            return None
+        flat = self.flat.variants[0]
+        symbols = self.program.symbols
+        args = binding.structured_args(self.structure.items[0], (
+            binding.leaf_arg(t, symbols, k) for t, k in zip(self.types, kinds, strict=True)))
+        if args is None:
+            return None
+        # what is there now may be equal to what was read, and yet another object
+        guards, watched = binding.native_guards([g.again() for g in self.traced.guards], moment)
+        return changed(flat, args=args, outputs=self.result, guards=guards,
+                       lifted=[*flat.lifted, *watched])
 
     def call_flat(self, leaves: list):
         """Run on leaves, then let Python print and put the result together."""
+        for parameter in self.assigned:
+            parameter.keep_alone()          # it may be among the leaves, or a view of it
         values = self.flat.call(*leaves)
         for effect in self.traced.prints:
             effect.show(values)
@@ -91,23 +116,34 @@ class Compiled:
 
     def _miss(self, *args, **kwargs):
         """A call that no variant of the entry fits: find or make one, then run it."""
-        raw: list = []
-        given = flatten((args, kwargs), raw)
-        plain = [_contiguous(x) for x in raw]
+        leaves: list = []
+        try:
+            given = flatten((args, kwargs), leaves)
+            arrays = [plain(x) for x in leaves]
+        except TypeFault as fault:
+            raise fault.at(caller()) from None
         moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
         with _lock:
-            variant, leaves = self.variant(given, plain)
+            variant, traced = self.variant(given, arrays)
             if self.entry is None:
                 self.entry = entry.Entry(self._miss, _raise_fault)
                 self.call = self.entry.call
-        again = getattr(self._busy, "on", False)
-        usual = all(a is b for a, b in zip(raw, plain, strict=True))
-        if kwargs or variant.direct is None or again or not usual:
-            return variant.call_flat(leaves)
-        if variant.direct in self.entry.variants:     # its guards fail though the facts hold
-            self.entry.clear()
-        variant.direct = _refreshed(variant, moment)
-        self.entry.add(variant.direct)
+            known = self._fixed.get(given, frozenset())
+            kinds = tuple(type(x) for i, x in enumerate(leaves) if i not in known)
+            again = getattr(self._busy, "on", False)
+            if kwargs or again or not all(map(binding.taken_as_is, leaves, arrays)):
+                direct = None
+            else:
+                direct = variant.guarded(kinds, moment)
+            if direct is not None:
+                if variant.direct.get(kinds) in self.entry.variants:    # no longer true
+                    self.entry.clear()
+                variant.direct[kinds] = direct
+                self.entry.add(direct)
+        if direct is None:
+            return variant.call_flat(traced)
+        for parameter in variant.assigned:
+            parameter.keep_alone()
         self._busy.on = True
         try:
             return self.entry.call(*args)
@@ -123,7 +159,7 @@ class Compiled:
                 if v.structure == structure and covers(v.types, types) and v.current():
                     return v, kept
             try:
-                return self._make(structure, types, kept), kept
+                return self._make(structure, types), kept
             except KnownFault as fault:
                 self._fix(given, leaves, fault)
 
@@ -139,16 +175,16 @@ class Compiled:
                 return
         raise fault
 
-    def _make(self, structure, types: tuple, leaves: list) -> Variant:
+    def _make(self, structure, types: tuple) -> Variant:
         general = self._general(structure, types)
         if general is not None:
             try:
-                return self._keep(build(self.fn, self.name, structure, general, leaves))
+                return self._keep(build(self.fn, self.name, structure, general))
             except SymbolicFault as fault:
                 self._static.add(structure)
                 self.notes.append(f"one program for each size of the leading dimension: "
                                   f"{fault.message} ({fault.loc})")
-        return self._keep(build(self.fn, self.name, structure, types, leaves))
+        return self._keep(build(self.fn, self.name, structure, types))
 
     def _general(self, structure, types: tuple) -> tuple | None:
         """Leaf types with a symbolic leading dimension, once enough sizes of it were seen."""
@@ -167,16 +203,9 @@ class Compiled:
         return variant
 
 
-def _contiguous(x):
-    """A leaf as the entry takes it."""
-    if isinstance(x, np.generic):
-        return np.array(x)
-    return np.ascontiguousarray(x).reshape(x.shape) if isinstance(x, np.ndarray) else x
-
-
 # -- one signature, all the way ------------------------------------------------------------------
 
-def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Variant:
+def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
     startup.begin()                     # where graph mode was not chosen before, as with `jit`
     stages, clock = Stages(), time.perf_counter
@@ -190,7 +219,7 @@ def build(fn: Callable, name: str, structure, types: tuple, leaves: list) -> Var
     machine = machine_code(graph, in_place)
     seconds = stages.seconds() | machine.seconds | {"total": clock() - start}
     variant = Variant(structure, types, traced, machine.program, stages, seconds, None, None)
-    _bind(variant, machine, leaves, graph, in_place)
+    _bind(variant, machine, graph, in_place)
     _show(name, variant)
     return variant
 
@@ -212,35 +241,24 @@ def _updates(traced: Traced, explicit: int) -> dict[int, int]:
     return found
 
 
-def _bind(variant: Variant, machine: MachineCode, leaves: list, graph: Graph,
-          in_place: dict[int, int]) -> None:
-    """Describe the program to the native entry, for whole arguments and for plain leaves."""
+def _bind(variant: Variant, machine: MachineCode, graph: Graph, in_place: dict[int, int]) -> None:
+    """Describe the program to the native entry, for plain leaves and, in part, for whole arguments.
+    """
     traced, symbols = variant.traced, variant.program.symbols
-    args = [binding.leaf_arg(x, t, symbols) for x, t in zip(leaves, variant.types, strict=True)]
+    args = [binding.leaf_arg(t, symbols) for t in variant.types]
     lifted = [entry.Lifted(x, entry.TensorArg(x.dtype.numpy, x.shape, type(x),
                                               writable=len(variant.types) + i in in_place.values()))
               for i, x in enumerate(traced.captured)]
     outs = [binding.result_out(r.type, symbols) for i, r in enumerate(graph.results)
             if i not in in_place]
-    shared = machine.spec() | {"tag": variant}
     variant.flat = entry.Entry(_impossible, _raise_fault)
-    variant.flat.add(entry.VariantSpec(args=args, lifted=lifted, **shared,
+    variant.flat.add(entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
                                        outputs=entry.TupleOut(tuple(outs))))
     order: list[int] = []
-    whole = binding.structured_args(variant.structure.items[0], iter(args))
     result = binding.structured_out(traced.structure, outs, order)
-    if (whole is not None and result is not None and not traced.prints
-            and binding.natively_checked(traced.guards)
+    if (not traced.prints and binding.natively_checked(traced.guards)
             and order == list(range(len(outs)))):
-        variant.direct = entry.VariantSpec(args=whole, lifted=lifted, outputs=result, **shared)
-
-
-def _refreshed(variant: Variant, moment: int) -> entry.VariantSpec:
-    """The direct form with guards that expect what is there now (equal, perhaps not identical)."""
-    spec = variant.direct
-    guards, watched = binding.native_guards([g.again() for g in variant.traced.guards], moment)
-    lifted = [x for x in spec.lifted if isinstance(x.arg, entry.TensorArg)]
-    return changed(spec, lifted=[*lifted, *watched], guards=guards)
+        variant.result = result
 
 
 def _impossible(*leaves):

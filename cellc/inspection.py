@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cellc import compile as driver
 from cellc.ir.graph import Graph
-from cellc.signature import flatten
+from cellc.signature import flatten, plain
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def inspect(fn, *args, **kwargs) -> Inspection:
     """
     leaves: list = []
     structure = flatten((args, kwargs), leaves)
-    variant, _ = driver.compiled(fn).variant(structure, leaves)
+    variant, _ = driver.compiled(fn).variant(structure, [plain(x) for x in leaves])
     stages: dict[str, Graph] = {}
     for name, _, graph in variant.stages.rows:
         stages[name if name not in stages else f"{name}.2"] = graph

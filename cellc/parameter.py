@@ -81,6 +81,11 @@ class Parameter(Tensor):
             epoch.bump()
         return self
 
+    def keep_alone(self) -> None:
+        """Let go of whoever shares the buffer (a view, a running call): they keep the old one."""
+        if sys.getrefcount(self._array) != _SOLE_OWNER:
+            self._array = np.array(self._array, order="C")
+
     def _replace(self, new):
         self.set_data(new)
 

@@ -3,17 +3,21 @@
 Tensors, arrays, floats and ints are *traced* leaves: only their types matter to the program.
 Tuples, lists, dicts and named tuples are looked into. Everything else (None, strings, bools,
 dtypes, cells, functions) is known: the program is made for that very value. An int turns known
-where the program needs it while compiling (a size, an axis).
+where the program needs it while compiling (a size, an axis), or where 64 bits do not hold it.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from cellc.errors import TypeFault
 from cellc.ir.types import Dim, ScalarType, TensorType, dtype, f64, i64
 from cellc.parser.guards import same
 from cellc.record import record
 from cellc.tensor import Tensor
+
+MAX_NESTING = 100       # of the containers among the arguments
+_INTS = range(-(1 << 63), 1 << 63)
 
 
 @record(frozen=True)
@@ -38,19 +42,39 @@ class Container:
     items: tuple
 
 
-def flatten(value, leaves: list):
+def flatten(value, leaves: list, depth: int = 0):
     """The structure of an argument; its traced leaves are appended to `leaves`."""
     kind = type(value)
-    if isinstance(value, (Tensor, np.ndarray, np.generic)) or kind in (float, int):
+    if isinstance(value, (Tensor, np.ndarray, np.generic)) or kind is float or (
+            kind is int and value in _INTS):
         leaves.append(value)
         return None
-    if kind in (tuple, list):
-        return Container(kind, (), tuple(flatten(v, leaves) for v in value))
-    if kind is dict:
-        return Container(dict, tuple(value), tuple(flatten(v, leaves) for v in value.values()))
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return Container(kind, (), tuple(flatten(v, leaves) for v in value))
-    return Known(value)
+    if kind not in (tuple, list, dict) and not (isinstance(value, tuple)
+                                                and hasattr(value, "_fields")):
+        return Known(value)
+    if depth > MAX_NESTING:
+        raise TypeFault(f"an argument holds containers more than {MAX_NESTING} deep, or holds "
+                        "itself", "pass its tensors in one tuple, list or dict")
+    keys, items = (tuple(value), value.values()) if kind is dict else ((), value)
+    return Container(kind, keys, tuple(flatten(v, leaves, depth + 1) for v in items))
+
+
+def plain(leaf):
+    """A traced leaf as every program takes it: a number as it is, else an array as NumPy's own
+    allocations are (C order, aligned, this machine's bytes), copied only where it is not so."""
+    if type(leaf) in (float, int):
+        return leaf
+    array = leaf._array if isinstance(leaf, Tensor) else leaf
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeFault("found a masked array among the arguments: a tensor has no mask",
+                        "x.filled(value)")
+    try:
+        own = dtype(array.dtype)
+    except TypeFault as fault:
+        raise TypeFault(f"found an array of dtype {array.dtype} among the arguments",
+                        fault.hint) from None
+    array = np.asarray(array, own.numpy, order="C")
+    return array if array.flags.aligned else array.copy()
 
 
 def rebuild(structure, leaves):
@@ -84,10 +108,8 @@ def fix(structure, leaves: list, positions: frozenset):
 
 
 def leaf_type(value) -> TensorType | ScalarType:
-    """The type by which a traced argument is known."""
-    if isinstance(value, Tensor):
-        return value.type
-    if isinstance(value, (np.ndarray, np.generic)):
+    """The type by which a traced argument, made `plain`, is known."""
+    if isinstance(value, np.ndarray):
         return TensorType(dtype(value.dtype), tuple(value.shape))
     return ScalarType(f64 if type(value) is float else i64)
 

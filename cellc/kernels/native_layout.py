@@ -44,7 +44,8 @@ SOURCE_ARGUMENT, SOURCE_LIFTED, SOURCE_TUPLE, SOURCE_LIST = range(4)
  OUT_LIST) = range(8)
 
 # Offsets in CPython's and NumPy's objects; `check_layout` compares them with live objects.
-OB_TYPE, OB_SIZE, TUPLE_ITEMS, LIST_ITEMS, FLOAT_VALUE, BYTES_VALUE = 8, 16, 24, 24, 16, 32
+OB_REFERENCES, OB_TYPE, OB_SIZE = 0, 8, 16
+TUPLE_ITEMS, LIST_ITEMS, FLOAT_VALUE, BYTES_VALUE = 24, 24, 16, 32
 ENTRY_SLOT = 16
 ARRAY_DATA, ARRAY_N_DIMS, ARRAY_DIMS, ARRAY_DESCR, ARRAY_FLAGS = 16, 24, 32, 56, 64
 READABLE, WRITABLE = 0x101, 0x501           # C-contiguous and aligned; and writeable
@@ -98,9 +99,10 @@ def check_layout() -> None:
 
     probe, items = np.zeros((3, 5), np.float32), (object(), object())
     several, strided, number = list(items), probe[:, ::2], float("2.5")
-    data = b"eight by"
+    data, sole = b"eight by", [np.zeros(2)]
     holds = [
         word(id(probe), OB_TYPE) == id(np.ndarray),
+        word(id(sole[0]), OB_REFERENCES, ctypes.c_int32) == 1,
         word(id(probe), ARRAY_DATA) == probe.ctypes.data,
         word(id(probe), ARRAY_N_DIMS, ctypes.c_int32) == 2,
         [word(word(id(probe), ARRAY_DIMS), 8 * i) for i in range(2)] == [3, 5],

@@ -33,6 +33,7 @@ from cellc.kernels.native_layout import (
     GUARD_ITEMS,
     HEADER,
     LIST_ITEMS,
+    OB_REFERENCES,
     OB_SIZE,
     OB_TYPE,
     ROW,
@@ -43,6 +44,7 @@ from cellc.kernels.native_layout import (
     SOURCE_TUPLE,
     TUPLE_ITEMS,
     VARIANT,
+    WRITABLE,
 )
 from cellc.kernels.text import Module
 
@@ -127,6 +129,9 @@ def _emit_match_tensor(module: Module) -> None:
             array_type = p.get("ptr", "%header", HEADER["array_type"])
             p.return_if(p.ne("ptr", p.get("ptr", inner, OB_TYPE), array_type), "0")
             variable.set(inner)
+            with p.when(p.eq("i64", p.get("i64", "%row", ROW["flags"]), str(WRITABLE))):
+                held = p.get("i32", inner, OB_REFERENCES)       # by the tensor alone?
+                p.return_if(p.ne("i32", held, "1"), "0")
         array = variable.get()
         wanted = p.get("ptr", "%row", ROW["other"])
         descr = p.get("ptr", array, ARRAY_DESCR)

@@ -47,7 +47,8 @@ class TensorArg:
 
     `type` is a class given to `register_tensor` or np.ndarray; None stands for the class registered
     first. Each of `dims` is an int or a Symbol. `writable` also demands that the array may be
-    written (for a parameter updated in place).
+    written and, in a tensor, that nothing else holds it (for a parameter updated in place: a view,
+    or another call that runs, keeps what it sees).
     """
     dtype: Any
     dims: tuple[int | Symbol, ...]
