@@ -315,3 +315,23 @@ def test_a_compiled_function_on_the_tape_is_recorded():
                        2 / np.cosh(X.asnumpy()) ** 2, rtol=1e-6)
     with cellc.no_grad():
         assert not f(x).requires_grad
+
+
+class Descent(nn.Cell):
+    """A parameter updated by a product, which the compiler computes in one kernel."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.w = Parameter(np.ones((n, n), np.float32), name="w")
+
+    def construct(self, a, b):
+        self.w = self.w - 0.5 * ops.matmul(a, b)
+        return a.shape[1]
+
+
+@pytest.mark.parametrize("n, k", [(256, 2048), (64, 300), (50, 20)])
+def test_an_update_by_a_product_reads_the_old_value(n, k):
+    a, b = (np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((n, k), (k, n)))
+    net = Descent(n)
+    net(Tensor(a), Tensor(b))
+    assert np.allclose(net.w.asnumpy(), 1 - 0.5 * (a @ b), atol=1e-3)

@@ -453,9 +453,10 @@ def may_fail(node: Apply) -> bool:
 
 
 def _pointwise(body: Graph, x: Input) -> bool:
-    """Whether a group reads x only at the place it writes: no reduction anywhere, and whatever
-    depends on x is elementwise of x's shape."""
-    if any(node.prim.kind == "reduce" for node in body.body):
+    """Whether a group reads x only at the place it writes, before it writes there: whatever depends
+    on x is elementwise of x's shape, and there is no reduction and no product, whose result holds
+    unfinished sums before the rest of the group is computed."""
+    if any(node.prim.kind == "reduce" or node.prim.name == "dot" for node in body.body):
         return False
     dependent: set[Node] = {x}
     for node in body.body:
