@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from cellc.ir.types import i64
 from cellc.kernels.loops import Reduction
-from cellc.kernels.scalar_ops import Element, ScalarOps, vector
+from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.text import Function
+from cellc.kernels.vectors import vector
 
 Parts = list[Element]
 

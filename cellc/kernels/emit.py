@@ -15,13 +15,14 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from cellc.kernels import accumulate, memory_ops, schedule
+from cellc.kernels import accumulate, schedule
 from cellc.kernels.emit_values import Context, Values, copy_of
 from cellc.kernels.loops import Load, Nest, Reduction, Store
-from cellc.kernels.scalar_ops import Element, splat
+from cellc.kernels.scalar_ops import Element
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, is_literal
+from cellc.kernels.vectors import counting, splat
 from cellc.kernels.views import Axis
 
 SUM_BLOCK = 64                 # additions to one accumulator before a fresh one is begun
@@ -124,8 +125,8 @@ class Emitter(Values):
         left = f.op(f"sub i64 {stop}, {index}")
         left = f.op(f"trunc i64 {f.call('i64', 'llvm.smin.i64', ('i64', left), ('i64', str(n)))}"
                     " to i32")
-        return f.op(f"icmp slt <{n} x i32> {memory_ops.iota(n, 'i32')}, "
-                    f"{splat(f, left, 'i32', n)}"), left
+        return f.op(f"icmp slt <{n} x i32> {counting(n, 'i32')}, "
+                    f"{splat(f, left, f'<{n} x i32>')}"), left
 
     def parts(self, axis: Axis, start: str, stop: str) -> list[Part]:
         """How [start, stop) is walked: whole unrolled vectors, then single ones, masked if need be.

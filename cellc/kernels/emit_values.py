@@ -26,9 +26,10 @@ from cellc.kernels.loops import (
     Store,
     Value,
 )
-from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type, splat, vector
+from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.schedule import Schedule
 from cellc.kernels.text import Function, is_literal
+from cellc.kernels.vectors import gather, splat, vector
 from cellc.kernels.views import Affine, Axis
 
 
@@ -203,7 +204,7 @@ class Values:
         found = []
         for u in range(self.copies):
             first = f.add(base, f.mul(str(u * n), self.context.number(step)))
-            found.append(Element(f.op(f"add {ty} {splat(f, first, 'i64', n)}, {offsets}"), i64, n))
+            found.append(Element(f.op(f"add {ty} {splat(f, first, ty)}, {offsets}"), i64, n))
         return found
 
     def _step_text(self, step):
@@ -289,8 +290,8 @@ class Values:
             if step != 0:
                 own = memory_ops.lane_offsets(f, n, self._step_text(step))
                 offsets = f.op(f"add {ty} {offsets}, {own}")
-            raw = memory_ops.gather(f, memory_type(v.dtype), pointer, n, offsets,
-                                    v.dtype.itemsize, mask)
+            raw = gather(f, vector(memory_type(v.dtype), n), pointer, offsets, v.dtype.itemsize,
+                         mask)
             return self.ops.from_memory(raw, v.dtype, n)
         if step == 0:
             base = self.context.buffer(v.buffer)

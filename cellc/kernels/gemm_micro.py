@@ -14,16 +14,15 @@ from cellc.kernels.gemm_view import (
     MEMORY_TYPE,
     Operand,
     Reach,
-    counting,
     emit_offset,
     merged,
     narrow,
     prefetch,
-    splat,
     text_of,
     widen,
 )
 from cellc.kernels.text import Function, element_type
+from cellc.kernels.vectors import counting, splat
 from cellc.record import fresh, record
 
 

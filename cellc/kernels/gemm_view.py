@@ -12,12 +12,23 @@ an index is not a plain arithmetic progression, so that inner loops never divide
 
 from __future__ import annotations
 
-from cellc.kernels.text import Function, mangled
+from cellc.kernels.text import Function
+from cellc.kernels.vectors import (
+    counting,
+    gather,
+    masked_load,
+    masked_store,
+    narrowed,
+    scatter,
+    splat,
+    widened,
+)
 from cellc.record import record
 
 MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16",
                "i32": "i32", "i64": "i64"}
 BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16, "i32": 32, "i64": 64}
+SHORT = ("f16", "bf16")     # what is summed in f32
 MOST_RUNS = 4               # masked loads that are still faster than one gather
 
 
@@ -129,51 +140,16 @@ def prefetch(f: Function, pointer: str, write: bool = False) -> None:
            ("i32", "1"))
 
 
-def splat(f: Function, value: str, ty: str) -> str:
-    """The vector of type `ty` with `value` in every lane."""
-    element = ty[1:-1].split(" x ")[1]
-    lane = f.op(f"insertelement {ty} poison, {element} {value}, i64 0")
-    mask = ty.replace(element, "i32")
-    return f.op(f"shufflevector {ty} {lane}, {ty} poison, {mask} zeroinitializer", "splat")
-
-
-def counting(width: int, first: int = 0, element: str = "i64") -> str:
-    """The constant vector first, first + 1, ..."""
-    return "<" + ", ".join(f"{element} {first + lane}" for lane in range(width)) + ">"
-
-
 # -- element types ---------------------------------------------------------------------------------
 def widen(f: Function, value: str, dtype: str, width: int | None) -> str:
     """A loaded value (a vector of `width`, or a scalar) in the type sums are kept in."""
-    ty = (lambda element: f"<{width} x {element}>") if width else (lambda element: element)
-    if dtype == "f16":
-        half = f.op(f"bitcast {ty('i16')} {value} to {ty('half')}")
-        return f.op(f"fpext {ty('half')} {half} to {ty('float')}")
-    if dtype == "bf16":
-        wide = f.op(f"zext {ty('i16')} {value} to {ty('i32')}")
-        sixteen = "splat (i32 16)" if width else "16"
-        wide = f.op(f"shl {ty('i32')} {wide}, {sixteen}")
-        return f.op(f"bitcast {ty('i32')} {wide} to {ty('float')}")
-    return value
+    ty = f"<{width} x float>" if width else "float"
+    return widened(f, value, dtype, ty) if dtype in SHORT else value
 
 
 def narrow(f: Function, value: str, dtype: str, width: int) -> str:
     """A vector of sums in its memory type, rounded to the nearest even."""
-    if dtype == "f16":
-        half = f.op(f"fptrunc <{width} x float> {value} to <{width} x half>")
-        return f.op(f"bitcast <{width} x half> {half} to <{width} x i16>")
-    if dtype == "bf16":
-        ints = f"<{width} x i32>"
-        bits = f.op(f"bitcast <{width} x float> {value} to {ints}")
-        odd = f.op(f"and {ints} {f.op(f'lshr {ints} {bits}, splat (i32 16)')}, splat (i32 1)")
-        bias = f.op(f"add {ints} {odd}, splat (i32 32767)")
-        rounded = f.op(f"add {ints} {bits}, {bias}")
-        quiet = f.op(f"or {ints} {bits}, splat (i32 4194304)")
-        is_nan = f.op(f"fcmp uno <{width} x float> {value}, zeroinitializer")
-        chosen = f.op(f"select <{width} x i1> {is_nan}, {ints} {quiet}, {ints} {rounded}")
-        high = f.op(f"lshr {ints} {chosen}, splat (i32 16)")
-        return f.op(f"trunc {ints} {high} to <{width} x i16>")
-    return value
+    return narrowed(f, value, dtype, f"<{width} x float>") if dtype in SHORT else value
 
 
 # -- single elements -------------------------------------------------------------------------------
@@ -331,7 +307,7 @@ class Strip:
         """The lanes of vector `v` that are among the `left` elements still to come."""
         ints = f"<{self.width} x i32>"
         bound = splat(f, f.op(f"trunc i64 {left} to i32"), ints)
-        lanes = counting(self.width, v * self.width, "i32")
+        lanes = counting(self.width, "i32", v * self.width)
         return f.op(f"icmp sgt {ints} {bound}, {lanes}", "mask")
 
     def _reach_runs(self, f: Function, first: str) -> Reach:
@@ -357,47 +333,27 @@ class Reach:
 
     def load(self, f: Function, element: str, base: str) -> str:
         """The vector at base (plus `lead`, which the caller adds); lanes outside are zero."""
-        width = self.width
-        ty = f"<{width} x {element}>"
+        ty = f"<{self.width} x {element}>"
         if self.kind == "gather":
-            return self._gather(f, ty, element, base)
+            (offsets, mask), = self.pieces
+            return gather(f, ty, base, offsets, bytes_of(element), mask)
         if self.kind == "uniform":
             return splat(f, f.load(element, base), ty)
         value = "zeroinitializer"
         for offset, mask in self.pieces:
             place = base if offset == "0" else f.gep(element, base, offset)
-            if mask is None:
-                return f.load(ty, place, bytes_of(element))
-            value = f.call(ty, f"llvm.masked.load.{mangled(ty)}.p0", ("ptr", place),
-                           ("i32", str(bytes_of(element))), (f"<{width} x i1>", mask), (ty, value))
+            value = masked_load(f, ty, place, bytes_of(element), mask, value)
         return value
-
-    def _gather(self, f: Function, ty: str, element: str, base: str) -> str:
-        width = self.width
-        (offsets, mask), = self.pieces
-        mask = mask or "splat (i1 true)"
-        places = f.op(f"getelementptr {element}, ptr {base}, <{width} x i64> {offsets}")
-        return f.call(ty, f"llvm.masked.gather.{mangled(ty)}.v{width}p0",
-                      (f"<{width} x ptr>", places), ("i32", str(bytes_of(element))),
-                      (f"<{width} x i1>", mask), (ty, "zeroinitializer"))
 
     def store(self, f: Function, element: str, value: str, base: str) -> None:
         """Store the lanes that are elements."""
-        width = self.width
-        ty, align = f"<{width} x {element}>", str(bytes_of(element))
+        ty, align = f"<{self.width} x {element}>", bytes_of(element)
         for offset, mask in self.pieces:
             if self.kind == "gather":
-                places = f.op(f"getelementptr {element}, ptr {base}, <{width} x i64> {offset}")
-                f.call("void", f"llvm.masked.scatter.{mangled(ty)}.v{width}p0", (ty, value),
-                       (f"<{width} x ptr>", places), ("i32", align),
-                       (f"<{width} x i1>", mask or "splat (i1 true)"))
-                continue
-            place = base if offset == "0" else f.gep(element, base, offset)
-            if mask is None:
-                f.store(ty, value, place, bytes_of(element))
+                scatter(f, ty, value, base, offset, align, mask)
             else:
-                f.call("void", f"llvm.masked.store.{mangled(ty)}.p0", (ty, value), ("ptr", place),
-                       ("i32", align), (f"<{width} x i1>", mask))
+                place = base if offset == "0" else f.gep(element, base, offset)
+                masked_store(f, ty, value, place, align, mask)
 
 
 def bytes_of(element: str) -> int:

@@ -7,8 +7,18 @@ a shuffle, small steps a wider load and a shuffle, all others a gather or scatte
 from __future__ import annotations
 
 from cellc.ir.types import DType
-from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type, splat, vector
-from cellc.kernels.text import Function, mangled
+from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
+from cellc.kernels.text import Function
+from cellc.kernels.vectors import (
+    counting,
+    gather,
+    masked_load,
+    masked_store,
+    reverse,
+    scatter,
+    splat,
+    vector,
+)
 
 MOST_STEP = 4                  # strides up to this are loaded whole and picked from
 
@@ -30,7 +40,7 @@ def load(ops: ScalarOps, dtype: DType, pointer: str, n: int, lane_step, mask: st
     elif isinstance(lane_step, int) and 1 < lane_step <= MOST_STEP and (mask is None or left):
         raw = _strided(f, element, pointer, n, lane_step, dtype.itemsize, left)
     else:
-        raw = gather(f, element, pointer, n, lane_offsets(f, n, lane_step), dtype.itemsize, mask)
+        raw = gather(f, ty, pointer, lane_offsets(f, n, lane_step), dtype.itemsize, mask)
     return ops.from_memory(raw, dtype, n)
 
 
@@ -45,7 +55,7 @@ def store(ops: ScalarOps, x: Element, pointer: str, lane_step, mask: str | None)
     if lane_step in (1, -1):
         masked_store(f, ty, raw, pointer, align, mask)
     else:
-        scatter(f, element, raw, pointer, n, lane_offsets(f, n, lane_step), align, mask)
+        scatter(f, ty, raw, pointer, lane_offsets(f, n, lane_step), align, mask)
 
 
 def store_interleaved(ops: ScalarOps, xs: list[Element], pointer: str, left: str | None) -> None:
@@ -64,30 +74,9 @@ def store_interleaved(ops: ScalarOps, xs: list[Element], pointer: str, left: str
     mixed = f.op(f"shufflevector {ty} {raws[0]}, {ty} poison, <{n * k} x i32> <{order}>")
     if left is not None:
         end = f.op(f"mul i32 {left}, {k}")
-        mask = f.op(f"icmp slt <{n * k} x i32> {iota(n * k, 'i32')}, "
-                    f"{splat(f, end, 'i32', n * k)}")
+        mask = f.op(f"icmp slt <{n * k} x i32> {counting(n * k, 'i32')}, "
+                    f"{splat(f, end, f'<{n * k} x i32>')}")
     masked_store(f, f"<{n * k} x {element}>", mixed, pointer, align, mask)
-
-
-def masked_load(f: Function, ty: str, pointer: str, align: int, mask: str | None) -> str:
-    if mask is None:
-        return f.load(ty, pointer, align)
-    bits = f"<{ty[1:].split(' x ')[0]} x i1>"
-    name = f"llvm.masked.load.{mangled(ty)}.p0"
-    f.module.declare(f"{ty} @{name}(ptr, i32, {bits}, {ty})")
-    return f.op(f"call {ty} @{name}(ptr {pointer}, i32 {align}, {bits} {mask}, "
-                f"{ty} zeroinitializer)")
-
-
-def masked_store(f: Function, ty: str, value: str, pointer: str, align: int,
-                 mask: str | None) -> None:
-    if mask is None:
-        f.store(ty, value, pointer, align)
-        return
-    bits = f"<{ty[1:].split(' x ')[0]} x i1>"
-    name = f"llvm.masked.store.{mangled(ty)}.p0"
-    f.module.declare(f"void @{name}({ty}, ptr, i32, {bits})")
-    f.do(f"call void @{name}({ty} {value}, ptr {pointer}, i32 {align}, {bits} {mask})")
 
 
 def _strided(f: Function, element: str, pointer: str, n: int, step: int, align: int,
@@ -99,50 +88,16 @@ def _strided(f: Function, element: str, pointer: str, n: int, step: int, align: 
         mask = "<" + ", ".join(f"i1 {'true' if i < used else 'false'}" for i in range(whole)) + ">"
     else:
         end = f.op(f"sub i32 {f.op(f'mul i32 {left}, {step}')}, {step - 1}")
-        mask = f.op(f"icmp slt <{whole} x i32> {iota(whole, 'i32')}, "
-                    f"{splat(f, end, 'i32', whole)}")
+        mask = f.op(f"icmp slt <{whole} x i32> {counting(whole, 'i32')}, "
+                    f"{splat(f, end, f'<{whole} x i32>')}")
     raw = masked_load(f, ty, pointer, align, mask)
     picked = ", ".join(f"i32 {i * step}" for i in range(n))
     return f.op(f"shufflevector {ty} {raw}, {ty} poison, <{n} x i32> <{picked}>")
 
 
-def reverse(f: Function, ty: str, value: str) -> str:
-    n = int(ty[1:].split(" x ")[0])
-    order = ", ".join(f"i32 {n - 1 - i}" for i in range(n))
-    return f.op(f"shufflevector {ty} {value}, {ty} poison, <{n} x i32> <{order}>")
-
-
-def iota(n: int, ty: str, step: int = 1) -> str:
-    """The literal <0, step, 2 step, ...>."""
-    return "<" + ", ".join(f"{ty} {i * step}" for i in range(n)) + ">"
-
-
 def lane_offsets(f: Function, n: int, lane_step) -> str:
     """0, step, 2 step, ... as an i64 vector; a step known only at run time is a register."""
     if isinstance(lane_step, int):
-        return iota(n, "i64", lane_step)
+        return counting(n, step=lane_step)
     ty = f"<{n} x i64>"
-    return f.op(f"mul {ty} {splat(f, lane_step, 'i64', n)}, {iota(n, 'i64')}")
-
-
-def gather(f: Function, element: str, pointer: str, n: int, offsets: str, align: int,
-           mask: str | None) -> str:
-    """The elements at pointer + offsets[lane]."""
-    ty, bits = f"<{n} x {element}>", f"<{n} x i1>"
-    places = f.op(f"getelementptr {element}, ptr {pointer}, <{n} x i64> {offsets}", "ps")
-    name = f"llvm.masked.gather.{mangled(ty)}.v{n}p0"
-    f.module.declare(f"{ty} @{name}(<{n} x ptr>, i32, {bits}, {ty})")
-    mask = mask or "splat (i1 true)"
-    return f.op(f"call {ty} @{name}(<{n} x ptr> {places}, i32 {align}, {bits} {mask}, "
-                f"{ty} zeroinitializer)")
-
-
-def scatter(f: Function, element: str, value: str, pointer: str, n: int, offsets: str, align: int,
-            mask: str | None) -> None:
-    """The lanes of value to pointer + offsets[lane], in order."""
-    ty, bits = f"<{n} x {element}>", f"<{n} x i1>"
-    places = f.op(f"getelementptr {element}, ptr {pointer}, <{n} x i64> {offsets}", "ps")
-    name = f"llvm.masked.scatter.{mangled(ty)}.v{n}p0"
-    f.module.declare(f"void @{name}({ty}, <{n} x ptr>, i32, {bits})")
-    mask = mask or "splat (i1 true)"
-    f.do(f"call void @{name}({ty} {value}, <{n} x ptr> {places}, i32 {align}, {bits} {mask})")
+    return f.op(f"mul {ty} {splat(f, lane_step, ty)}, {counting(n)}")

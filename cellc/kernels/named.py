@@ -33,7 +33,7 @@ from cellc.kernels.loops import (
 )
 from cellc.kernels.lower import Lowering
 from cellc.kernels.product import NoProduct, emit_product, product_of
-from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type, vector
+from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.schedule import (
     PARALLEL_SECONDS,
     Schedule,
@@ -45,6 +45,7 @@ from cellc.kernels.schedule import (
 )
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, constant
+from cellc.kernels.vectors import vector
 from cellc.kernels.views import Affine, Axis, linear, row_major
 
 ADD_SECONDS = 2e-9              # of one element added in memory

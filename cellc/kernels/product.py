@@ -17,9 +17,10 @@ from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import Kernel
-from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type, vector
+from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, lanes
+from cellc.kernels.vectors import vector
 from cellc.kernels.views import (
     Affine,
     Axis,

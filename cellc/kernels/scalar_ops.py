@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from cellc.ir.types import DType, bf16, boolean, f16, u32
 from cellc.kernels import vecmath
 from cellc.kernels.text import Function, constant, is_literal, mangled, with_element
+from cellc.kernels.vectors import narrowed, splat, vector, widened
 
 _NAMES = {"f16": "half", "bf16": "bfloat", "f32": "float", "f64": "double"}
 
@@ -38,10 +39,6 @@ class Element:
     @property
     def ty(self) -> str:
         return vector(llvm_type(self.dtype.compute), self.n)
-
-
-def vector(element: str, n: int) -> str:
-    return f"<{n} x {element}>" if n > 1 else element
 
 
 class ScalarOps:
@@ -74,7 +71,7 @@ class ScalarOps:
         if x.value is not None or is_literal(x.text):
             value = x.value if x.value is not None else int(x.text)
             return Element(constant(value, ty), x.dtype, n, x.value)
-        return Element(splat(self.f, x.text, x.ty, n), x.dtype, n)
+        return Element(splat(self.f, x.text, ty), x.dtype, n)
 
     def known(self, x: Element) -> int | None:
         """The number that x is, where that is known now."""
@@ -105,13 +102,8 @@ class ScalarOps:
         if dtype.kind == "b":
             ty = vector("i8", n)
             return Element(f.op(f"icmp ne {ty} {raw}, {constant(0, ty)}"), dtype, n)
-        if dtype is f16:
-            half = f.op(f"bitcast {vector('i16', n)} {raw} to {vector('half', n)}")
-            raw = f.op(f"fpext {vector('half', n)} {half} to {vector('float', n)}")
-        elif dtype is bf16:
-            wide = f.op(f"zext {vector('i16', n)} {raw} to {vector('i32', n)}")
-            wide = f.op(f"shl {vector('i32', n)} {wide}, {constant(16, vector('i32', n))}")
-            raw = f.op(f"bitcast {vector('i32', n)} {wide} to {vector('float', n)}")
+        if dtype in (f16, bf16):
+            raw = widened(f, raw, dtype.name, vector("float", n))
         return Element(raw, dtype, n)
 
     def to_memory(self, x: Element) -> str:
@@ -119,25 +111,9 @@ class ScalarOps:
         f, n = self.f, x.n
         if x.dtype.kind == "b":
             return f.op(f"zext {x.ty} {x.text} to {vector('i8', n)}")
-        if x.dtype is f16:
-            half = f.op(f"fptrunc {x.ty} {x.text} to {vector('half', n)}")
-            return f.op(f"bitcast {vector('half', n)} {half} to {vector('i16', n)}")
-        if x.dtype is bf16:
-            return self._bf16_bits(x)
+        if x.dtype in (f16, bf16):
+            return narrowed(f, x.text, x.dtype.name, x.ty)
         return x.text
-
-    def _bf16_bits(self, x: Element) -> str:
-        """The upper half of the bits after adding half a unit (ties to even); NaN stays NaN."""
-        f, ty = self.f, vector("i32", x.n)
-        bits = f.op(f"bitcast {x.ty} {x.text} to {ty}")
-        upper = f.op(f"lshr {ty} {bits}, {constant(16, ty)}")
-        odd = f.op(f"and {ty} {upper}, {constant(1, ty)}")
-        bias = f.op(f"add {ty} {odd}, {constant(0x7FFF, ty)}")
-        rounded = f.op(f"lshr {ty} {f.op(f'add {ty} {bits}, {bias}')}, {constant(16, ty)}")
-        quiet = f.op(f"or {ty} {upper}, {constant(0x40, ty)}")
-        nan = f.op(f"fcmp uno {x.ty} {x.text}, {x.text}")
-        kept = f.op(f"select {vector('i1', x.n)} {nan}, {ty} {quiet}, {ty} {rounded}")
-        return f.op(f"trunc {ty} {kept} to {vector('i16', x.n)}")
 
     def round_to(self, x: Element, dtype: DType) -> Element:
         """An f32 register rounded to f16 or bf16."""
@@ -415,11 +391,3 @@ class ScalarOps:
 
 
 _LIBRARY = ("erfc", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh")
-
-
-def splat(f: Function, value: str, ty: str, n: int) -> str:
-    """A scalar register in every lane of a vector of n."""
-    whole = f"<{n} x {ty}>"
-    first = f.op(f"insertelement {whole} poison, {ty} {value}, i64 0")
-    return f.op(f"shufflevector {whole} {first}, {whole} poison, <{n} x i32> zeroinitializer")
-

@@ -1,0 +1,111 @@
+"""Vectors in LLVM text: spreading, counting, masked memory, and the 16-bit floats.
+
+Types are LLVM's, as text. Whoever knows dtypes (`scalar_ops`, `memory_ops`) and whoever knows
+strides only (`gemm_view`) build on these.
+"""
+
+from __future__ import annotations
+
+from cellc.kernels.text import Function, constant, element_type, lanes, mangled, with_element
+
+EVERY_LANE = "splat (i1 true)"
+
+
+def vector(element: str, n: int) -> str:
+    """`<n x element>`; one lane is the scalar."""
+    return f"<{n} x {element}>" if n > 1 else element
+
+
+def splat(f: Function, value: str, ty: str) -> str:
+    """The vector of type `ty` with the scalar register in every lane."""
+    first = f.op(f"insertelement {ty} poison, {element_type(ty)} {value}, i64 0")
+    order = with_element(ty, "i32")
+    return f.op(f"shufflevector {ty} {first}, {ty} poison, {order} zeroinitializer", "splat")
+
+
+def counting(n: int, element: str = "i64", first: int = 0, step: int = 1) -> str:
+    """The literal <first, first + step, ...> of n lanes."""
+    return "<" + ", ".join(f"{element} {first + i * step}" for i in range(n)) + ">"
+
+
+def reverse(f: Function, ty: str, value: str) -> str:
+    """The lanes in opposite order."""
+    n = lanes(ty)
+    order = ", ".join(f"i32 {n - 1 - i}" for i in range(n))
+    return f.op(f"shufflevector {ty} {value}, {ty} poison, <{n} x i32> <{order}>")
+
+
+# -- memory ----------------------------------------------------------------------------------------
+def masked_load(f: Function, ty: str, pointer: str, align: int, mask: str | None,
+                otherwise: str = "zeroinitializer") -> str:
+    """A vector from memory; the lanes outside the mask are not read, and are `otherwise`."""
+    if mask is None:
+        return f.load(ty, pointer, align)
+    return f.call(ty, f"llvm.masked.load.{mangled(ty)}.p0", ("ptr", pointer), ("i32", str(align)),
+                  (with_element(ty, "i1"), mask), (ty, otherwise))
+
+
+def masked_store(f: Function, ty: str, value: str, pointer: str, align: int,
+                 mask: str | None) -> None:
+    """A vector to memory; nothing is written for the lanes outside the mask."""
+    if mask is None:
+        f.store(ty, value, pointer, align)
+    else:
+        f.call("void", f"llvm.masked.store.{mangled(ty)}.p0", (ty, value), ("ptr", pointer),
+               ("i32", str(align)), (with_element(ty, "i1"), mask))
+
+
+def gather(f: Function, ty: str, pointer: str, offsets: str, align: int, mask: str | None) -> str:
+    """The elements at pointer + offsets[lane], zero outside the mask."""
+    n = lanes(ty)
+    return f.call(ty, f"llvm.masked.gather.{mangled(ty)}.v{n}p0",
+                  (f"<{n} x ptr>", _places(f, ty, pointer, offsets)), ("i32", str(align)),
+                  (f"<{n} x i1>", mask or EVERY_LANE), (ty, "zeroinitializer"))
+
+
+def scatter(f: Function, ty: str, value: str, pointer: str, offsets: str, align: int,
+            mask: str | None) -> None:
+    """The lanes of value to pointer + offsets[lane], in order."""
+    n = lanes(ty)
+    f.call("void", f"llvm.masked.scatter.{mangled(ty)}.v{n}p0", (ty, value),
+           (f"<{n} x ptr>", _places(f, ty, pointer, offsets)), ("i32", str(align)),
+           (f"<{n} x i1>", mask or EVERY_LANE))
+
+
+def _places(f: Function, ty: str, pointer: str, offsets: str) -> str:
+    return f.op(f"getelementptr {element_type(ty)}, ptr {pointer}, <{lanes(ty)} x i64> {offsets}",
+                "ps")
+
+
+# -- f16 and bf16 ----------------------------------------------------------------------------------
+def widened(f: Function, bits: str, dtype: str, ty: str) -> str:
+    """The 16 bits of an `f16` or `bf16` as `ty`, a `float` or a vector of them: exact."""
+    short = with_element(ty, "i16")
+    if dtype == "f16":
+        half = with_element(ty, "half")
+        return f.op(f"fpext {half} {f.op(f'bitcast {short} {bits} to {half}')} to {ty}")
+    wide = with_element(ty, "i32")
+    high = f.op(f"shl {wide} {f.op(f'zext {short} {bits} to {wide}')}, {constant(16, wide)}")
+    return f.op(f"bitcast {wide} {high} to {ty}")
+
+
+def narrowed(f: Function, value: str, dtype: str, ty: str) -> str:
+    """The bits of `ty` rounded to an `f16` or `bf16`, ties to even; NaN stays NaN.
+
+    For bf16 they are the upper half of the bits after adding half a unit of that half.
+    """
+    short = with_element(ty, "i16")
+    if dtype == "f16":
+        half = with_element(ty, "half")
+        return f.op(f"bitcast {half} {f.op(f'fptrunc {ty} {value} to {half}')} to {short}")
+    wide = with_element(ty, "i32")
+    sixteen = constant(16, wide)
+    bits = f.op(f"bitcast {ty} {value} to {wide}")
+    upper = f.op(f"lshr {wide} {bits}, {sixteen}")
+    odd = f.op(f"and {wide} {upper}, {constant(1, wide)}")
+    bias = f.op(f"add {wide} {odd}, {constant(0x7FFF, wide)}")
+    rounded = f.op(f"lshr {wide} {f.op(f'add {wide} {bits}, {bias}')}, {sixteen}")
+    quiet = f.op(f"or {wide} {upper}, {constant(0x40, wide)}")
+    nan = f.op(f"fcmp uno {ty} {value}, {value}")
+    kept = f.op(f"select {with_element(ty, 'i1')} {nan}, {wide} {quiet}, {wide} {rounded}")
+    return f.op(f"trunc {wide} {kept} to {short}")
