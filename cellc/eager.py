@@ -326,4 +326,3 @@ def backward(y: Tensor, gradient=None, retain_graph=False, create_graph=False) -
                      retain_graph=retain_graph or create_graph)
     for leaf, g in found.items():
         leaf.grad = g if leaf.grad is None else arith.add(leaf.grad, g)
-

@@ -57,8 +57,7 @@ class Parameter(Tensor):
 
         With `slice_shape` the shape may change as well (and the buffer then is a new one).
         Errors: ShapeFault for another shape; TypeFault for data that is no tensor or number, or
-                for floats
-        into an integer Parameter. Nothing is changed then.
+                for floats into an integer Parameter. Nothing is changed then.
         """
         array = to_array(data)
         if array.dtype.kind == "f" and self.dtype.is_int:

@@ -224,4 +224,3 @@ def integer_power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     odd = np.where(y & 1, x, np.ones_like(x))
     unit = (x == 1) | (x == x.dtype.type(0) - 1 if x.dtype.kind == "i" else False)
     return np.where(y < 0, np.where(unit, odd, 0), result).astype(x.dtype)
-

@@ -325,4 +325,3 @@ def _like(accumulators, registers: list[str]):
 
 def _longer(axis: Axis, length: int, unknown: bool) -> bool:
     return axis.extent > length if isinstance(axis.extent, int) else unknown
-

@@ -456,4 +456,3 @@ def _bijective(index: list[Affine], shape) -> bool:
 
 def _size_key(coef):
     return (0, coef) if isinstance(coef, int) else (1, coef.coef)
-

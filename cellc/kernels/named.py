@@ -260,5 +260,3 @@ def _running(f: Function, dtype: DType, held: DType, source: str, result: str, l
         loop.next = [total.text]
         f.store(ty, ops.to_memory(ops.cast(total, dtype)), f.gep(memory, result, place),
                 dtype.itemsize)
-
-

@@ -475,4 +475,3 @@ def _cut(nest: Nest, rounds: list[Reduction], axis: Axis, length: int, chunks: i
     second = rewrite(Nest(nest.rows, [chunk], late), lambda a: a, nest.rows, [chunk],
                      dict(partial))
     return first, second, offset
-

@@ -17,6 +17,7 @@ from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType
 from cellc.ops.common import axis_of, floating, narrowed, tensor_of, widened
 from cellc.ops.elementwise import clip, sigmoid, tanh
+from cellc.ops.shape import split
 
 
 def relu(x):
@@ -176,8 +177,6 @@ def threshold(x, threshold, value):
 
 def glu(x, axis=-1):
     """The first half along an axis times the sigmoid of the second."""
-    from cellc.ops.shape import split
-
     n = arith.type_of(x).shape[axis]
     if n % 2:
         raise ShapeFault(f"glu: the size {n} of axis {axis} is odd")

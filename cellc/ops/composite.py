@@ -3,9 +3,8 @@
 All three return a GradFunction: a record that says what to differentiate by and how to arrange the
 results. What happens when it is called depends on where:
 
-- in graph mode, or where the parser meets it, it becomes source-transformed graph
-(`passes/grad.py`); - in eager mode the function runs on the tape (`cellc/eager.py`), once forward
-and once backward.
+- in graph mode, or where the parser meets it, it becomes a transformed graph (`passes/grad.py`);
+- in eager mode the function runs on the tape (`cellc/eager.py`), once forward and once backward.
 
 Either way gradients nest: `grad(grad(f))`. The function's result may be a tensor or number of any
 shape; what is differentiated is then the sum of its elements (or their sum weighted by `sens`).
@@ -83,8 +82,8 @@ class GradFunction:
         """The results as MindSpore arranges them, from fn's result and the gradients found.
 
         Gradients: by one position the gradient itself, by a tuple (or get_all) a tuple; by one
-                   Parameter the
-        gradient itself, by several a tuple; by both a pair (inputs, weights).
+                   Parameter the gradient itself, by several a tuple; by both a pair
+                   (inputs, weights).
         Before them the value if wanted: all that fn returned. Without it, aux follows as a tuple.
         """
         single = not self.get_all and not isinstance(self.argnums, tuple)

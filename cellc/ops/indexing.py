@@ -469,5 +469,3 @@ def topk(x, k, dim=-1, largest=True):
     values, order = sort(x, axis, largest)
     pairs = [(0, k - x.shape[axis]) if i == axis else (0, 0) for i in range(len(x.shape))]
     return pad_axes(values, pairs), pad_axes(order, pairs)
-
-

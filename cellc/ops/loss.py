@@ -215,4 +215,3 @@ def cross_entropy(input, target, weight=None, ignore_index=-100, reduction="mean
     if reduction == "mean":
         return mean(loss)
     return reduced(loss, reduction)
-

@@ -7,7 +7,7 @@ from cellc.ir import arith
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ops.common import axis_of, known_int, narrowed, tensor_of, widened
-from cellc.ops.reduce import count, mean
+from cellc.ops.reduce import count, mean, norm
 from cellc.ops.shape import reshape
 
 
@@ -113,8 +113,6 @@ def group_norm(x, num_groups, weight=None, bias=None, eps=1e-5):
 
 def normalize(x, p=2, axis=1, eps=1e-12):
     """x divided by its p-norm along an axis, that norm being at least eps."""
-    from cellc.ops.reduce import norm
-
     x = tensor_of(x)
     wide = widened(x)
     return narrowed(arith.div(wide, arith.maximum(norm(wide, p, axis, True), eps)), x.dtype)

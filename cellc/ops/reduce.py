@@ -249,4 +249,3 @@ def _norm(x, ord, axis, keepdims):
     if not isinstance(arith.type_of(ord), ScalarType):
         raise ShapeFault(f"norm: found ord {ord!r}, expected a number")
     return arith.pow(sum(arith.pow(e.abs(x), ord), axis, keepdims), 1.0 / ord)
-

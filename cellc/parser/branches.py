@@ -374,4 +374,3 @@ def _is_cheap(branch: Branch) -> bool:
             and all(value is variables.get(name) for name, value in branch.view(variables).items())
             and all(x.prim.kind in ("elementwise", "view") and isinstance(x.type.size, int)
                     and x.type.size <= _CHEAP_SIZE for x in body))
-

@@ -144,5 +144,3 @@ def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
                                   unflatten_text(effect.kwargs, results)))
     value = unflatten(closed.structure, results, known=known, made=session.owned.add)
     return (value, results[len(results) - extra:]) if extra else value
-
-

@@ -151,4 +151,3 @@ def _use(session, closed: cells.Closed, leaves, graph: Graph, sens: list[Node], 
     stand_in = cells.Closed(graph, [*closed.captured, *sens], closed.structure, closed.assigned,
                             closed.prints)
     return cells.use(session, stand_in, leaves, lambda value: value, extra=n)
-

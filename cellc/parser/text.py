@@ -113,4 +113,3 @@ def unflatten_text(value, leaves):
     if type(value) is dict:
         return {key: unflatten_text(x, leaves) for key, x in value.items()}
     return unflatten(value, leaves)
-

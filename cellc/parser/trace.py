@@ -149,4 +149,3 @@ def _parameter_names(fn) -> tuple[str, ...]:
     skip = 1 if isinstance(fn, MethodType) else 0
     code = getattr(getattr(fn, "__func__", fn), "__code__", None)
     return code.co_varnames[skip:code.co_argcount] if code is not None else ()
-

@@ -226,5 +226,3 @@ def describe(value) -> str:
         return f"the cell {type(value).__name__}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-

@@ -486,5 +486,3 @@ def _alone(dot: Apply, x: Node) -> Graph:
     operands = tuple(given(y, y is x) for y in dot.operands)
     product = Apply(dot.prim, operands, dot.attrs, dot.type)
     return Graph("dot", inputs, [*body, product], product)
-
-

@@ -328,4 +328,3 @@ def start(group: Group, node: Apply) -> None:
     else:
         group.index[node] = group.new_axes(node.shape)
     group.sweep[node] = 1 if group.reduced else 0
-

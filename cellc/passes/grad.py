@@ -310,5 +310,3 @@ def _answer(half: Halves, operands, place: int, wanted: tuple[int, ...], argumen
         found = dict(zip(half.active, _parts(copy_body(b, half.bwd, sides[place])), strict=True))
         return b.finish(control.tuple(*(found[i] if i in found else _zero(arguments[i].type)
                                         for i in wanted)))
-
-

@@ -100,5 +100,3 @@ def half_exp(x: Lanes) -> Lanes:
     """e^x / 2 for x >= 0, which overflows a little later than e^x."""
     p, n = exp_parts(at_most(x, EXP_RANGE[x.element][1] + 1.0))
     return scale(p + 1.0, n - 1)
-
-

@@ -28,8 +28,7 @@ class Optimizer(Cell):
     """The base of optimisers: a subclass updates one parameter after another in `construct`.
 
     Errors: ValueFault for no parameters, one given twice, a negative rate or an unknown group key;
-            TypeFault
-    for what is no Parameter.
+            TypeFault for what is no Parameter.
     """
 
     def __init__(self, learning_rate, parameters, weight_decay=0.0, loss_scale=1.0):
