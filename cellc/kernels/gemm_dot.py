@@ -52,8 +52,10 @@ def run_length(p: Product) -> int | str | None:
 
 def suits(p: Product, target: Target) -> bool:
     """Whether the product is one of these."""
+    if p.m is None or p.n is None or 0 in (p.m, p.n, p.k):
+        return False
     length, lanes = run_length(p), target.lanes(BITS[p.sum_dtype])
-    if length is None or p.m is None or p.n is None or 0 in (p.m, p.n):
+    if length is None:
         return False
     if isinstance(length, int) and length < lanes and length != p.k:
         return False
