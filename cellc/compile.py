@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from types import MethodType
 
+import numpy as np
+
 from cellc import binding, config, eager, native, startup
 from cellc.errors import SymbolicFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
@@ -24,7 +26,6 @@ from cellc.kernels import entry
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
 from cellc.ops.composite import GradFunction
-from cellc.parameter import Parameter
 from cellc.parser.trace import Traced, trace
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
@@ -77,7 +78,7 @@ class Variant:
     def guarded(self, kinds: tuple, moment: int) -> entry.VariantSpec | None:
         """The form that takes the user's arguments, with leaves of these classes, as long as what
         is outside is what is there now; None where the entry cannot pass or check something."""
-        if self.result is None or (self.assigned and Parameter in kinds):
+        if self.result is None:
             return None
         flat = self.flat.variants[0]
         symbols = self.program.symbols
@@ -93,11 +94,16 @@ class Variant:
     def call_flat(self, leaves: list):
         """Run on leaves, then let Python print and put the result together."""
         for parameter in self.assigned:
-            parameter.keep_alone()          # it may be among the leaves, or a view of it
+            parameter.keep_alone()          # a leaf may be a view of it
         values = self.flat.call(*leaves)
         for effect in self.traced.prints:
             effect.show(values)
-        return unflatten(self.traced.structure, values)
+        return unflatten(self.traced.structure, values, known=_independent)
+
+
+def _independent(value):
+    """A known part of the result that the caller may change, as one of its own."""
+    return value.copy() if isinstance(value, (np.ndarray, set)) else value
 
 
 class Compiled:

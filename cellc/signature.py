@@ -2,8 +2,9 @@
 
 Tensors, arrays, floats and ints are *traced* leaves: only their types matter to the program.
 Tuples, lists, dicts and named tuples are looked into. Everything else (None, strings, bools,
-dtypes, cells, functions) is known: the program is made for that very value. An int turns known
-where the program needs it while compiling (a size, an axis), or where 64 bits do not hold it.
+dtypes, cells, functions) is known: the program is made for that very value. So is a Parameter,
+which the program may assign. An int turns known where the program needs it while compiling (a
+size, an axis), or where 64 bits do not hold it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from cellc.errors import TypeFault
 from cellc.ir.types import Dim, ScalarType, TensorType, dtype, f64, i64
+from cellc.parameter import Parameter
 from cellc.parser.guards import same
 from cellc.record import record
 from cellc.tensor import Tensor
@@ -45,8 +47,8 @@ class Container:
 def flatten(value, leaves: list, depth: int = 0):
     """The structure of an argument; its traced leaves are appended to `leaves`."""
     kind = type(value)
-    if isinstance(value, (Tensor, np.ndarray, np.generic)) or kind is float or (
-            kind is int and value in _INTS):
+    if kind is float or (kind is int and value in _INTS) or isinstance(
+            value, (Tensor, np.ndarray, np.generic)) and not isinstance(value, Parameter):
         leaves.append(value)
         return None
     if kind not in (tuple, list, dict) and not (isinstance(value, tuple)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellc.errors import CellcError, IRFault, Loc, TypeFault
+from cellc.errors import CellcError, IRFault, Loc, TypeFault, ValueFault
 from cellc.ir.types import (
     DType,
     ScalarType,
@@ -334,8 +334,11 @@ def scalar(value: bool | int | float) -> Constant:
 
 
 def fill(type: Type, value) -> Constant:
-    """The constant of `type` that has `value` in every place."""
+    """The constant of `type` that has `value` in every place; ints wrap as those of C do."""
     kind = type.dtype.kind
+    if isinstance(value, int) and abs(value) >> (1023 if kind == "f" else 64):
+        raise ValueFault(f"an int of {value.bit_length()} bits does not fit {type.dtype}",
+                         "use a float" if kind != "f" else "")
     return Constant(type, float(value) if kind == "f" else bool(value) if kind == "b"
                     else int(value))
 
