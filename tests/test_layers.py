@@ -5,6 +5,7 @@ The order is the order a program travels in (docs/architecture.md). It is read f
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ VALUES = {"dtype", "context", "tensor", "eager", "parameter", "ops"}
 DRIVER = {"compile", "native", "signature", "binding", "startup"}
 MIDDLE = FRONT | VALUES
 ALL_BELOW = MIDDLE | DRIVER | {"kernels"}
-TOP = ALL_BELOW | {"inspection", "nn", "numpy", "scipy", "train"}
+TOP = ALL_BELOW | {"inspection", "nn", "train"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors", "record"},
@@ -46,17 +47,17 @@ MAY_IMPORT = {
     "inspection": ALL_BELOW,
     "nn": TOP,
     "common": TOP,  # MindSpore's names for what lives in nn
-    "numpy": TOP,
-    "scipy": TOP,
     "train": TOP,
     "__init__": None,  # the front door names everything
     "__main__": None,
 }
 
-MAX_FILE_LINES = 600
-MAX_FUNCTION_LINES = 90
+MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 60
 # path or path::function -> why it is longer. An entry that is no longer needed fails the test.
-LONG_ON_PURPOSE: dict[str, str] = {}
+LONG_ON_PURPOSE: dict[str, str] = {
+    "cellc/kernels/native_match.py::_emit_match_row": "one switch: a few lines a kind",
+}
 
 
 def sources():
@@ -132,6 +133,25 @@ def test_files_and_functions_stay_short():
 def test_the_list_of_long_things_is_current():
     stale = set(LONG_ON_PURPOSE) - set(long_things())
     assert not stale, f"no longer long: remove from LONG_ON_PURPOSE: {sorted(stale)}"
+
+
+def modules() -> set[str]:
+    """Every module as docs/layout.md calls it: a file, or a folder with its `__init__.py`."""
+    names = {path.relative_to(PACKAGE).as_posix() for path in sources()}
+    return {name.removesuffix("__init__.py") or name for name in names}
+
+
+def test_the_layout_names_every_module():
+    text = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8")
+    named = re.findall(r"^- `([^`]+)` \S", text, re.MULTILINE)
+    assert len(named) == len(set(named)), "named twice in docs/layout.md"
+    missing, gone = modules() - set(named), set(named) - modules()
+    assert not missing, f"give each a line in docs/layout.md: {sorted(missing)}"
+    assert not gone, f"docs/layout.md names what is not there: {sorted(gone)}"
+
+
+def test_every_part_with_a_place_is_there():
+    assert MAY_IMPORT.keys() - {"__main__"} <= {part_of(path) for path in sources()}
 
 
 def test_the_walk_sees_imports_of_every_form(tmp_path, monkeypatch):
