@@ -424,7 +424,7 @@ def sort(x, axis=-1, descending=False):
 
 
 def argsort(x, axis=-1, descending=False):
-    """The i64 places that sort x along an axis; equal elements keep their order.
+    """The i64 places that sort x along an axis; equal elements keep their order, NaN is largest.
 
     Compiled, each element's rank is counted against all others of its row: quadratic in the size.
     """
@@ -438,13 +438,23 @@ def argsort(x, axis=-1, descending=False):
     mine = s.broadcast(rows, shape=shape, dims=tuple(range(last)))
     other = s.broadcast(rows, shape=shape, dims=(*range(last - 1), last))
     i, j = (s.iota(shape=shape, axis=a, dtype=i64) for a in (last - 1, last))
-    before = e.gt(other, mine) if descending else e.lt(other, mine)
-    before = e.bit_or(before, e.bit_and(e.eq(other, mine), e.lt(j, i)))
+    before, equal = _order(other, mine, descending)
+    before = e.bit_or(before, e.bit_and(equal, e.lt(j, i)))
     rank = r.reduce_sum(e.cast(before, dtype=i64), axes=(last,))
     spread = s.broadcast(rank, shape=shape, dims=tuple(range(last)))
     order = r.reduce_sum(e.select(e.eq(spread, j), i, fill(TensorType(i64, shape), 0)),
                          axes=(last - 1,))
     return transpose(order, s.inverse(tuple(k for k in range(last) if k != axis) + (axis,)))
+
+
+def _order(x, y, descending: bool):
+    """(x sorts before y, neither sorts before the other): a NaN counts as larger than the rest."""
+    before, equal = e.gt(x, y) if descending else e.lt(x, y), e.eq(x, y)
+    if not arith.type_of(x).dtype.is_float:
+        return before, equal
+    x_nan, y_nan = e.ne(x, x), e.ne(y, y)
+    one = e.bit_and(x_nan, e.bit_not(y_nan)) if descending else e.bit_and(e.bit_not(x_nan), y_nan)
+    return e.bit_or(before, one), e.bit_or(equal, e.bit_and(x_nan, y_nan))
 
 
 def _argsort_now(x, axis: int, descending: bool):

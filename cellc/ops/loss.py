@@ -63,11 +63,19 @@ def huber_loss(logits, labels, reduction="mean", delta=1.0):
 
 
 def binary_cross_entropy(logits, labels, weight=None, reduction="mean"):
-    """-(y log p + (1 - y) log(1 - p)); both logarithms are held at -100, as PyTorch holds them."""
-    positive = clip(e.log(logits), -100.0)
-    negative = clip(e.log(arith.sub(1.0, logits)), -100.0)
+    """-(y log p + (1 - y) log(1 - p)); both logarithms are held at -100, as PyTorch holds them.
+
+    Gradient of a logarithm at 0: 0.
+    """
+    positive, negative = _held_log(logits), _held_log(arith.sub(1.0, logits))
     both = arith.add(arith.mul(labels, positive), arith.mul(arith.sub(1.0, labels), negative))
     return reduced(_weighted(arith.negative(both), weight), reduction)
+
+
+def _held_log(x):
+    """log(x), -100 at least."""
+    some = arith.not_equal(x, 0.0)
+    return arith.where(some, clip(e.log(arith.where(some, x, 1.0)), -100.0), -100.0)
 
 
 def binary_cross_entropy_with_logits(logits, label, weight=None, pos_weight=None,

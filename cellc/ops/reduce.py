@@ -128,9 +128,15 @@ def _variance(x, axis, ddof, keepdims):
 
 @_spelled
 def std(x, axis=None, ddof=0, keepdims=False):
-    """The square root of the variance."""
+    """The square root of the variance. Gradient where all are equal: 0."""
     x = tensor_of(x)
-    return narrowed(e.sqrt(_variance(x, axis, ddof, keepdims)), x.dtype)
+    return narrowed(_root(_variance(x, axis, ddof, keepdims)), x.dtype)
+
+
+def _root(total):
+    """The square root of a sum of squares, whose gradient at 0 is 0 (where sqrt's is infinite)."""
+    some = arith.not_equal(total, 0.0)
+    return arith.where(some, e.sqrt(arith.where(some, total, 1.0)), 0.0)
 
 
 @_spelled
@@ -234,14 +240,17 @@ def finite_peak(x, axes):
 
 @_spelled
 def norm(x, ord=2, axis=None, keepdims=False):
-    """The vector norm over axes: ord 1, 2, inf, -inf or any other positive number."""
+    """The vector norm over axes: ord 1, 2, inf, -inf or any other positive number.
+
+    Gradient of the 2-norm of zeros: 0.
+    """
     x = tensor_of(x)
     return narrowed(_norm(widened(x), ord, axis, keepdims), x.dtype)
 
 
 def _norm(x, ord, axis, keepdims):
     if ord == 2:
-        return e.sqrt(sum(arith.mul(x, x), axis, keepdims))
+        return _root(sum(arith.mul(x, x), axis, keepdims))
     if ord == 1:
         return sum(e.abs(x), axis, keepdims)
     if ord in (float("inf"), -float("inf")):

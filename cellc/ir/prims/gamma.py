@@ -49,7 +49,7 @@ def polygamma(b, x, n: int):
     x = b.cast(x, f64)
     below = w.le(x, 0)
     right = _positive(w, w.select(below, w.sub(1, x), x), n)
-    fraction = w.sub(x, w.floor(x))
+    fraction = w.sub(x, w.round(x))
     cotangent = w.div(1, w.tan(w.mul(math.pi, fraction)))
     reflected = w.mul(math.pi ** (n + 1), w.polynomial(cotangent, cotangent_derivative(n)))
     reflected = w.select(w.eq(fraction, 0), math.nan, reflected)
