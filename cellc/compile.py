@@ -23,6 +23,7 @@ from cellc import binding, config, eager, native, startup
 from cellc.errors import SymbolicFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.kernels import entry
+from cellc.kernels.group import describe
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
 from cellc.ops.composite import GradFunction
@@ -346,14 +347,16 @@ def jit(fn: Callable | None = None, **options):
 
 
 def _show(name: str, variant: Variant) -> None:
-    """CELLC_SHOW: 1 times, 2 the graph as parsed, 3 the fused graph, 4 the LLVM text."""
+    """CELLC_SHOW: 1 times, 2 the fused graph, 3 its groups as loops and products, 4 LLVM text."""
     level = config.level("SHOW")
     if level >= 1:
         times = ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in variant.seconds.items())
         print(f"cellc: compiled {name} for {', '.join(map(str, variant.types))}: {times}")
     if level >= 2:
-        print(variant.stages.rows[0][2])
-    if level >= 3:
         print(variant.graph)
+    if level >= 3:
+        groups = (node for graph in variant.graph.reachable() for node in graph.body
+                  if node.prim.name == "fused")
+        print(*(describe(node, native.target()) for node in groups), sep="\n")
     if level >= 4:
         print(variant.llvm)

@@ -53,7 +53,7 @@ def test_dump_of_one_pass(tmp_path):
     assert [p.name.split("_")[1] for p in (tmp_path / "lambda").iterdir()] == ["cse.ir"]
 
 
-@pytest.mark.parametrize("level, shown", [(1, "cellc: compiled"), (2, "graph @"), (3, "fused("),
+@pytest.mark.parametrize("level, shown", [(1, "cellc: compiled"), (2, "fused("), (3, "schedule:"),
                                           (4, "define")])
 def test_show(level, shown, capsys):
     with config(SHOW=level):
