@@ -84,7 +84,6 @@ def environment(peer: Peer, cache: Path | None) -> dict[str, str]:
     """A worker's environment: the same threads for all, caches where `cache` says or nowhere."""
     ours = ("CELLC_", "PYTHON", "JAX_", "XLA_", "TORCH", "NUMBA_", "OPENBLAS_", "OMP_", "MKL_")
     made = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    made.pop("PYTHONDONTWRITEBYTECODE", None)       # installed packages bring their bytecode along
     for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         made[f"{name}_NUM_THREADS"] = str(threads())
     if cache is not None:
