@@ -1,4 +1,9 @@
-"""Activations as cells: each is the function of the same meaning in cellc.ops."""
+"""Activations as cells: each is the function of the same meaning in cellc.ops, which says the rest.
+
+Shapes:   any -> same; those along an axis want that axis.
+Dtypes:   floats -> same.
+Gradient: the derivative; at a kink that of the flat side.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dense, Embedding, Flatten, Dropout, Identity."""
+"""Dense, Embedding, Flatten, Dropout, Identity, OneHot, Pad."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ class Embedding(Cell):
 
 
 class Flatten(Cell):
-    """The axes from start_dim to end_dim made one."""
+    """The axes from start_dim to end_dim made one: [n, c, h, w] -> [n, c * h * w] by default.
+
+    Errors: ShapeFault for an axis that is not there, or start_dim behind end_dim.
+    """
 
     def __init__(self, start_dim=1, end_dim=-1):
         super().__init__()
@@ -124,7 +127,10 @@ class Identity(Cell):
 
 
 class OneHot(Cell):
-    """`on_value` at the index along a new axis of size depth, `off_value` elsewhere."""
+    """`on_value` at the index along a new axis of size depth, `off_value` elsewhere.
+
+    Shapes: indices [...] -> [..., depth], the new axis at `axis`. Dtypes: integers -> `dtype`.
+    """
 
     def __init__(self, axis=-1, depth=1, on_value=1.0, off_value=0.0, dtype="float32"):
         super().__init__()

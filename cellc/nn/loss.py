@@ -1,4 +1,11 @@
-"""Losses as cells: each is the function of the same meaning in cellc.ops."""
+"""Losses as cells: each is the function of the same meaning in cellc.ops, which says the rest.
+
+Shapes:   logits and labels alike unless said otherwise -> 0-d; with reduction "none" one loss each.
+Dtypes:   floats; labels that are classes are integers.
+Errors:   ValueFault for an unknown reduction; ShapeFault for shapes that do not fit; IndexFault for
+          a class outside 0..c-1.
+Gradient: to the logits, and to labels that are floats.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +107,10 @@ class BCEWithLogitsLoss(_Weighted):
 
 
 class NLLLoss(_Weighted):
-    """The negated log-probability of the label."""
+    """The negated log-probability of the label; see ops.nll_loss.
+
+    Shapes: logits [n, c] or [n, c, ...], log-probabilities; labels the same without c.
+    """
 
     def __init__(self, weight=None, ignore_index=-100, reduction="mean"):
         super().__init__(weight, reduction)
@@ -111,7 +121,10 @@ class NLLLoss(_Weighted):
 
 
 class CrossEntropyLoss(_Weighted):
-    """The negated log-probability of the label (or of class probabilities), from logits."""
+    """The negated log-probability of the label, from logits; see ops.cross_entropy.
+
+    Shapes: logits [n, c] or [n, c, ...]; labels the same without c, or with it as probabilities.
+    """
 
     def __init__(self, weight=None, ignore_index=-100, reduction="mean", label_smoothing=0.0):
         super().__init__(weight, reduction)
@@ -125,7 +138,10 @@ class CrossEntropyLoss(_Weighted):
 
 
 class SoftmaxCrossEntropyWithLogits(LossBase):
-    """Cross entropy of each row of logits [n, c]; with `sparse` the labels are indices [n]."""
+    """Cross entropy of each row of logits; see ops.softmax_cross_entropy_with_logits.
+
+    Shapes: logits [n, c]; labels [n, c] probabilities, or with `sparse` [n] integers.
+    """
 
     def __init__(self, sparse=False, reduction="none"):
         super().__init__(reduction)

@@ -75,7 +75,13 @@ class BatchNorm1d(_BatchNorm):
 
 
 class LayerNorm(Cell):
-    """Normalised over the last axes, those of normalized_shape. Source: Ba, Kiros, Hinton, 2016."""
+    """Normalised over the last axes, those of normalized_shape; see ops.layer_norm.
+
+    Shapes: x [..., *normalized_shape] -> same; gamma and beta [*normalized_shape].
+    Dtypes: floats -> same.
+    Errors: ShapeFault where the last axes are others.
+    Source: Ba, Kiros and Hinton, Layer normalization, 2016.
+    """
 
     def __init__(self, normalized_shape, begin_norm_axis=-1, begin_params_axis=-1,
                  gamma_init="ones", beta_init="zeros", epsilon=1e-7, dtype="float32"):
@@ -98,7 +104,12 @@ class LayerNorm(Cell):
 
 
 class GroupNorm(Cell):
-    """Channels normalised in groups, for each sample alone. Source: Wu and He, 2018."""
+    """Channels normalised in groups, for each sample alone; see ops.group_norm.
+
+    Shapes: x [n, num_channels, ...] -> same; gamma and beta [num_channels].
+    Errors: ShapeFault where the groups do not divide the channels.
+    Source: Wu and He, Group normalization, 2018.
+    """
 
     def __init__(self, num_groups, num_channels, eps=1e-5, affine=True, gamma_init="ones",
                  beta_init="zeros", dtype="float32"):

@@ -1,4 +1,9 @@
-"""Pooling layers."""
+"""Pooling layers: reductions over windows of images [n, c, h, w] or sequences [n, c, l].
+
+Shapes:   the spatial axes shrink as in ops.max_pool2d and its kin; a single sample without n too.
+Errors:   ValueFault for another pad_mode; ShapeFault for windows that do not fit.
+Gradient: of a maximum to the first largest of each window, of a mean an equal share to each.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +86,10 @@ class AvgPool1d(_Pool):
 
 
 class AdaptiveAvgPool2d(Cell):
-    """The mean of output_size windows that together cover the image."""
+    """The mean of output_size windows that together cover the image [n, c, h, w].
+
+    An int means a square, None keeps a size. Errors: ShapeFault for a size below 1.
+    """
 
     def __init__(self, output_size):
         super().__init__()
@@ -92,7 +100,7 @@ class AdaptiveAvgPool2d(Cell):
 
 
 class AdaptiveAvgPool1d(Cell):
-    """The mean of output_size windows that together cover the sequence."""
+    """The mean of output_size windows that together cover the sequence [n, c, l]."""
 
     def __init__(self, output_size):
         super().__init__()

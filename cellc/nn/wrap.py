@@ -8,7 +8,7 @@ from cellc.nn.cell import Cell
 
 
 class WithLossCell(Cell):
-    """loss_fn(backbone(data), label)."""
+    """loss_fn(backbone(data), label), as one cell that TrainOneStepCell can take."""
 
     def __init__(self, backbone, loss_fn):
         super().__init__(auto_prefix=False)
@@ -67,7 +67,7 @@ class TrainOneStepCell(Cell):
 
 
 class ForwardValueAndGrad(Cell):
-    """(value, gradients) of a network by its weights, its inputs, or both."""
+    """(value, gradients) of a network by its weights, its inputs, or both; see GradOperation."""
 
     def __init__(self, network, weights=None, get_all=False, get_by_list=False):
         super().__init__(auto_prefix=False)

@@ -128,16 +128,17 @@ def _simplify(graph: Graph) -> Graph:
 
 
 def _normal_form(builder: Builder, node: Node) -> Node:
-    """Rewrite until nothing applies; new inner applies go to the builder, the root is returned."""
+    """Rewrite until nothing applies; what the builder has already is in normal form."""
     for _ in range(LIMIT):
-        new = _once(builder, node) if isinstance(node, Apply) and not builder.owns(node) else node
+        new = _once(node) if isinstance(node, Apply) and not builder.owns(node) else node
         if new is node:
             return node
         node = new
     raise IRFault(f"the rules for {node.prim} do not come to an end")
 
 
-def _once(builder: Builder, node: Apply) -> Node:
+def _once(node: Apply) -> Node:
+    """One rewrite of an apply; the apply itself where none fits."""
     if node.prim.name == "item" and isinstance(node.operands[0], Apply):
         source = node.operands[0]
         if source.prim.name == "tuple":

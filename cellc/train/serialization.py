@@ -32,11 +32,10 @@ _WRITER = {"format": "cellc"}
 def save_checkpoint(save_obj, ckpt_file_name, append_dict=None) -> None:
     """Save the Parameters of a cell, or a dict {name: tensor}, or a list of {"name", "data"}.
 
-    ckpt_file_name: a path; without a suffix it gets `.safetensors`. append_dict: further {name:
-    value}.
+    ckpt_file_name: a path; without a suffix it gets `.safetensors`. append_dict: further
+    {name: value}. An existing file stays as it was until the new one is whole.
     Errors: TypeFault for what is none of these; ValueFault where two values have one name; OSError
-            from
-    the file system. An existing file stays as it was until the new one is whole.
+            from the file system.
     """
     tensors = _named(save_obj)
     for name, value in (append_dict or {}).items():
@@ -132,8 +131,7 @@ def load_param_into_net(net, parameter_dict, strict_load=False):
 
     Returns (names of the net that were not in the dict, names of the dict that are not in the net).
     Errors: CheckpointFault where a shape differs, a dtype cannot be cast, no name fits at all, or
-            with
-    `strict_load` any name of the net is missing. Nothing has been changed then.
+            with `strict_load` any name of the net is missing. Nothing has been changed then.
     """
     if not isinstance(net, Cell):
         raise TypeFault(f"load_param_into_net into {type(net).__name__}, expected a cell")
