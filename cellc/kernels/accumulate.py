@@ -6,6 +6,7 @@ index of the best so far. Maxima and minima keep a NaN they have met; ties go to
 
 from __future__ import annotations
 
+from cellc.ir.prims.reduce import highest, lowest
 from cellc.ir.types import i64
 from cellc.kernels.loops import Reduction
 from cellc.kernels.scalar_ops import Element, ScalarOps
@@ -20,15 +21,8 @@ def neutral(ops: ScalarOps, r: Reduction, n: int) -> Parts:
     of = r.operand.dtype
     if r.position is None:
         return [ops.spread(ops.const(r.neutral, of), n)]
-    high = r.op == "argmin"
-    worst = (float("inf") if high else float("-inf")) if of.is_float else _limit(of, high)
+    worst = highest(of) if r.op == "argmin" else lowest(of)
     return [ops.spread(ops.const(worst, of), n), ops.spread(ops.const(0, i64), n)]
-
-
-def _limit(dtype, high: bool) -> int:
-    if dtype.kind == "u":
-        return 2**dtype.bits - 1 if high else 0
-    return 2 ** (dtype.bits - 1) - 1 if high else -(2 ** (dtype.bits - 1))
 
 
 def take(ops: ScalarOps, r: Reduction, so_far: Parts, x: Element, index: Element | None,

@@ -35,6 +35,7 @@ from cellc.kernels.loops import (
     Value,
 )
 from cellc.kernels.views import (
+    MAX_SPLITS,
     ZERO,
     Affine,
     Axis,
@@ -49,9 +50,6 @@ from cellc.kernels.views import (
 
 class NotFusable(Exception):
     """The graph cannot be one loop nest."""
-
-
-MAX_SPLITS = 12
 
 
 def lower(graph: Graph, first_slot: int = 0) -> Nest:
@@ -80,6 +78,7 @@ class Lowering:
         self.number: dict[Axis, int] = {}
         self.live: set[Axis] = set()             # axes that have not been cut
         self.anchor: list[Axis] = []             # axes of the first result
+        self.anchor_index: list[Affine] = []     # its index
         self.reduced: list[Axis] | None = None
         self.reduced_index: list[Affine] = []
         self.reduced_extents: tuple = ()
@@ -159,9 +158,8 @@ class Lowering:
     def _result_index(self, result: int) -> list[Affine]:
         node = self.graph.results[result]
         if not self.number:
-            self.anchor, index = self.new_axes(node.shape, "i")
-            self.anchor_index = index
-            return index
+            self.anchor, self.anchor_index = self.new_axes(node.shape, "i")
+            return self.anchor_index
         index = self.at.get(node)
         if index is None:
             index = self._infer(node)

@@ -22,6 +22,7 @@ from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, lanes
 from cellc.kernels.vectors import vector
 from cellc.kernels.views import (
+    MAX_SPLITS,
     Affine,
     Axis,
     NeedSplit,
@@ -32,7 +33,6 @@ from cellc.kernels.views import (
 )
 from cellc.record import fresh, record
 
-MAX_SPLITS = 12
 CODEGEN = 1         # level 2 takes a tenth longer and wins at most 1% at any size from 256 to 2048
 DTYPES = {"f32": "f32", "f64": "f64", "f16": "f16", "bf16": "bf16", "i32": "i32", "i64": "i64",
           "u32": "i32", "u64": "i64"}

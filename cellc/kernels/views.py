@@ -110,6 +110,7 @@ class Affine:
 
 
 ZERO = Affine()
+MAX_SPLITS = 12             # how often a reader of views tries again with one more axis cut
 
 
 def row_major(shape: Sequence) -> list:

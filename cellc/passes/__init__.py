@@ -8,7 +8,7 @@
     dead_code   what fusion left without users goes
 
 `grad` is not in the list: the parser asks for it when it meets a gradient. Memory is planned by
-`plan_memory` when the host function is written, since it makes offsets, not a graph.
+`kernels/plan_memory.py` when the host function is written, since that makes offsets, not a graph.
 """
 
 from __future__ import annotations

@@ -38,10 +38,12 @@ def spread_out(g, like, axes):
 
 
 def lowest(dtype: DType):
+    """What no element is below: where a maximum starts."""
     return -math.inf if dtype.is_float else int(np.iinfo(dtype.numpy).min)
 
 
 def highest(dtype: DType):
+    """What no element is above: where a minimum starts."""
     return math.inf if dtype.is_float else int(np.iinfo(dtype.numpy).max)
 
 
