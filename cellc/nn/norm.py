@@ -77,7 +77,8 @@ class BatchNorm1d(_BatchNorm):
 class LayerNorm(Cell):
     """Normalised over the last axes, those of normalized_shape; see ops.layer_norm.
 
-    Shapes: x [..., *normalized_shape] -> same; gamma and beta [*normalized_shape].
+    Shapes: x [..., *normalized_shape] -> same; gamma and beta [*normalized_shape]. That says which
+            axes; begin_norm_axis and begin_params_axis are MindSpore's and change nothing.
     Dtypes: floats -> same.
     Errors: ShapeFault where the last axes are others.
     Source: Ba, Kiros and Hinton, Layer normalization, 2016.

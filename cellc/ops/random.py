@@ -2,8 +2,9 @@
 
 The state is a Parameter (seed, offset): each draw reads it and adds one to the offset. Compiled,
 that is an ordinary effect of the program, so the same seed gives the same numbers in both modes,
-in any order of threads. `set_seed` starts over. Discrete and uniform draws have no gradient; a
-normal draw is constant plus scale, so its mean and deviation have.
+in any order of threads. `set_seed` starts over; the `seed` of a single draw is MindSpore's, and
+changes nothing. Discrete and uniform draws have no gradient; a normal draw is constant plus scale,
+so its mean and deviation have.
 """
 
 from __future__ import annotations

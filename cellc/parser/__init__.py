@@ -10,6 +10,7 @@ them appends applies to the current builder. Where to look:
     expressions  statements  control  branches     what each kind of syntax means
     operators    attributes  text                  what is done with values
     calls        cells  objects  builtins  sequences  gradients   what is called
+    hints        what parameters promise to be
     session      guards  values  hooks             what one parse keeps, read, and marks
     trace        the entry: a callable and the types of its arguments in, a Traced out
 """

@@ -26,6 +26,7 @@ class Adam(Optimizer):
     With `use_nesterov` m is replaced by beta1 * m + (1 - beta1) * g in the last line; with
     `use_amsgrad` v by the largest v so far. State: `moment1.<name>`, `moment2.<name>`,
     `vhat.<name>`, `beta1_power`, `beta2_power`.
+    `use_locking` is MindSpore's and changes nothing.
     """
 
     def __init__(self, params, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8,
