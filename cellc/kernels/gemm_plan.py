@@ -192,11 +192,12 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
             break
         if vectors == 2:
             most = min(most, 12)            # beyond, row pointers no longer fit the registers
-        tall = math.ceil(m / math.ceil(max(m, 1) / most)) if m else 1
-        cycles = max(tall * vectors, 0.75 * (tall + vectors), 4) + 0.1 * tall + 0.5 * vectors
-        tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
-        if best is None or tiles * cycles < best[0]:
-            best = tiles * cycles, Tile(tall, vectors, cycles)
+        for rows in (most, min(most, 8)):   # 8 may divide M; it is less code, too
+            tall = math.ceil(m / math.ceil(max(m, 1) / rows)) if m else 1
+            cycles = max(tall * vectors, 0.75 * (tall + vectors), 4) + 0.1 * tall + 0.5 * vectors
+            tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
+            if best is None or tiles * cycles < best[0]:
+                best = tiles * cycles, Tile(tall, vectors, cycles)
     return best[1]
 
 
