@@ -37,8 +37,6 @@ from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, sym
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
 
-_lock = threading.RLock()
-
 
 @record(eq=False)
 class Variant:
@@ -130,7 +128,7 @@ class Compiled:
         except TypeFault as fault:
             raise fault.at(caller()) from None
         moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
-        with _lock:
+        with startup.compiling:
             variant, traced = self.variant(given, arrays)
             if self.entry is None:
                 self.entry = entry.Entry(self._miss, _raise_fault)
@@ -285,9 +283,7 @@ def compiled(fn: Callable) -> Compiled:
     """
     owner, key = _owner(fn)
     table = owner.__dict__.setdefault("_compiled", {})
-    if key not in table:
-        table[key] = Compiled(fn)
-    return table[key]
+    return table.get(key) or table.setdefault(key, Compiled(fn))    # another thread may be first
 
 
 def _owner(fn: Callable) -> tuple[object, object]:

@@ -11,6 +11,7 @@ import threading
 
 from cellc import config
 
+compiling = threading.RLock()       # held while anything is compiled
 _lock = threading.Lock()
 _started: list[_Starting] = []
 
@@ -76,4 +77,27 @@ def _start() -> dict[str, int]:
     entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
     entry.register_tensor(Parameter, "_array")
     epoch.bind(entry.bump_epoch)
-    return runtime.symbols()
+    symbols = runtime.symbols()
+    if hasattr(os, "register_at_fork"):
+        _compile_or_fork()
+    return symbols
+
+
+def _compile_or_fork() -> None:
+    """A fork waits for a compilation to end: a child would have locks that nobody releases.
+
+    What is registered last runs first, so this comes after the runtime's own hooks: they lock the
+    memory that other threads need for going on.
+    """
+    waited: list[None] = []         # empty in a fork that began before this was registered
+
+    def before() -> None:
+        compiling.acquire()
+        waited.append(None)
+
+    def after() -> None:
+        if waited:
+            waited.pop()
+            compiling.release()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)

@@ -21,6 +21,7 @@ import ctypes
 import functools
 import hashlib
 import itertools
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -217,6 +218,10 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
 @functools.cache
 def _compilers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(usable_cores(), "cellc compile")
+
+
+if hasattr(os, "register_at_fork"):      # a child has the pool's memory and none of its threads
+    os.register_at_fork(after_in_child=_compilers.cache_clear)
 
 
 def run_aside(function: Callable, *args, **kwargs) -> Future:
