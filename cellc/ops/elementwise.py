@@ -96,7 +96,7 @@ def log10(x):
 
 def exp2(x):
     """2 to the power x."""
-    return exp(arith.mul(x, 0.6931471805599453))
+    return arith.pow(2.0, floating(x))
 
 
 def isnan(x):
