@@ -5,6 +5,11 @@ is the native entry; where no compiled variant fits the arguments, the entry com
 
     arguments ─ signature ─▶ trace (parser) ─▶ passes ─▶ host and kernels ─▶ LLVM ─▶ a new variant
 
+Threads may call at once, the same callable or others, and compile one at a time; a call that takes
+some 10 us or more lets other threads run. Calls that assign the same Parameters must not overlap:
+nothing breaks then, but one of two updates may be lost. Whoever else holds a Parameter's buffer (a
+view of it, a call that reads it in another thread) keeps the values it had.
+
 A variant is guarded by everything outside its arguments that parsing read. A guard that fails sends
 the call here as well; facts that still hold are looked at again, and only a changed one compiles.
 """
@@ -92,12 +97,17 @@ class Variant:
 
     def call_flat(self, leaves: list):
         """Run on leaves, then let Python print and put the result together."""
-        for parameter in self.assigned:
-            parameter.keep_alone()          # a leaf may be a view of it
-        values = self.flat.call(*leaves)
+        values = self.run(*leaves)
         for effect in self.traced.prints:
             effect.show(values)
         return unflatten(self.traced.structure, values, known=_independent)
+
+    def run(self, *leaves) -> tuple:
+        """The results of the program. The entry comes back here where it refuses a Parameter that
+        a call in another thread has just taken hold of."""
+        for parameter in self.assigned:
+            parameter.keep_alone()          # a leaf may be a view of it
+        return self.flat.call(*leaves)
 
 
 def _independent(value):
@@ -256,7 +266,7 @@ def _bind(variant: Variant, machine: MachineCode, graph: Graph, in_place: dict[i
               for i, x in enumerate(traced.captured)]
     outs = [binding.result_out(r.type, symbols) for i, r in enumerate(graph.results)
             if i not in in_place]
-    variant.flat = entry.Entry(_impossible, _raise_fault)
+    variant.flat = entry.Entry(variant.run if variant.assigned else _impossible, _raise_fault)
     variant.flat.add(entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
                                        outputs=entry.TupleOut(tuple(outs))))
     order: list[int] = []
