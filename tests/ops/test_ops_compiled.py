@@ -159,7 +159,7 @@ GRADIENTS = [(family, dtype, shape) for family, shapes in {
 
 
 @pytest.mark.parametrize("family, dtype, shape", cases(
-    GRADIENTS, lambda family, dtype, shape: dtype == "float32" and shape[0] in (2, 3, 6)))
+    GRADIENTS, lambda family, dtype, shape: dtype == "float32" and shape[:1] in ((2,), (3,), (6,))))
 def test_gradients(family, dtype, shape):
     given = inputs(family, dtype, shape)
     weights = Tensor(np.random.default_rng(4).normal(size=20000), "float64")
