@@ -1,11 +1,10 @@
 """cellc in graph mode: the same programs as MindSpore's, by another import."""
 
-from cellc.ops.composite import GradOperation
-
 import cellc
 from benchmarks.peers import cells
 from cellc import Parameter, Tensor, context, nn
 from cellc.ops import operations as P
+from cellc.ops.composite import GradOperation
 
 VERSION = cellc.__version__
 VARIANTS = ("graph",)
