@@ -8,8 +8,11 @@ guards or tensors: the compiled counterpart of `ir.interpret`.
 from __future__ import annotations
 
 import functools
+import signal
+import threading
 import time
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -46,6 +49,25 @@ class MachineCode:
                 "release_gil": work > RELEASE_SECONDS or bool(program.symbols)}
 
 
+@contextmanager
+def _uninterrupted():
+    """Keep an interrupt (Ctrl-C) until the end. LLVM's binding and the pool of threads take locks
+    in Python code: an exception between two of its lines would leave them taken for ever."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple] = []
+    signal.signal(signal.SIGINT, lambda *at: came.append(at))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
+
+
+@_uninterrupted()
 def machine_code(graph: Graph, in_place: dict[int, int]) -> MachineCode:
     """Emit, compile and link a fused graph; result r goes to the memory of input in_place[r]."""
     start = time.perf_counter()
