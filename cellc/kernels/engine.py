@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from cellc import config
 from cellc.kernels.objectcache import ObjectCache
 from cellc.kernels.target import host, usable_cores
 from cellc.record import record
@@ -80,7 +81,7 @@ def _llvm():
 @functools.cache
 def cpu() -> tuple[str, str]:
     """Name and feature string of the CPU that code is generated for."""
-    target = host()
+    target = host(config.get("CPU") or None)
     return target.name, target.features
 
 
