@@ -84,11 +84,7 @@ def _start() -> dict[str, int]:
 
 
 def _compile_or_fork() -> None:
-    """A fork waits for a compilation to end: a child would have locks that nobody releases.
-
-    What is registered last runs first, so this comes after the runtime's own hooks: they lock the
-    memory that other threads need for going on.
-    """
+    """A fork waits for a compilation to end: a child would have locks that nobody releases."""
     waited: list[None] = []         # empty in a fork that began before this was registered
 
     def before() -> None:

@@ -67,6 +67,13 @@ def _emit_lock(module: Module) -> None:
     with Procedure(module, "void", "cellc_memory_unlock", [], "define") as p:
         p.store_atomic("i32", "0", "@memory_lock", "release")
         p.give()
+    # In a forked child: another thread may have been inside, and it is not here any more. What was
+    # kept for reuse may be half changed and is forgotten.
+    with Procedure(module, "void", "cellc_memory_forked", [], "define") as p:
+        p.do(f"store [{CLASSES} x ptr] zeroinitializer, ptr @memory_lists")
+        p.do("store i64 0, ptr @memory_cached")
+        p.store_atomic("i32", "0", "@memory_lock", "release")
+        p.give()
 
 
 def _emit_class(module: Module) -> None:

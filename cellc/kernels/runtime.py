@@ -27,8 +27,8 @@ from cellc.kernels.text import Module
 from cellc.record import record
 
 FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free")
-FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_lock",
-              "cellc_memory_unlock", "memory_in_use", "memory_cached", "memory_fresh",
+FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
+              "memory_in_use", "memory_cached", "memory_fresh",
               "memory_limit", *native_entry.EXPORTS)
 KEPT_MEMORY_AT_MOST = 2 << 30
 OPTIMISATION, CODEGEN = 1, 1        # calls are as fast as at level 2 (0: 20% slower)
@@ -80,15 +80,9 @@ class Runtime:
     def _survive_fork(self) -> None:
         if not hasattr(os, "register_at_fork"):
             return
-        unlock = self._function("cellc_memory_unlock", None)
-        forked = self._function("cellc_pool_forked", None)
-
-        def in_child() -> None:
-            forked()
-            unlock()
-
-        os.register_at_fork(before=self._function("cellc_memory_lock", None),
-                            after_in_parent=unlock, after_in_child=in_child)
+        # Nothing is locked before the fork: other threads could wait for it with the GIL in hand.
+        for name in ("cellc_pool_forked", "cellc_memory_forked"):
+            os.register_at_fork(after_in_child=self._function(name, None))
 
 
 def _default_threads() -> int:
