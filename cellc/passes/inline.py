@@ -4,8 +4,8 @@
 
 Fusion does not look into calls, so what is worth fusing must stand in one list. A graph that is
 large and called often stays a call: it is compiled once, however many cells share it. So does one
-that calls itself. Assumes nothing; branches and loops keep their graphs. LLVM could inline the machine code, but by then every
-intermediate array has its buffer.
+that calls itself. Assumes nothing; branches and loops keep their graphs. LLVM could inline the
+machine code, but by then every intermediate array has its buffer.
 """
 
 from __future__ import annotations

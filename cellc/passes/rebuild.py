@@ -1,8 +1,8 @@
 """What passes share: copying a graph into a builder, and running a pass on every sub-graph once.
 
 A pass handles one straight list of applies. `everywhere` walks the graphs held in attributes, inner
-ones first, each object once, so that a graph shared by many calls stays shared, and one that calls itself
-calls what becomes of it.
+ones first, each object once, so that a graph shared by many calls stays shared, and one that calls
+itself calls what becomes of it.
 """
 
 from __future__ import annotations
