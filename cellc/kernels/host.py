@@ -28,7 +28,10 @@ from cellc.record import fresh, record
 
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
 SITE = 7        # the place in the error record that says which apply failed
-NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call", "cond")
+NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call", "cond",
+             "barrier")
+
+_SAME_MEMORY = ("reshape", "barrier")       # the array that their operand is
 
 
 @record(frozen=True)
@@ -172,7 +175,7 @@ class Region:
 
     # -- planning ------------------------------------------------------------------------------
     def slot(self, node: Node, index: int = 0) -> Slot:
-        """Where an array value lives; `item` and `reshape` are other names for their operand."""
+        """Where an array value lives; `item`, `reshape` and `barrier` are names for their operand."""
         if isinstance(node, Input):
             return self.inputs[node]
         if isinstance(node, Constant):
@@ -187,7 +190,7 @@ class Region:
             if isinstance(source, Apply) and source.prim.name == "tuple":
                 return self.slot(source.operands[node.attrs["index"]])
             return self.slot(source, node.attrs["index"])
-        return self.slot(node.operands[0]) if name == "reshape" else self.slots[node, index]
+        return self.slot(node.operands[0]) if name in _SAME_MEMORY else self.slots[node, index]
 
     def _block(self, type: TensorType, start: int) -> Block:
         unit, size = byte_size(type)
@@ -208,7 +211,7 @@ class Region:
             for x in node.operands:
                 if isinstance(x.type, TensorType) and node.prim.name not in ("tuple", "item"):
                     self._use(x, position, last_use)
-            if node.prim.name not in ("tuple", "item", "reshape"):
+            if node.prim.name not in ("tuple", "item", *_SAME_MEMORY):
                 for i, t in enumerate(result_types(node)):
                     if isinstance(t, TensorType):
                         self.slots[node, i] = Slot(t, self._block(t, position))
@@ -314,7 +317,9 @@ class Region:
 
     def _emit(self, frame: Frame, node: Apply) -> None:
         name = node.prim.name
-        if name in ("tuple", "item", "reshape"):
+        if name in ("tuple", "item", *_SAME_MEMORY):
+            if name == "barrier" and is_scalar(node):
+                self.scalars[node] = self._scalar(frame, node.operands[0])
             return
         if name == "empty":
             if isinstance(node.type, ScalarType):
