@@ -30,7 +30,7 @@ from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
 from cellc.passes import cse, dead_code, inline, simplify
-from cellc.passes.masked import Adjoint, pull
+from cellc.passes.masked import Adjoint, expose, pull
 from cellc.passes.rebuild import copy_body, copy_input, renew, restricted
 from cellc.record import record
 
@@ -158,6 +158,7 @@ class _Differentiator:
         return self.made[key][1]
 
     def _make(self, graph: Graph, active: tuple[int, ...], seeds: tuple[int, ...]) -> Halves:
+        graph = expose(graph)
         live = self._active_nodes(graph, active)
         fwd = Builder(f"{graph.name}.fwd", map(copy_input, graph.inputs))
         env: dict[Node, Node] = dict(zip(graph.inputs, fwd.inputs, strict=True))

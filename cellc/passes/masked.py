@@ -9,9 +9,12 @@ its end, where a sum, a product or the result takes it, one `select` puts the ze
 stands in the place of the one that `select`'s own rule makes: where no rule lies between, the graph
 is the same, and where nothing was selected, nothing is added.
 
-- Rules that only move values about (`reshape`, `broadcast`, `reduce_sum`) take the mask along; it
-  is computed only if a rule behind them could make a nan of a zero. Products drop it.
+- Rules that move, repeat and sum cotangents (those of `reshape`, `reduce_sum`, `broadcast`) take
+  the mask along; it is computed only if a rule behind them could make a nan of a zero. Products
+  drop it.
 - Two contributions have the mask that holds where either does.
+- A call whose result is selected from becomes its applies first (`expose`), so that the mask gets
+  into it.
 - `select(x > 0, x, 0)`, a relu, asks about x itself. It is masked at once, and what comes after is
   masked again behind rules with a pole only (`weak`): a network of relus stays what it is.
 
@@ -23,19 +26,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Constant
+from cellc.ir.graph import Apply, Builder, Constant, Graph, Node
 from cellc.ir.prims import elementwise as e
+from cellc.passes.rebuild import copy_body, renew
 
 # Rules that give zero for a zero cotangent, whatever the operands.
 _KEEP_ZEROS = frozenset(["add", "sub", "neg", "cast", "min", "max"])
 # Rules that give a nan for a zero cotangent where the operands are finite.
 _POLES = frozenset(["div", "sqrt", "rsqrt", "log", "log1p", "pow", "asin", "acos", "acosh", "atanh",
                     "tan", "lgamma", "digamma", "polygamma", "atan2", "mod"])
-# Rules that are sums of cotangents: none is zero but where all that it sums are.
-_MOVES = frozenset(["reduce_sum", "concat", "pad", "gather", "cumsum", "to_scalar", "from_scalar"])
-# Of these and the views, those whose rule gives every element of the cotangent, and adds none up.
+# Rules that give every element of the cotangent, moved or repeated, and add none up.
 _REARRANGES = frozenset(["reduce_sum", "reshape", "transpose", "flip", "concat", "pad", "to_scalar",
                          "from_scalar"])
+# Rules that are sums of cotangents, as those of the other views are.
+_SUMS = frozenset(["gather", "cumsum"])
 _QUESTIONS = frozenset(["gt", "ge", "lt", "le", "eq", "ne"])
 
 
@@ -138,7 +142,8 @@ def pull(prim, g: Adjoint, y, operands, attrs: dict) -> list[Adjoint | None]:
         return [None if dx is None else g if dx is g.value else Adjoint(dx, mask, dirty)
                 for dx in prim.vjp(g.value, y, *operands, **attrs)]
     found = prim.vjp(g.clean(), y, *operands, **attrs)
-    if mask.weak or not (prim.kind == "view" or prim.name in _MOVES) or (
+    if not (prim.name in _REARRANGES or prim.kind == "view" and not mask.weak
+            or prim.name in _SUMS and not mask.weak) or (
             prim.name == "broadcast" and _one_in_each_row(mask)):
         return [_adjoint(dx) for dx in found]
     return [None if dx is None else Adjoint(dx, _moved(mask, prim, i, y, operands, attrs, dx))
@@ -201,4 +206,37 @@ def _moved(mask: Mask, prim, i: int, y, operands, attrs: dict, dx) -> Mask:
         moved = prim.vjp(ones, y, *operands, **attrs)[i]
         return e.gt(moved, e.zero(moved))
 
-    return Mask(("moved", mask.key, prim.name, i, tuple(map(id, operands)), id(y)), make)
+    return Mask(("moved", mask.key, prim.name, i, tuple(map(id, operands)), id(y)), make, mask.weak)
+
+
+EXPOSED = 16        # calls within calls that are opened
+
+
+def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
+    """The graph with the applies of the calls that a select's branch is computed by, one elementwise
+    or moved step after the other, in the place of these calls."""
+    under: set[Node] = set()
+    calls = set()
+    for node in reversed(graph.body):
+        name = node.prim.name
+        if name == "select":
+            condition, *branches = node.operands
+            under.update(x for x in branches if not _asks_about(condition, x))
+        if node not in under:
+            continue
+        if name == "call" and "bwd" not in node.attrs:
+            calls.add(node)
+        elif name == "item" or node.prim.kind in ("elementwise", "view") or name in _REARRANGES:
+            under.update(node.operands)
+    if not calls or not levels:
+        return graph
+    builder = Builder(graph.name, graph.inputs)
+    env: dict[Node, Node] = {}
+    for node in graph.body:
+        if node in calls:
+            operands = [env.get(x, x) for x in node.operands]
+            env[node] = copy_body(builder, node.attrs["graph"], operands)
+        else:
+            env[node] = builder.append(renew(node, env))
+    return expose(Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result)),
+                  levels - 1)
