@@ -45,6 +45,7 @@ _LATER = {
     "jit": "cellc.compile",
     "explain": "cellc.inspection",
     "inspect": "cellc.inspection",
+    "nan_trace": "cellc.nans",
     "save_checkpoint": "cellc.train.serialization",
     "load_checkpoint": "cellc.train.serialization",
     "load_param_into_net": "cellc.train.serialization",

@@ -5,6 +5,8 @@ Every compiled result is compared with this one. Symbolic sizes are bound by the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from cellc.errors import CellcError, IRFault, ShapeFault, TypeFault
@@ -13,11 +15,13 @@ from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType, Type
 
 
-def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None):
+def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None,
+              watch: Callable | None = None):
     """The graph's result on these arrays: an array, or a tuple of them for several results.
 
     Arrays have just the dtype and shape of the inputs; a Python number may stand for a scalar.
-    `dims` gives sizes by name that no input tells.
+    `dims` gives sizes by name that no input tells. `watch(node, operands, result)` sees each apply
+    of every graph that is run, and what it returns is taken for the result.
     """
     if len(arrays) != len(graph.inputs):
         raise TypeFault(f"{graph.name}: found {len(arrays)} arguments, expected "
@@ -32,22 +36,22 @@ def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None):
 
     for node in graph.body:
         try:
-            values[node] = _apply(node, [value(x) for x in node.operands], dims)
+            values[node] = _apply(node, [value(x) for x in node.operands], dims, watch)
         except CellcError as fault:
             raise fault.at(node.loc) from None
     return value(graph.result)
 
 
-def _apply(node: Apply, operands: list, dims: dict[str, int]):
+def _apply(node: Apply, operands: list, dims: dict[str, int], watch: Callable | None):
     name, attrs = node.prim.name, node.attrs
     if name in ("call", "fused"):
-        return interpret(attrs["graph"], *operands, dims=dims)
+        return interpret(attrs["graph"], *operands, dims=dims, watch=watch)
     if name == "cond":
         taken = attrs["then"] if operands[0] else attrs["orelse"]
-        return interpret(taken, *operands[1:], dims=dims)
+        return interpret(taken, *operands[1:], dims=dims, watch=watch)
     result = node.prim.eval(*operands, **{key: resolve(v, dims) for key, v in attrs.items()})
     _expect(node, result, resolve(node.type, dims))
-    return result
+    return watch(node, operands, result) if watch else result
 
 
 def _expect(node: Apply, result, type: Type) -> None:

@@ -225,8 +225,8 @@ def with_rule(run, args: list, backward, moving, rule: Rule):
     def pull(args, out, dout, used, useful):
         for x in used:
             if id(x) in useful:
-                raise rule.fault(f"gives no gradient by {x.type} {getattr(x, 'name', '') or ''}, "
-                                 "which the function uses and does not take",
+                raise rule.fault(f"gives no gradient by {getattr(x, 'name', 'a tensor')} "
+                                 f"({x.type}), which the function uses and does not take",
                                  "pass it as an argument")
         return backward(args, out, dout, eager.state.recording)
 

@@ -64,8 +64,8 @@ class Rule:
             raise self.fault(f"returns {describe(returned)}, expected a tuple of {len(args)} "
                              f"gradients, by {listed}")
         if len(returned) != len(args):
-            raise self.fault(f"returns {len(returned)} gradients, expected {len(args)}, "
-                             f"by {listed}", "return None where there is none")
+            raise self.fault(f"returns {len(returned)} gradient{'s' * (len(returned) != 1)}, "
+                             f"expected {len(args)}, by {listed}", "return None where there is none")
         found: list = []
         for x, given, name in zip(args, returned, self.arguments, strict=True):
             self._answer(x, given, name, found)
@@ -346,7 +346,7 @@ def _union(*lists) -> list:
 def _inputs_for(captured: list, closed: cells.Closed, n: int) -> list[Input]:
     """The graph's inputs for what it captured, which come after n others; new ones for the rest."""
     own = dict(zip(map(id, closed.captured), closed.graph.inputs[n:], strict=True))
-    return [own.get(id(x)) or Input(x.type, getattr(x, "name", None) or "unused")
+    return [own[id(x)] if id(x) in own else Input(x.type, getattr(x, "name", None) or "unused")
             for x in captured]
 
 

@@ -177,7 +177,7 @@ class _Differentiator:
             for i in seeds:
                 cotangents.add(graph.results[i], bwd.input(graph.results[i].type, f"d{i}"))
             for node in reversed(graph.body):
-                bwd.loc = node.loc
+                bwd.loc = node.loc and node.loc.in_gradient()
                 if node in kept:
                     self._backward_rule(node, live, cotangents, kept[node])
                 else:
@@ -341,9 +341,8 @@ def _float_results(node: Apply) -> list[int]:
 def _no_gradient(node: Apply, x: Node) -> TypeFault:
     rule = node.attrs["bwd"]
     return TypeFault(
-        f"the gradient by {x.name} ({x.type}) is asked for, and {rule.name} gives none: it answers "
-        "for the arguments that are differentiated by, not for what else is used",
-        f"pass {x.name} as an argument", next((n.loc for n in rule.body if n.loc), node.loc))
+        f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does not "
+        "take", "pass it as an argument", next((n.loc for n in rule.body if n.loc), node.loc))
 
 
 def _arguments(node: Apply) -> tuple[Node, ...]:
