@@ -175,7 +175,7 @@ class Region:
 
     # -- planning ------------------------------------------------------------------------------
     def slot(self, node: Node, index: int = 0) -> Slot:
-        """Where an array value lives; `item`, `reshape` and `barrier` are names for their operand."""
+        """Where an array value lives; `item`, `reshape`, `barrier` are names for their operand."""
         if isinstance(node, Input):
             return self.inputs[node]
         if isinstance(node, Constant):

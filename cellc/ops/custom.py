@@ -16,6 +16,7 @@ import threading
 
 from cellc.errors import TypeFault, ValueFault
 from cellc.ir.graph import current_builder
+from cellc.parameter import as_before, noting_assignments
 from cellc.parser import hooks
 from cellc.parser.custom import Rule, place_of
 from cellc.tensor import Tensor, wrap
@@ -237,7 +238,8 @@ def recomputing(fn, args: tuple, kwargs: dict):
     """fn(*args, **kwargs), of which the tape keeps the arguments only."""
     from cellc import eager
 
-    result = fn(*args, **kwargs)
+    with noting_assignments() as notes:
+        result = fn(*args, **kwargs)
     if not eager.state.recording:
         return result
     flat = [*args, *kwargs.values()]
@@ -249,7 +251,7 @@ def recomputing(fn, args: tuple, kwargs: dict):
         named = dict(zip(kwargs, given[len(args):], strict=True))
         marks: list = []
         marked, named = _map((positional_args, named), lambda x: _stand_in(x, marks))
-        with eager.enable_grad():
+        with eager.enable_grad(), as_before(notes):
             again = fn(*marked, **named)
         outputs, cotangents = [], []
         for y, g in zip(_leaves(again), _leaves(dout), strict=True):
@@ -285,12 +287,14 @@ def _joint(result, args, answered: list, rule):
     """
     from cellc import eager
 
-    outputs = [y for y in _leaves(result) if _on_tape(y)]
+    outputs = list(filter(_on_tape, _leaves(result)))
     if not outputs or not eager.state.recording:
         return result
     stop = {id(eager.source_of(x)) for x in answered if _on_tape(x)}
     used = list(eager.reachable(outputs, stop)[1].values())
+    del outputs
     held = [(eager.as_it_is(x), eager.source_of(x)) for x in _leaves(args)]
+    result = _map(result, _without_record)      # what was recorded can go
 
     def run(cotangents: dict, useful: set[int]) -> list:
         given, numbers, more = iter(held), itertools.count(), itertools.count()
@@ -305,6 +309,15 @@ def _joint(result, args, answered: list, rule):
     joint = eager.Joint(run, held, [*map(eager.source_of, answered), *used])
     count = itertools.count()
     return _map(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
+
+
+def _without_record(y):
+    """A result that is on the tape as one that is a leaf."""
+    if not _on_tape(y):
+        return y
+    new = wrap(y._array, y.type)
+    new.requires_grad = True
+    return new
 
 
 def _on_tape(x) -> bool:

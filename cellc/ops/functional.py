@@ -57,12 +57,12 @@ from cellc.ops.activation import (
 )
 from cellc.ops.clipping import clip_by_global_norm, clip_by_norm, clip_by_value
 from cellc.ops.composite import grad, mutable, value_and_grad
-from cellc.ops.custom import custom_vjp, recompute
 from cellc.ops.conv import (
     conv1d,
     conv2d,
     unfold,
 )
+from cellc.ops.custom import custom_vjp, recompute
 from cellc.ops.elementwise import (
     abs,
     acos,

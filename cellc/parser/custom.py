@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
 
 from cellc.errors import CellcError, Loc, TypeFault
 from cellc.ir import arith
@@ -64,8 +63,9 @@ class Rule:
             raise self.fault(f"returns {describe(returned)}, expected a tuple of {len(args)} "
                              f"gradients, by {listed}")
         if len(returned) != len(args):
-            raise self.fault(f"returns {len(returned)} gradient{'s' * (len(returned) != 1)}, "
-                             f"expected {len(args)}, by {listed}", "return None where there is none")
+            several = "s" * (len(returned) != 1)
+            raise self.fault(f"returns {len(returned)} gradient{several}, expected {len(args)}, "
+                             f"by {listed}", "return None where there is none")
         found: list = []
         for x, given, name in zip(args, returned, self.arguments, strict=True):
             self._answer(x, given, name, found)

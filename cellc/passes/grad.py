@@ -20,7 +20,8 @@ What is generated, by kind of node, walking the list forwards and then backwards
 The residuals need no analysis: f.bwd is built by a second Builder, and a forward value that a rule
 mentions there is *captured*, as any outside value is. A value is active where a float depends on an
 active input; only active values get cotangents, and a structural zero is None and never exists at
-run time; `masked.py` keeps those that a `select` makes. Everything made is an ordinary graph, so it can be differentiated again.
+run time; `masked.py` keeps those that a `select` makes. Everything made is an ordinary graph, so it
+can be differentiated again.
 """
 
 from __future__ import annotations
@@ -341,8 +342,8 @@ def _float_results(node: Apply) -> list[int]:
 def _no_gradient(node: Apply, x: Node) -> TypeFault:
     rule = node.attrs["bwd"]
     return TypeFault(
-        f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does not "
-        "take", "pass it as an argument", next((n.loc for n in rule.body if n.loc), node.loc))
+        f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does "
+        "not take", "pass it as an argument", next((n.loc for n in rule.body if n.loc), node.loc))
 
 
 def _arguments(node: Apply) -> tuple[Node, ...]:

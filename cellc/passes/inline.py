@@ -5,8 +5,8 @@
 Fusion does not look into calls, so what is worth fusing must stand in one list. A graph that is
 large and called often stays a call: it is compiled once, however many cells share it. A call's own
 rule for its gradient (`bwd`) is gone then; with `keep_rules`, for graphs that may be differentiated
-yet, calls that have one stay. Assumes nothing; `cond` branches keep their graphs. LLVM could inline the machine code, but by then every
-intermediate array has its buffer.
+yet, calls that have one stay. Assumes nothing; `cond` branches keep their graphs. LLVM
+could inline the machine code, but by then every intermediate array has its buffer.
 """
 
 from __future__ import annotations

@@ -213,8 +213,8 @@ EXPOSED = 16        # calls within calls that are opened
 
 
 def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
-    """The graph with the applies of the calls that a select's branch is computed by, one elementwise
-    or moved step after the other, in the place of these calls."""
+    """The graph with calls opened that a select's branch is made by, or from whose results it is
+    made by elementwise steps and views."""
     under: set[Node] = set()
     calls = set()
     for node in reversed(graph.body):
@@ -238,5 +238,5 @@ def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
             env[node] = copy_body(builder, node.attrs["graph"], operands)
         else:
             env[node] = builder.append(renew(node, env))
-    return expose(Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result)),
-                  levels - 1)
+    opened = Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+    return expose(opened, levels - 1)
