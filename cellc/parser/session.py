@@ -58,6 +58,7 @@ class Session:
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
         self.gradients = 0          # how many functions around here are being differentiated
+        self.rules = 0              # how many calls with a rule for their gradient were met
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -111,9 +112,9 @@ class Session:
             for key, entry in journal.items():
                 self.journals[-1].setdefault(key, entry)
 
-    def append_call(self, graph: Graph, operands: list) -> list[Node]:
-        """Append `call` of the graph; its results as separate nodes."""
-        return self.parts(control.call(*operands, graph=graph), len(graph.results))
+    def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
+        """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
+        return self.parts(control.call(*operands, graph=graph, **rule or {}), len(graph.results))
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from cellc.ir.graph import Apply, Builder, Graph, Input, Node, subgraphs
+from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, subgraphs
 
 
 def copy_input(node: Input) -> Input:
@@ -66,3 +66,18 @@ def use_counts(graph: Graph) -> Counter[Node]:
     counts = Counter(x for node in graph.body for x in node.operands)
     counts[graph.result] += 1
     return counts
+
+
+def restricted(graph: Graph, wanted: Iterable[int]) -> tuple[Graph, list[int]]:
+    """The graph with only the results listed, what they need, and the inputs that are used; and
+    which inputs those are."""
+    result = Apply(PRIMITIVES["tuple"], tuple(graph.results[i] for i in wanted), {})
+    live: set[Node] = {result}
+    body = [result]
+    for node in (result, *reversed(graph.body)):
+        if node in live:
+            live.update(node.operands)
+            if node is not result:
+                body.append(node)
+    used = [i for i, x in enumerate(graph.inputs) if x in live]
+    return Graph(graph.name, [graph.inputs[i] for i in used], reversed(body), result), used
