@@ -35,7 +35,10 @@ class Twice(nn.Cell):
 
 
 twice = Twice()
-below = (lambda x: x < 0)
+
+
+def below(x):
+    return x < 0
 
 
 def direction(x):
