@@ -170,6 +170,8 @@ class _Joiner:
     def container(self, value):
         """A list, dict, set or object that was there before the `if`."""
         first, second = self.then.view(value), self.orelse.view(value)
+        if hasattr(type(value), "joined"):      # an iterator
+            return value.joined(first, second, self)
         what = f"a {type(value).__name__} changed in one branch"
         joined = self.value(first, second, what)
         if isinstance(joined, Conflict):

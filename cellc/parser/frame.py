@@ -23,6 +23,7 @@ from cellc.parser.values import Conflict, Unbound
 _FAULTS = {AttributeError: AttributeFault, TypeError: TypeFault, IndexError: IndexFault,
            KeyError: KeyFault, ValueError: ValueFault, NameError: NameFault}
 _BUILTINS = vars(builtins)
+_NOTE = "while compiling"
 
 
 class UserRaise(Exception):
@@ -43,7 +44,7 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "home", "comprehension", "depth",
-                 "library")
+                 "library", "pinned", "handling")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -61,6 +62,8 @@ class Frame:
         self.library = parent.library if parent is not None else is_steady(
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
         self.depth = 0                      # traced branches of this activation around here
+        self.pinned = 0     # blocks around here whose state no shared continuation can have
+        self.handling: list[BaseException] = []     # what `except` clauses around here caught
 
     # -- walking -----------------------------------------------------------------------------------
 
@@ -79,7 +82,16 @@ class Frame:
         except (UserRaise, RecursionError):
             raise
         except Exception as error:
-            raise placed(error, self.loc(node)) from error
+            self.fail(error, node)
+
+    def fail(self, error: Exception, node):
+        """Raise what Python raised in work on known values, as a fault at the user's line."""
+        if isinstance(error, StopIteration):    # which would end a generator of the parser's own
+            raise UserRaise(noted(error, self.loc(node))) from None
+        fault = placed(error, self.loc(node))
+        if fault is error:
+            raise
+        raise fault from error
 
     def execute(self, node, rest):
         """Run a statement; what follows it is `rest`, for a branch that must go on by itself."""
@@ -92,7 +104,7 @@ class Frame:
         except (UserRaise, RecursionError):
             raise
         except Exception as error:
-            raise placed(error, self.loc(node)) from error
+            self.fail(error, node)
 
     def here(self, node) -> None:
         """The applies that follow come from this node."""
@@ -193,11 +205,14 @@ def placed(error: Exception, loc: Loc | None) -> Exception:
     """An error of Python's own, raised by work on known values, as a fault at the user's line."""
     kind = next((k for k in type(error).__mro__ if k in _FAULTS), None)
     if kind is None:
-        if loc is None:
-            return error
-        note = f"while compiling {loc}{loc.snippet()}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
-        return error
+        return noted(error, loc)
     text = f"no key {error.args[0]!r}" if kind is KeyError and error.args else str(error)
     return _FAULTS[kind](text, loc=loc)
+
+
+def noted(error: Exception, loc: Loc | None) -> Exception:
+    """The error, with the innermost place it passed in the user's source as a note."""
+    if loc is not None and not any(
+            note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{_NOTE} {loc}{loc.snippet()}")
+    return error

@@ -184,7 +184,20 @@ def contents(value):
     """A copy of what a container or object holds."""
     if isinstance(value, (list, dict, set)):
         return value.copy()
-    return dict(vars(value))
+    if hasattr(type(value), "restore"):     # an iterator
+        return value.state()
+    return fields_of(value)
+
+
+def fields_of(value) -> dict:
+    """The attributes an object holds itself, in its dictionary or in slots."""
+    held = dict(getattr(value, "__dict__", ()))
+    for base in type(value).__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                held[name] = object.__getattribute__(value, name)
+    return held
 
 
 def restore(value, held) -> None:
@@ -194,9 +207,13 @@ def restore(value, held) -> None:
     elif isinstance(value, (dict, set)):
         value.clear()
         value.update(held)
+    elif hasattr(type(value), "restore"):
+        value.restore(held)
     else:
-        vars(value).clear()
-        vars(value).update(held)
+        for name in fields_of(value).keys() - held.keys():
+            object.__delattr__(value, name)
+        for name, part in held.items():
+            object.__setattr__(value, name, part)
 
 
 def _kind(value) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType, GeneratorType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from cellc.errors import CellcError, SyntaxFault, TypeFault, caller
@@ -22,6 +22,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
 from cellc.parser.calls import Interpreted
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import Guard
+from cellc.parser.iteration import Iterator
 from cellc.parser.session import Session
 from cellc.parser.text import Piece, PrintEffect, Text
 from cellc.parser.values import Closure, Leaf, describe
@@ -111,8 +112,9 @@ def _check_result(value) -> None:
     if isinstance(value, (Text, Piece)):
         raise TypeFault("the compiled call returns a string with values known only when the "
                         "program runs", "return the values, and make the string outside")
-    if isinstance(value, GeneratorType):
-        raise TypeFault("the compiled call returns a generator", "return a list or tuple of it")
+    if isinstance(value, Iterator):
+        raise TypeFault("the compiled call returns a generator or iterator, made inside it",
+                        "return a list or tuple of it")
     if isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             _check_result(part)
