@@ -61,8 +61,11 @@ class Branch:
         session.conditions.append(self.condition)
         frame.depth += 1
         try:
-            with session.building(self.builder):
+            with session.running(self.builder):
                 return work()
+        except Exception as error:
+            error.crossed = self.condition      # so that nothing outside catches it: `exceptions`
+            raise
         finally:
             session.conditions.pop()
             frame.depth -= 1

@@ -8,6 +8,7 @@ known values. Anything else is refused by name.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType, ModuleType
@@ -21,12 +22,15 @@ from cellc.parser import hooks
 from cellc.parser.control import FunctionRest, run_block
 from cellc.parser.frame import Frame
 from cellc.parser.guards import is_steady
+from cellc.parser.iteration import Items, Iterator, items_of
 from cellc.parser.source import Source, source_of
 from cellc.parser.syntax import refusal
 from cellc.parser.values import Closure, describe, need_sizes, traced_in
 
 # id of a callable that lives for ever -> (session, args, kwargs) -> value; filled by `builtins`
 special: dict[int, object] = {}
+# (class, name) of a method that C code binds anew at each look -> such a handler
+class_methods: dict[tuple[type, str], object] = {}
 
 # Modules whose functions depend on their arguments alone. With traced arguments only those that
 # move values about, and do not look at them, still make sense.
@@ -53,6 +57,7 @@ _CHANGES_CELL = frozenset([
 ])
 
 _CONTAINERS = (list, dict, set)
+CONTEXT_FUNCTION = contextlib.contextmanager(lambda: None).__code__     # of all such functions
 
 
 class Interpreted:
@@ -77,6 +82,8 @@ def call(session, function, args: list, kwargs: dict):
     if kind is FunctionType:
         of_a_cell = bool(args) and isinstance(args[0], hooks.Cell)  # cellc's cells are parsed too
         if is_steady(function.__globals__.get("__name__")) and not of_a_cell:
+            if function.__code__ is CONTEXT_FUNCTION:
+                return _enterable(session, function, args, kwargs)
             return run_now(session, function, args, kwargs)
         return interpret(session, function, args, kwargs)
     if kind is Closure:
@@ -107,11 +114,20 @@ def _call_method(session, method: MethodType, args: list, kwargs: dict):
     if not isinstance(function, FunctionType):
         return call(session, function, [owner, *args], kwargs)
     if is_steady(function.__globals__.get("__name__")):
+        if function.__code__ is CONTEXT_FUNCTION:
+            return _enterable(session, function, [owner, *args], kwargs)
         if not isinstance(owner, hooks.Cell):
             return run_now(session, method, args, kwargs)
         if function.__name__ in _LISTS or function.__name__ in _CHANGES_CELL:
             return _list_cell(session, method, args, kwargs)
     return interpret(session, function, [owner, *args], kwargs)
+
+
+def _enterable(session, function, args: list, kwargs: dict):
+    """A call of a function under `@contextmanager`."""
+    from cellc.parser import managers
+
+    return managers.call_context_function(session, function.__wrapped__, args, kwargs)
 
 
 def _list_cell(session, method: MethodType, args: list, kwargs: dict):
@@ -131,6 +147,8 @@ def _list_cell(session, method: MethodType, args: list, kwargs: dict):
 def _call_object(session, value, args: list, kwargs: dict):
     """An object whose class defines `__call__`."""
     kind = type(value)
+    if hasattr(kind, "call_parsed"):
+        return value.call_parsed(session, args, kwargs)
     if isinstance(value, Node) or not callable(value):
         raise TypeFault(f"{describe(value)} is called, and is no function")
     wrapped = getattr(value, "__wrapped__", None)       # cellc.jit(f), functools.lru_cache(f)
@@ -149,6 +167,8 @@ def run_now(session, function, args: list, kwargs: dict):
     from cellc.parser.objects import builtin_method
 
     owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and (owner, function.__name__) in class_methods:
+        return class_methods[owner, function.__name__](session, args, kwargs)
     if type(function) in (BuiltinFunctionType, BuiltinMethodType) and owner is not None and not (
             isinstance(owner, (ModuleType, type))):
         return builtin_method(session, function, owner, args, kwargs)
@@ -156,10 +176,21 @@ def run_now(session, function, args: list, kwargs: dict):
     top = module.partition(".")[0]
     if top != "cellc":
         _check_pure(function, module, top, args, kwargs)
-    args = [_callable_outside(session, x) for x in args]
-    kwargs = {key: _callable_outside(session, x) for key, x in kwargs.items()}
+    if top != "cellc":
+        args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
+    args = [callable_outside(session, x) for x in args]
+    kwargs = {key: callable_outside(session, x) for key, x in kwargs.items()}
     result = function(*args, **kwargs)
-    if isinstance(result, hooks.Tensor) or (top != "cellc" and isinstance(result, _CONTAINERS)):
+    if top != "cellc":
+        return of_library(session, result)
+    return session.owned.add(result) if isinstance(result, hooks.Tensor) else result
+
+
+def of_library(session, result):
+    """What Python's own code made here; an iterator of its as one whose place can be put back."""
+    if hasattr(type(result), "__next__") and not isinstance(result, Iterator):
+        return Items(session, tuple(result))
+    if isinstance(result, (*_CONTAINERS, hooks.Tensor)) or hasattr(type(result), "popleft"):
         session.owned.add(result)
     return result
 
@@ -197,7 +228,7 @@ def _replacement(name: str) -> str:
     return f"use ops.{name}" if hasattr(ops, name) else "use an operation of cellc.ops"
 
 
-def _callable_outside(session, value):
+def callable_outside(session, value):
     """A user's function as one that may be called by code that is not interpreted."""
     if type(value) is FunctionType and not is_steady(value.__globals__.get("__name__")):
         return Interpreted(session, value)
@@ -228,8 +259,10 @@ def run_closure(session, closure: Closure, args: list, kwargs: dict):
 def run_body(session, frame: Frame):
     """The value that a frame with bound arguments returns."""
     node = frame.source.node
-    if frame.source.generator is not None:
-        raise refusal(frame.source.generator).at(frame.loc(frame.source.generator))
+    if frame.source.generator is not None and not isinstance(node, gast.Lambda):
+        from cellc.parser import generators
+
+        return generators.of_call(session, frame)
     if isinstance(node, gast.AsyncFunctionDef):
         raise refusal(node).at(frame.loc(node))
     session.enter(frame)

@@ -50,7 +50,8 @@ def call(session, cell, args: list, kwargs: dict):
                           "does not take yet", "leave bprop out")
     leaves: list[Node] = []
     structure = flatten((tuple(args), kwargs), leaves, session.lift)
-    key = (construct, key_of(session, structure), tuple(x.type for x in leaves))
+    key = (construct, key_of(session, structure), tuple(x.type for x in leaves),
+           any(session.modes.values()))
     known = session.cell_graphs.setdefault(key, [])
     for made in known:
         found = made.record.match(made.cell, cell)

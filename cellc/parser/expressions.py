@@ -6,7 +6,7 @@ import gast
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Apply
-from cellc.parser import attributes, branches, calls, control, hooks, operators
+from cellc.parser import attributes, branches, calls, control, generators, hooks, operators
 from cellc.parser.frame import Frame
 from cellc.parser.statements import assign, define, mangled
 from cellc.parser.syntax import evaluators
@@ -269,7 +269,7 @@ def eval_dict_comprehension(frame, node):
 @evaluators.handles(gast.GeneratorExp)
 def eval_generator(frame, node):
     inner, first = _inner(frame, node)
-    return (f.eval(node.elt) for f in _rounds(inner, node.generators, first))
+    return generators.of_expression(inner, node, first)
 
 
 # -- functions and strings -------------------------------------------------------------------------

@@ -29,6 +29,8 @@ _NOTE = "while compiling"
 class UserRaise(Exception):
     """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 
+    crossed = None      # the traced condition whose branch it has left
+
     def __init__(self, error: BaseException):
         self.error = error
         super().__init__(str(error))
@@ -75,36 +77,41 @@ class Frame:
         """The value of an expression; a fault on the way gets the innermost expression's place."""
         try:
             return evaluators[node.__class__](self, node)
-        except CellcError as fault:
-            if fault.loc is None:
-                fault.loc = self.loc(node)
-            raise
-        except (UserRaise, RecursionError):
-            raise
         except Exception as error:
-            self.fail(error, node)
+            fault = self.fault_of(error, node)
+            if fault is error:
+                raise
+            raise fault from error
 
-    def fail(self, error: Exception, node):
-        """Raise what Python raised in work on known values, as a fault at the user's line."""
+    def guarded(self, work, node):
+        """`work()`; what goes wrong in it gets the place of the node."""
+        try:
+            return work()
+        except Exception as error:
+            fault = self.fault_of(error, node)
+            if fault is error:
+                raise
+            raise fault from error
+
+    def fault_of(self, error: Exception, node) -> Exception:
+        """The error as it goes on: what Python raised in work on known values becomes a fault."""
+        if isinstance(error, CellcError):
+            return error.at(self.loc(node))
+        if isinstance(error, (UserRaise, RecursionError)):
+            return error
         if isinstance(error, StopIteration):    # which would end a generator of the parser's own
-            raise UserRaise(noted(error, self.loc(node))) from None
-        fault = placed(error, self.loc(node))
-        if fault is error:
-            raise
-        raise fault from error
+            return UserRaise(noted(error, self.loc(node)))
+        return placed(error, self.loc(node))
 
     def execute(self, node, rest):
         """Run a statement; what follows it is `rest`, for a branch that must go on by itself."""
         try:
             return executors[node.__class__](self, node, rest)
-        except CellcError as fault:
-            if fault.loc is None:
-                fault.loc = self.loc(node)
-            raise
-        except (UserRaise, RecursionError):
-            raise
         except Exception as error:
-            self.fail(error, node)
+            fault = self.fault_of(error, node)
+            if fault is error:
+                raise
+            raise fault from error
 
     def here(self, node) -> None:
         """The applies that follow come from this node."""

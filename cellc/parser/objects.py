@@ -8,7 +8,9 @@ from types import FunctionType
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.parser import hooks
+from cellc.parser.calls import callable_outside, of_library
 from cellc.parser.guards import is_steady
+from cellc.parser.iteration import Iterator, items_of
 from cellc.parser.text import Text
 from cellc.parser.values import describe, need_sizes, traced_in
 
@@ -161,10 +163,10 @@ def _cell(cls: type, args: list, kwargs: dict):
 
 def _of_library(session, cls: type, args: list, kwargs: dict):
     if traced_in([args, kwargs]) and not cls.__module__.startswith(("cellc", "collections",
-                                                                    "builtins", "functools")):
+                                                                    "builtins", "functools",
+                                                                    "itertools")):
         raise TypeFault(f"{cls.__name__} does not take values known only when the program runs",
                         "use an operation of cellc.ops")
-    result = cls(*args, **kwargs)
-    if isinstance(result, (list, dict, set)):
-        session.owned.add(result)
-    return result
+    args = [items_of(session, x) if isinstance(x, Iterator) else callable_outside(session, x)
+            for x in args]
+    return of_library(session, cls(*args, **kwargs))

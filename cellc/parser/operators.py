@@ -269,15 +269,19 @@ def _equal_sizes(x, y) -> bool:
 
 def contains(session, container, value):
     """`value in container`, a bool or a node of scalar bool type."""
+    from cellc.parser.iteration import iterate
+
     if isinstance(container, hooks.traced):
         raise TypeFault(f"found `in` with {describe(container)} on the right",
                         "use (x == value).any()")
     function = user_special(container, "__contains__")
     if function is not None:
         return truth(session, session.call(function, [container, value]))
-    if isinstance(container, (tuple, list)):
+    through = isinstance(container, (tuple, list)) or hasattr(type(container), "restore") or (
+        user_special(container, "__iter__") or user_special(container, "__getitem__"))
+    if through:
         result = False
-        for item in container:
+        for item in iterate(session, container):
             found = True if item is value else truth(session, equal(session, value, item))
             result = either(result, found)
             if result is True:

@@ -9,8 +9,10 @@ import numpy as np
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Builder, Graph, Node
+from cellc.ir.graph import Apply, Builder, Graph, Node
 from cellc.ir.prims import control
+from cellc.ir.prims.elementwise import stop_gradient
+from cellc.ir.types import boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe, unknown
@@ -25,6 +27,7 @@ class TraceBuilder(Builder):
     def __init__(self, name: str):
         super().__init__(name)
         self.assigned: dict[int, tuple[Any, Node]] = {}
+        self.modes: dict[str, bool] | None = None       # of the session, where it is being run
 
     def lift(self, value) -> Node:
         if self.assigned and not isinstance(value, Node):
@@ -42,11 +45,27 @@ class TraceBuilder(Builder):
         return node
 
 
+    def append(self, node: Apply) -> Apply:
+        node = super().append(node)
+        if self.modes and self.modes["detached"] and not _passes_on(node):
+            return super().append(Apply(stop_gradient, (node,), {}, None, "", self.loc))
+        return node
+
+
+def _passes_on(node: Apply) -> bool:
+    """Is it no float, or one result of branches, which have decided about gradients themselves?"""
+    if node.prim is control.item:
+        return node.operands[0].prim is control.cond
+    return not getattr(node.type, "dtype", boolean).is_float or node.prim is control.cond
+
+
 class Session:
     """What is known while one callable is parsed."""
 
     def __init__(self, name: str):
         self.builder = TraceBuilder(name)
+        # Under no_grad(); a dict, so that traced branches put it back as they do the user's.
+        self.modes = self.builder.modes = {"detached": False, "outside": False}
         self.record = Record()
         self.records: list[Record] = [self.record]
         self.owned = Owned()
@@ -54,6 +73,8 @@ class Session:
         self.prints: list[Any] = []
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.frames: list[Any] = []
+        self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
+        self.generators: list[Any] = []     # all that were made
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
@@ -80,15 +101,30 @@ class Session:
             self.builder = outer
 
     @contextmanager
-    def closed(self, builder: TraceBuilder):
-        """Build a graph of its own: prints are collected anew, outer branches do not count."""
-        outer = self.prints, self.conditions, self.journals, self.owned
-        self.prints, self.conditions, self.journals, self.owned = [], [], [], Owned()
+    def running(self, builder: TraceBuilder):
+        """`building`, while the user's code is run: gradients flow as it has said."""
+        builder.modes = self.modes
         try:
             with self.building(builder):
                 yield builder
         finally:
-            self.prints, self.conditions, self.journals, self.owned = outer
+            builder.modes = None
+
+    @contextmanager
+    def closed(self, builder: TraceBuilder):
+        """Build a graph of its own: prints are collected anew, outer branches do not count."""
+        outer = self.prints, self.conditions, self.journals, self.owned, self.modes
+        self.prints, self.conditions, self.journals, self.owned = [], [], [], Owned()
+        self.modes = {"detached": False, "outside": any(self.modes.values())}
+        try:
+            with self.running(builder):
+                yield builder
+        except Exception as error:
+            if self.prints or builder.assigned:
+                error.lost = True       # they are gone with the graph: see `exceptions`
+            raise
+        finally:
+            self.prints, self.conditions, self.journals, self.owned, self.modes = outer
 
     def append_call(self, graph: Graph, operands: list) -> list[Node]:
         """Append `call` of the graph; its results as separate nodes."""

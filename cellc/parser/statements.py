@@ -1,4 +1,4 @@
-"""Simple statements: assignment in all forms, definitions, assert, raise, del, import, match."""
+"""Simple statements: assignment in all forms, definitions, assert, raise, del, import."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gast
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
 from cellc.ir.graph import Apply, Input, Node
 from cellc.parser import attributes, control, hooks, operators
+from cellc.parser.exceptions import handled
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
@@ -191,8 +192,6 @@ def define(frame, node, name: str) -> Closure:
     if source is None:
         source = node._source = analyse(node, frame.source.file, frame.source.lines, name)
         source.class_name = frame.source.class_name
-    if source.generator is not None:
-        raise refusal(source.generator).at(frame.loc(source.generator))
     defaults = tuple(map(frame.eval, node.args.defaults))
     named = [(arg.id, default) for arg, default in zip(
         node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is not None]
@@ -213,22 +212,32 @@ def run_assert(frame, node, rest) -> None:
 
 @executors.handles(gast.Raise)
 def run_raise(frame, node, rest) -> None:
-    if frame.session.conditions:
-        raise unknown(frame.session.conditions[-1],
+    session = frame.session
+    around = session.conditions[-1] if session.conditions else None
+    if around is not None and (not session.blocks or session.blocks[-1] is not around):
+        raise unknown(around,
                       "`raise` under a condition known only when the program runs",
                       "check shapes and attributes here, and values outside")
+    before = handled(session)
     if node.exc is None:
-        raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
+        if before is None:
+            raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
+        if isinstance(before, CellcError):
+            raise before
+        raise UserRaise(before)
     error = frame.eval(node.exc)
     if isinstance(error, type) and issubclass(error, BaseException):
-        error = error()
+        error = frame.session.call(error)
     if not isinstance(error, BaseException):
         raise TypeFault(f"found {describe(error)} after raise, expected an exception")
     if any(isinstance(arg, Text) for arg in error.args):
         raise SyntaxFault("the message of this exception has values known only when the program "
                           "runs", "leave them out")
     if node.cause is not None:
-        error.__cause__ = frame.eval(node.cause)
+        cause = frame.eval(node.cause)
+        error.__cause__ = cause() if isinstance(cause, type) else cause
+    if before is not None and before is not error:
+        error.__context__ = before
     if isinstance(error, CellcError):
         raise error         # gets its place on the way out, like cellc's own
     loc = frame.loc(node)
@@ -261,71 +270,3 @@ def _check_steady(name: str) -> None:
     if not is_steady(name):
         raise SyntaxFault(f"`import {name}` inside the function would import once, while compiling",
                           "import it at the top of the file")
-
-
-# -- match -----------------------------------------------------------------------------------------
-
-@executors.handles(gast.Match)
-def run_match(frame, node, rest):
-    subject = frame.eval(node.subject)
-    for case in node.cases:
-        bound = {}
-        if not matches(frame, case.pattern, subject, bound):
-            continue
-        for name, value in bound.items():
-            frame.store(name, value, node)
-        if case.guard is not None:
-            condition = control.test(frame, case.guard)
-            if not isinstance(condition, bool):
-                raise _match_is_traced(frame, case.guard, condition)
-            if not condition:
-                continue
-        return control.run_block(frame, case.body, rest)
-    return control.AT_END
-
-
-def matches(frame, pattern, value, bound: dict) -> bool:
-    """Does a known value have this form? Names it binds go into `bound`."""
-    kind = type(pattern)
-    if kind is gast.MatchAs:
-        if pattern.pattern is not None and not matches(frame, pattern.pattern, value, bound):
-            return False
-        if pattern.name is not None:
-            bound[pattern.name] = value
-        return True
-    if kind is gast.MatchOr:
-        return any(matches(frame, part, value, bound) for part in pattern.patterns)
-    if kind is gast.MatchSingleton:
-        return value is pattern.value
-    if kind is gast.MatchValue:
-        found = operators.truth(frame.session, operators.equal(
-            frame.session, value, frame.eval(pattern.value)))
-        if not isinstance(found, bool):
-            raise _match_is_traced(frame, pattern, found)
-        return found
-    if kind is gast.MatchSequence:
-        return _matches_sequence(frame, pattern, value, bound)
-    raise refusal(pattern).at(frame.loc(pattern))
-
-
-def _matches_sequence(frame, pattern, value, bound: dict) -> bool:
-    if not isinstance(value, (tuple, list)):
-        return False
-    parts, items = pattern.patterns, list(value)
-    star = next((i for i, part in enumerate(parts) if type(part) is gast.MatchStar), None)
-    if star is None:
-        return len(parts) == len(items) and all(
-            matches(frame, part, item, bound) for part, item in zip(parts, items, strict=True))
-    after = len(parts) - star - 1
-    if len(items) < star + after:
-        return False
-    end = len(items) - after
-    if parts[star].name is not None:
-        bound[parts[star].name] = frame.session.owned.add(items[star:end])
-    return all(matches(frame, part, item, bound) for part, item in zip(
-        [*parts[:star], *parts[star + 1:]], [*items[:star], *items[end:]], strict=True))
-
-
-def _match_is_traced(frame, node, condition: Node):
-    return unknown(condition, "this case depends on a value known only when the program runs",
-                   "use if and elif").at(frame.loc(node))

@@ -15,7 +15,11 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     cells,
     expressions,
     hooks,
+    library,
+    managers,
+    matching,
     operators,
+    protected,
     sequences,
     statements,
 )
@@ -60,23 +64,27 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     session = Session(session_name(name))
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
+    error = None
     try:
         with session.builder as builder:
             given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
             value = _run(session, fn, given_args, given_kwargs)
             _check_result(value)
+            _check_generators(session)
             closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
     except CellcError as fault:
         fault.at(caller())
         raise
     except UserRaise as raised:
-        raise raised.error from raised.error.__cause__
+        error = raised.error
     except RecursionError:
         raise SyntaxFault(f"{name} nests calls too deeply to be compiled",
                           "write a loop over a known range instead") from None
     finally:
         sys.setrecursionlimit(limit)
+    if error is not None:
+        raise error             # here, so that the parser's own exceptions are no context of it
     return Traced(graph, closed.captured, closed.assigned, closed.structure,
                   session.record.reads, closed.prints)
 
@@ -118,6 +126,16 @@ def _check_result(value) -> None:
     if isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             _check_result(part)
+
+
+def _check_generators(session) -> None:
+    """Refuse what Python would do when it collects a generator, whenever that is."""
+    for generator in session.generators:
+        if generator.is_held():
+            raise SyntaxFault(
+                "a generator is left within a `with` or `try ... finally`, whose end Python runs "
+                "when it collects the generator", "go through all of it, or call its close()"
+            ).at(generator.frame.loc(generator.frame.source.node))
 
 
 # -- arguments -------------------------------------------------------------------------------------
