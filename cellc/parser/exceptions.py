@@ -48,9 +48,17 @@ def visible(error: Exception) -> BaseException | None:
     if isinstance(cause, Exception) and not isinstance(cause, (CellcError, UserRaise)) and (
             isinstance(error, type(cause))):
         return cause            # Python's own, which the fault stands for
-    if _of_the_parser(error) and not isinstance(error, _AS_PYTHON):
-        return None
-    return error
+    if not _of_the_parser(error):
+        return error            # an operation's, about a tensor
+    return _as_python(error) if isinstance(error, _AS_PYTHON) else None
+
+
+def _as_python(fault: CellcError) -> Exception:
+    """The exception that Python itself raises there; the same one each time it is asked for."""
+    if not hasattr(fault, "python"):
+        kind = next(k for k in type(fault).__mro__ if k.__module__ == "builtins")
+        fault.python = kind(fault.message)
+    return fault.python
 
 
 def _of_the_parser(error: CellcError) -> bool:
@@ -62,8 +70,7 @@ def _of_the_parser(error: CellcError) -> bool:
 
 def is_caught(error: BaseException, kinds: tuple) -> bool:
     """Does a clause that names these classes catch it?"""
-    if isinstance(error, CellcError) and not isinstance(error, _AS_PYTHON) or isinstance(
-            error, CellcError) and not _of_the_parser(error):
+    if isinstance(error, CellcError):
         kinds = tuple(kind for kind in kinds if kind not in _BROAD)
     return isinstance(error, kinds)
 

@@ -207,7 +207,9 @@ def run_assert(frame, node, rest) -> None:
     if not condition:
         message = None if node.msg is None else frame.eval(node.msg)
         text = "the assertion does not hold" if message is None else str(message)
-        raise AssertionFault(text, loc=frame.loc(node))
+        fault = AssertionFault(text, loc=frame.loc(node))
+        fault.python = AssertionError() if message is None else AssertionError(message)
+        raise fault
 
 
 @executors.handles(gast.Raise)
@@ -222,9 +224,7 @@ def run_raise(frame, node, rest) -> None:
     if node.exc is None:
         if before is None:
             raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
-        if isinstance(before, CellcError):
-            raise before
-        raise UserRaise(before)
+        raise before if isinstance(before, CellcError) else UserRaise(before)
     error = frame.eval(node.exc)
     if isinstance(error, type) and issubclass(error, BaseException):
         error = frame.session.call(error)
