@@ -10,8 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import operator
 import sys
-from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType, ModuleType
+from functools import partial
+from types import (
+    BuiltinFunctionType,
+    BuiltinMethodType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
 
 import gast
 import numpy as np
@@ -25,10 +34,11 @@ from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Items, Iterator, items_of
 from cellc.parser.source import Source, source_of
 from cellc.parser.syntax import refusal
-from cellc.parser.values import Closure, describe, need_sizes, traced_in
+from cellc.parser.values import Closure, describe, is_instance_of_dataclass, need_sizes, traced_in
 
-# id of a callable that lives for ever -> (session, args, kwargs) -> value; filled by `builtins`
+# id of a callable that lives for ever -> (session, args, kwargs) -> value
 special: dict[int, object] = {}
+named: set[tuple[str, str]] = set()     # their modules and names
 # (class, name) of a method that C code binds anew at each look -> such a handler
 class_methods: dict[tuple[type, str], object] = {}
 
@@ -58,6 +68,16 @@ _CHANGES_CELL = frozenset([
 
 _CONTAINERS = (list, dict, set)
 CONTEXT_FUNCTION = contextlib.contextmanager(lambda: None).__code__     # of all such functions
+
+
+def handle(handler, *functions, taken: bool = True):
+    """Calls of these are done by `handler(session, args, kwargs)`; not `taken`: it refuses them."""
+    for function in functions:
+        special[id(function)] = handler
+        if taken:
+            module = getattr(function, "__module__", None) or "builtins"
+            named.add((module.lstrip("_"), function.__qualname__))
+    return handler
 
 
 class Interpreted:
@@ -102,7 +122,7 @@ def call(session, function, args: list, kwargs: dict):
         return objects.construct(session, function, args, kwargs)
     if kind is Interpreted:
         return call(session, function.function, args, kwargs)
-    if kind is functools.partial:
+    if kind is partial:
         return call(session, function.func, [*function.args, *args], function.keywords | kwargs)
     if kind in (BuiltinFunctionType, BuiltinMethodType, np.ufunc):
         return run_now(session, function, args, kwargs)
@@ -147,6 +167,15 @@ def _list_cell(session, method: MethodType, args: list, kwargs: dict):
 def _call_object(session, value, args: list, kwargs: dict):
     """An object whose class defines `__call__`."""
     kind = type(value)
+    if kind in _GETTERS:
+        return _GETTERS[kind](session, value, *args)
+    if kind is MethodWrapperType and value.__name__ in ("__setattr__", "__delattr__"):
+        from cellc.parser import attributes
+
+        # super().__setattr__(name, x)
+        change = (attributes.store_plainly if value.__name__ == "__setattr__"
+                  else attributes.delete)
+        return change(session, value.__self__, *args)
     if hasattr(kind, "call_parsed"):
         return value.call_parsed(session, args, kwargs)
     if isinstance(value, Node) or not callable(value):
@@ -158,6 +187,38 @@ def _call_object(session, value, args: list, kwargs: dict):
     if isinstance(found, FunctionType) and not is_steady(found.__globals__.get("__name__")):
         return interpret(session, found, [value, *args], kwargs)
     return run_now(session, value, args, kwargs)
+
+
+def _items(session, getter, value):
+    """`itemgetter(...)(value)`."""
+    from cellc.parser import attributes
+
+    found = tuple(attributes.load_item(session, value, i) for i in getter.__reduce__()[1])
+    return found if len(found) > 1 else found[0]
+
+
+def _attributes(session, getter, value):
+    """`attrgetter(...)(value)`."""
+    from cellc.parser import attributes
+
+    found = tuple(functools.reduce(partial(attributes.load, session), path.split("."), value)
+                  for path in getter.__reduce__()[1])
+    return found if len(found) > 1 else found[0]
+
+
+def _method(session, caller, value):
+    """`methodcaller(...)(value)`."""
+    from cellc.parser import attributes
+
+    kind, (name, *args) = caller.__reduce__()
+    kwargs = kind.keywords if isinstance(kind, partial) else {}
+    args = [*kind.args[1:], *args] if isinstance(kind, partial) else args
+    name = kind.args[0] if isinstance(kind, partial) else name
+    return session.call(attributes.load(session, value, name), args, kwargs)
+
+
+_GETTERS = {operator.itemgetter: _items, operator.attrgetter: _attributes,
+            operator.methodcaller: _method}
 
 
 # -- running things as they are --------------------------------------------------------------------
@@ -242,6 +303,10 @@ def callable_outside(session, value):
 
 def interpret(session, function: FunctionType, args: list, kwargs: dict):
     """Run a Python function's syntax in place."""
+    if function.__code__.co_filename == "<string>" and args and is_instance_of_dataclass(args[0]):
+        from cellc.parser import objects
+
+        return objects.call_generated(session, function, args, kwargs)
     source = source_of(function)
     frame = Frame(session, source, function=function)
     frame.variables = bind(session, source, args, kwargs, function)

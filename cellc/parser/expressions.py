@@ -291,7 +291,17 @@ def eval_fstring(frame, node):
         if isinstance(value, hooks.traced) or not isinstance(spec, str) or traced_in(value):
             pieces.append(format_piece(value, part.conversion, spec))
         else:
-            function = operators.user_special(value, "__str__") if not spec else None
-            text = frame.session.call(function, [value]) if function else value
-            pieces.append(format_piece(text, part.conversion, spec))
+            text = _as_text(frame.session, value, part.conversion, spec)
+            pieces.append(format_piece(text, -1 if text is not value else part.conversion,
+                                       "" if text is not value else spec))
     return join_pieces(pieces)
+
+
+def _as_text(session, value, conversion: int, spec: str):
+    """What a user's class makes of `{value!conversion:spec}`; the value where it says nothing."""
+    function = operators.user_special(value, "__format__") if conversion == -1 else None
+    if function is not None:
+        return session.call(function, [value, spec])
+    as_repr = conversion == ord("r")
+    function = operators.user_special(value, "__repr__" if as_repr else "__str__")
+    return value if function is None else format(session.call(function, [value]), spec)

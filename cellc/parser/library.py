@@ -159,5 +159,5 @@ for _known, _function in {
         itertools.filterfalse: filterfalse, itertools.compress: compress,
         itertools.pairwise: pairwise, itertools.islice: islice, itertools.groupby: groupby,
         itertools.zip_longest: zip_longest}.items():
-    calls.special[id(_known)] = _interpreted(_function)
+    calls.handle(_interpreted(_function), _known)
 calls.class_methods[itertools.chain, "from_iterable"] = _interpreted(chain_from_iterable)

@@ -246,10 +246,10 @@ def call_context_function(session, function, args: list, kwargs: dict) -> Manage
 
 
 for _function, _on in hooks.recording.items():
-    calls.special[id(_function)] = lambda session, args, kwargs, on=_on: _Recording(session, on)
+    calls.handle(lambda session, args, kwargs, on=_on: _Recording(session, on), _function)
 for _made, _class in {contextlib.nullcontext: _Null, contextlib.suppress: _Suppress,
                       contextlib.closing: _Closing, contextlib.ExitStack: ExitStack}.items():
-    calls.special[id(_made)] = lambda session, args, kwargs, c=_class: c(session, *args, **kwargs)
+    calls.handle(lambda session, args, kwargs, c=_class: c(session, *args, **kwargs), _made)
 
 
 class _ContextFunction:
@@ -262,5 +262,5 @@ class _ContextFunction:
         return call_context_function(session, self.function, args, kwargs)
 
 
-calls.special[id(contextlib.contextmanager)] = (
-    lambda session, args, kwargs: _ContextFunction(*args, **kwargs))
+calls.handle(lambda session, args, kwargs: _ContextFunction(*args, **kwargs),
+             contextlib.contextmanager)

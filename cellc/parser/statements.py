@@ -160,8 +160,8 @@ def run_delete(frame, node, rest) -> None:
             attributes.delete_item(frame.session, frame.eval(target.value),
                                    frame.eval(target.slice))
         else:
-            raise TypeFault("an attribute is deleted inside the compiled call",
-                            "delete it outside, or set it to None")
+            owner = frame.eval(target.value)
+            attributes.delete(frame.session, owner, mangled(frame, target.attr))
 
 
 # -- the rest --------------------------------------------------------------------------------------

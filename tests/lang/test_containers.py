@@ -163,7 +163,7 @@ def test_collections(x, s):
 @same_everywhere((f32(3),))
 def test_strings(x):
     name = " Layer_1 "
-    text = "{:>4}|{k!r}|{0:.1f}".format(2.0, k="v")
+    text = "{:>4}|{k!r}|{:.1f}".format("a", 2.0, k="v")
     return (name.strip().lower(), name.split("_"), text, "a-b".replace("-", "+"), "ab" * 2,
             "a" in "abc", "abc".find("c"), "a,b".partition(","), ",".join(["p", "q"]),
             "%d-%s" % (1, "x"), f"{3:02d}{'q':>3}", "abc"[::-1], "Abc".startswith(("A", "B")),
