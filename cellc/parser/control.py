@@ -233,7 +233,8 @@ def test(frame, node):
 
 @executors.handles(gast.For)
 def run_for(frame, node, rest) -> Outcome:
-    items = rounds_of(frame.session, frame.eval(node.iter))
+    value = frame.eval(node.iter)
+    items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
     if isinstance(items, list):
         return run_rounds(frame, node, items, rest, 0)
     return run_lazily(frame, node, items, rest)

@@ -85,7 +85,8 @@ def check_crossing(error: Exception) -> None:
     if condition is not None:
         raise unknown(condition, f"{type(visible(error)).__name__}, raised under a condition known "
                       "only when the program runs, is caught outside of it",
-                      "put the try inside the branch, or choose values with ops.where")
+                      "put the try inside the branch, or choose values with ops.where"
+                      ).at(getattr(error, "loc", None))
 
 
 def handler_for(frame, node, error: Exception):

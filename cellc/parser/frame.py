@@ -31,8 +31,8 @@ class UserRaise(Exception):
 
     crossed = None      # the traced condition whose branch it has left
 
-    def __init__(self, error: BaseException):
-        self.error = error
+    def __init__(self, error: BaseException, loc: Loc | None = None):
+        self.error, self.loc = error, loc
         super().__init__(str(error))
 
 
@@ -100,7 +100,7 @@ class Frame:
         if isinstance(error, (UserRaise, RecursionError)):
             return error
         if isinstance(error, StopIteration):    # which would end a generator of the parser's own
-            return UserRaise(noted(error, self.loc(node)))
+            return UserRaise(noted(error, self.loc(node)), self.loc(node))
         return placed(error, self.loc(node))
 
     def execute(self, node, rest):

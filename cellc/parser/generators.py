@@ -1,32 +1,32 @@
 """Generators: a function's body that is run up to its next `yield`.
 
-What is still to be done is a stack of tasks: the rest of a block, the further rounds of a loop, the
-end of a `with` or `try`. Statements without a `yield` inside are run as everywhere else; those with
-one put tasks on the stack. The stack is made of tuples, so the place of a generator is one value,
-which a traced branch puts back (`iteration`). Nothing of this is left in the compiled program.
-
-A task is run when it is on top. `left` asks what it makes of a `return`, `break` or `continue` that
-passes it, `failed` of an exception: each gives a signal (an Outcome or an exception) to be passed
-on down the stack, or None where it ends here.
+What is still to be done is a stack of tasks (`tasks`): the rest of a block, the further rounds of a
+loop, the end of a `with` or `try`. The stack is made of tuples, so the place of a generator is one
+value, which a traced branch puts back (`iteration`). Nothing of this is left in the program.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import gast
 
-from cellc.errors import SyntaxFault
-from cellc.parser import control, exceptions, managers
+from cellc.parser import control
 from cellc.parser.control import Outcome
 from cellc.parser.frame import UserRaise, noted
 from cellc.parser.iteration import Iterator, iterate
-from cellc.parser.syntax import evaluators, refusal
-from cellc.parser.values import unknown
-
-YIELDS = (gast.Yield, gast.YieldFrom)
-_FUNCTIONS = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.GeneratorExp)
+from cellc.parser.syntax import refusal
+from cellc.parser.tasks import (
+    STARTERS,
+    Body,
+    For,
+    Handler,
+    Loop,
+    NoRest,
+    Yielded,
+    nested_yield,
+    yields,
+)
 
 
 class Generator(Iterator):
@@ -119,7 +119,7 @@ class Generator(Iterator):
         try:
             while self.stack is not None:
                 signal = self.step() if signal is None else self.unwind(signal)
-                if isinstance(signal, _Yielded):
+                if isinstance(signal, Yielded):
                     return signal.value
         finally:
             self.running = False
@@ -134,9 +134,9 @@ class Generator(Iterator):
 
     def step(self):
         """Run the task on top; a signal for what is below, a value, or None."""
-        self.frame.loops = [task.node for task in self.tasks() if isinstance(task, _Loop)][::-1]
+        self.frame.loops = [task.node for task in self.tasks() if isinstance(task, Loop)][::-1]
         self.frame.handling = [task.error for task in self.tasks()
-                               if isinstance(task, _Handler)][::-1]
+                               if isinstance(task, Handler)][::-1]
         task = self.stack[0]
         try:
             return task.run(self)
@@ -164,354 +164,12 @@ class Generator(Iterator):
     def execute(self, node):
         """Run a statement; a signal, a value, or None."""
         if not yields(node):
-            outcome = self.frame.execute(node, _NoRest(node))
+            outcome = self.frame.execute(node, NoRest(node))
             return None if outcome is None or outcome.rank == control.END else outcome
-        start = _STARTERS.get(type(node))
+        start = STARTERS.get(type(node))
         if start is None:
-            raise _nested_yield(self.frame, node)
+            raise nested_yield(self.frame, node)
         return self.frame.guarded(lambda: start(self, node), node)
-
-
-@dataclass(frozen=True)
-class _Yielded:
-    value: Any
-
-
-@dataclass(frozen=True)
-class _NoRest:
-    """After a statement that one branch has left early: how many values come is then unknown."""
-
-    node: gast.AST
-
-    def resume(self, frame, outcome, target):
-        raise unknown(frame.session.conditions[-1],
-                      "this leaves a generator, or one of its loops, under a condition known only "
-                      "when the program runs, and the number of its values must be known",
-                      "yield in every case, and choose the value with ops.where or `a if c else b`"
-                      ).at(frame.loc(self.node))
-
-
-def yields(node) -> bool:
-    """Is there a `yield` in this statement (not in a function defined inside)?"""
-    found = getattr(node, "_yields", None)
-    if found is None:
-        found = node._yields = isinstance(node, YIELDS) or any(
-            yields(child) for child in gast.iter_child_nodes(node)
-            if not isinstance(child, _FUNCTIONS))
-    return found
-
-
-@evaluators.handles(gast.Yield, gast.YieldFrom)
-def eval_yield(frame, node):
-    raise _nested_yield(frame, node)
-
-
-def _nested_yield(frame, node) -> SyntaxFault:
-    place = next(part for part in gast.walk(node) if isinstance(part, YIELDS))
-    return SyntaxFault("a `yield` within a larger expression is not taken by the compiler",
-                       "give it a line of its own: value = yield ...").at(frame.loc(place))
-
-
-# -- tasks -----------------------------------------------------------------------------------------
-
-class _Task:
-    holds = False       # must something still be done when the block below is left?
-
-    def left(self, gen, outcome):
-        gen.pop()
-        return outcome
-
-    def failed(self, gen, error):
-        gen.pop()
-        return error
-
-
-@dataclass(frozen=True)
-class Body(_Task):
-    """The statements of a block from `start` on."""
-
-    nodes: list
-    start: int = 0
-
-    def run(self, gen):
-        gen.pop()
-        if self.start == len(self.nodes):
-            return None
-        gen.push(Body(self.nodes, self.start + 1))
-        return gen.execute(self.nodes[self.start])
-
-
-class _Loop(_Task):
-    def left(self, gen, outcome):
-        again = control.continue_of(self.node._depth)
-        if outcome.rank == again:
-            return None
-        gen.pop()
-        return None if outcome.rank == again + 1 else outcome
-
-
-@dataclass(frozen=True)
-class _For(_Loop):
-    node: gast.For
-    items: Iterator
-
-    def run(self, gen):
-        from cellc.parser.statements import assign
-
-        try:
-            item = next(self.items)
-        except StopIteration:
-            gen.pop()
-            gen.push(Body(self.node.orelse))
-            return
-        assign(gen.frame, self.node.target, item, self.node)
-        gen.push(Body(self.node.body))
-
-
-@dataclass(frozen=True)
-class _While(_Loop):
-    node: gast.While
-
-    def run(self, gen):
-        if _known(gen.frame, self.node.test):
-            gen.push(Body(self.node.body))
-        else:
-            gen.pop()
-            gen.push(Body(self.node.orelse))
-
-
-@dataclass(frozen=True)
-class _Receive(_Task):
-    """Behind a `yield`: what was sent goes where the statement says."""
-
-    node: gast.AST
-
-    def run(self, gen):
-        gen.pop()
-        sent, gen.sent = gen.sent, None
-        return _bind(gen, self.node, sent)
-
-
-@dataclass(frozen=True)
-class _Delegate(_Task):
-    """`yield from`: its values are those of another iterator, to which goes what is sent."""
-
-    node: gast.AST
-    items: Iterator
-
-    def run(self, gen):
-        sent, gen.sent = gen.sent, None
-        send = getattr(self.items, "send", None)
-        return self._passed(gen, lambda: next(self.items) if sent is None else send(sent))
-
-    def failed(self, gen, error):
-        if isinstance(error, UserRaise) and isinstance(self.items, Generator):
-            if isinstance(error.error, GeneratorExit):
-                self.items.close()
-            elif self.items.stack is not None:
-                return self._passed(gen, lambda: self.items.throw(error.error))
-        gen.pop()
-        return error
-
-    def _passed(self, gen, work):
-        try:
-            return _Yielded(work())
-        except StopIteration as end:
-            gen.pop()
-            return _bind(gen, self.node, end.value)
-
-
-@dataclass(frozen=True, eq=False)
-class _Exit(_Task):
-    """The end of a `with` item."""
-
-    manager: Any
-    node: gast.AST
-    holds = True
-
-    def run(self, gen):
-        gen.pop()
-        self.manager.exit(None)
-
-    def left(self, gen, outcome):
-        gen.pop()
-        self.manager.exit(None)
-        return outcome
-
-    def failed(self, gen, error):
-        gen.pop()
-        caught = exceptions.visible(error)
-        return None if caught is not None and self.manager.exit(caught) else error
-
-
-@dataclass(frozen=True)
-class _Enter(_Task):
-    """The items of a `with` from `i` on, then its body."""
-
-    node: gast.With
-    i: int = 0
-
-    def run(self, gen):
-        gen.pop()
-        if self.i == len(self.node.items):
-            gen.push(Body(self.node.body))
-            return
-        item = self.node.items[self.i]
-        manager = managers.manager_of(gen.frame, item)
-        value = manager.enter()
-        gen.push(_Exit(manager, item), _Enter(self.node, self.i + 1))
-        managers.bind_item(gen.frame, item, value)
-
-
-@dataclass(frozen=True)
-class _Except(_Task):
-    """The handlers of a `try`, above which is its block."""
-
-    node: gast.Try
-
-    def run(self, gen):
-        gen.pop()
-        gen.push(Body(self.node.orelse))
-
-    def failed(self, gen, error):
-        gen.pop()
-        handler, caught = exceptions.handler_for(gen.frame, self.node, error)
-        if handler is None:
-            return error
-        exceptions.bind_error(gen.frame, handler, caught)
-        gen.push(_Handler(handler, caught), Body(handler.body))
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class _Handler(_Task):
-    """The end of an `except` clause: its name is unbound."""
-
-    node: gast.ExceptHandler
-    error: BaseException
-
-    def run(self, gen):
-        gen.pop()
-        exceptions.unbind_error(gen.frame, self.node)
-
-    def left(self, gen, outcome):
-        self.run(gen)
-        return outcome
-
-    def failed(self, gen, error):
-        self.run(gen)
-        return error
-
-
-@dataclass(frozen=True)
-class _Finally(_Task):
-    """The `finally` of a `try`, above which is the rest of it."""
-
-    node: gast.Try
-    holds = True
-
-    def run(self, gen):
-        gen.pop()
-        gen.push(Body(self.node.finalbody))
-
-    def left(self, gen, outcome):
-        gen.pop()
-        gen.push(_Then(outcome), Body(self.node.finalbody))
-
-    failed = left
-
-
-@dataclass(frozen=True, eq=False)
-class _Then(_Task):
-    """What a `finally` interrupted: an Outcome or an exception, which now goes on."""
-
-    signal: Any
-    holds = True
-
-    def run(self, gen):
-        gen.pop()
-        return self.signal
-
-
-# -- statements with a `yield` in them -------------------------------------------------------------
-
-def _start_expression(gen, node):
-    value = getattr(node, "value", None)
-    if not isinstance(value, YIELDS) or any(
-            yields(part) for part in gast.iter_child_nodes(node) if part is not value) or (
-            value.value is not None and yields(value.value)):
-        raise _nested_yield(gen.frame, node)
-    found = None if value.value is None else gen.frame.eval(value.value)
-    if type(value) is gast.YieldFrom:
-        gen.push(_Delegate(node, iterate(gen.session, found)))
-        return None
-    gen.push(_Receive(node))
-    return _Yielded(found)
-
-
-def _bind(gen, node, value):
-    """The end of the statement around a `yield` that gave `value`."""
-    from cellc.parser.statements import assign
-
-    kind = type(node)
-    if kind is gast.Return:
-        return Outcome(control.RETURN, value, gen.frame.loc(node))
-    if kind in (gast.Assign, gast.AnnAssign):
-        for target in getattr(node, "targets", None) or [node.target]:
-            assign(gen.frame, target, value, node)
-    return None
-
-
-def _start_for(gen, node):
-    if yields(node.iter) or yields(node.target):
-        raise _nested_yield(gen.frame, node)
-    gen.push(_For(node, iterate(gen.session, gen.frame.eval(node.iter))))
-
-
-def _start_while(gen, node):
-    gen.push(_While(node))
-
-
-def _start_if(gen, node):
-    gen.push(Body(node.body if _known(gen.frame, node.test) else node.orelse))
-
-
-def _known(frame, test) -> bool:
-    if yields(test):
-        raise _nested_yield(frame, test)
-    found = control.test(frame, test)
-    if not isinstance(found, bool):
-        raise unknown(found, "whether this item is kept or yielded is known only when the program "
-                      "runs, and the number of items must be known",
-                      "keep all items, and choose their values with ops.where or `a if c else b`"
-                      ).at(frame.loc(test))
-    return found
-
-
-def _start_with(gen, node):
-    gen.push(_Enter(node))
-
-
-def _start_try(gen, node):
-    if node.finalbody:
-        gen.push(_Finally(node))
-    if node.handlers:
-        gen.push(_Except(node), Body(node.body))
-    else:
-        gen.push(Body(node.body))
-
-
-def _start_match(gen, node):
-    from cellc.parser import matching
-
-    for case in matching.known_case(gen.frame, node):
-        gen.push(Body(case.body))
-
-
-_STARTERS = {gast.Expr: _start_expression, gast.Assign: _start_expression,
-             gast.AnnAssign: _start_expression, gast.Return: _start_expression,
-             gast.For: _start_for, gast.While: _start_while, gast.If: _start_if,
-             gast.With: _start_with, gast.Try: _start_try, gast.Match: _start_match}
 
 
 # -- making one ------------------------------------------------------------------------------------
@@ -529,7 +187,7 @@ def of_expression(frame, node, first) -> Generator:
     if body is None:
         body = node._body = _as_loops(node)
     made = Generator(frame.session, frame, body)
-    made.stack = (_For(body[0], iterate(frame.session, first)), None)
+    made.stack = (For(body[0], iterate(frame.session, first)), None)
     return made
 
 

@@ -224,7 +224,7 @@ def run_raise(frame, node, rest) -> None:
     if node.exc is None:
         if before is None:
             raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
-        raise before if isinstance(before, CellcError) else UserRaise(before)
+        raise before if isinstance(before, CellcError) else UserRaise(before, frame.loc(node))
     error = frame.eval(node.exc)
     if isinstance(error, type) and issubclass(error, BaseException):
         error = frame.session.call(error)
@@ -243,7 +243,7 @@ def run_raise(frame, node, rest) -> None:
     loc = frame.loc(node)
     if loc is not None:
         error.add_note(f"raised at {loc}{loc.snippet()}")
-    raise UserRaise(error)
+    raise UserRaise(error, loc)
 
 
 @executors.handles(gast.Import, gast.ImportFrom)
