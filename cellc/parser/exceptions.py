@@ -89,6 +89,12 @@ def check_crossing(error: Exception) -> None:
                       ).at(getattr(error, "loc", None))
 
 
+def conditional(condition, loc) -> CellcError:
+    """The fault for an exception that only the running program could decide to raise."""
+    return unknown(condition, "`raise` under a condition known only when the program runs",
+                   "check shapes and attributes here, and values outside").at(loc)
+
+
 def handler_for(frame, node, error: Exception):
     """(the handler that catches the error, the exception it sees), or (None, None)."""
     caught = visible(error)

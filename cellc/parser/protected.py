@@ -78,12 +78,13 @@ class ExitRest:
         block = self.block
         inside, block.inside = block.inside, False
         try:
-            outcome = block.leave(outcome)
+            if block not in outcome.left:       # by a branch within, which another goes beyond
+                outcome = block.leave(outcome)
             if outcome.rank < target:
                 outcome = go_on(frame, self.outer, outcome, target)
         finally:
             block.inside = inside
-        return replace(outcome, left=(block, *outcome.left))
+        return replace(outcome, left=tuple(dict.fromkeys((block, *outcome.left))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import gast
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
 from cellc.ir.graph import Apply, Input, Node
 from cellc.parser import attributes, control, hooks, operators
-from cellc.parser.exceptions import handled
+from cellc.parser.exceptions import conditional, handled
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
@@ -217,9 +217,7 @@ def run_raise(frame, node, rest) -> None:
     session = frame.session
     around = session.conditions[-1] if session.conditions else None
     if around is not None and (not session.blocks or session.blocks[-1] is not around):
-        raise unknown(around,
-                      "`raise` under a condition known only when the program runs",
-                      "check shapes and attributes here, and values outside")
+        raise conditional(around, frame.loc(node))
     before = handled(session)
     if node.exc is None:
         if before is None:

@@ -24,6 +24,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     statements,
 )
 from cellc.parser.calls import Interpreted
+from cellc.parser.exceptions import conditional
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import Guard
 from cellc.parser.iteration import Iterator
@@ -78,6 +79,8 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
         raise
     except UserRaise as raised:
         error = raised.error
+        if raised.crossed is not None:
+            error = conditional(raised.crossed, raised.loc)
     except RecursionError:
         raise SyntaxFault(f"{name} nests calls too deeply to be compiled",
                           "write a loop over a known range instead") from None
