@@ -169,6 +169,12 @@ def _call_object(session, value, args: list, kwargs: dict):
     kind = type(value)
     if kind in _GETTERS:
         return _GETTERS[kind](session, value, *args)
+    if isinstance(getattr(value, "__origin__", None), type):     # List[int](...)
+        return call(session, value.__origin__, args, kwargs)
+    if kind is MethodWrapperType and value.__name__ == "__init__":      # super().__init__(...)
+        session.journal(value.__self__)
+        args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
+        return value(*args, **kwargs)
     if kind is MethodWrapperType and value.__name__ in ("__setattr__", "__delattr__"):
         from cellc.parser import attributes
 

@@ -145,6 +145,7 @@ def eval_walrus(frame, node):
         value.name = name
     while frame.comprehension:      # it binds in the function around a comprehension
         frame = frame.parent
+    frame.session.journal(frame.variables)
     frame.store(name, value, node)
     return value
 

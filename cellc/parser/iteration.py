@@ -140,10 +140,15 @@ class Zip(Iterator):
     def _check_length(self, short: int) -> None:
         """The iterator `short` has ended: the others must have ended as well."""
         end = object()
-        longer = any(next(part, end) is not end for part in self.parts[short + 1:])
-        if short or longer:
-            which, than = (short + 1, "shorter") if short else (2, "longer")
-            raise ValueError(f"zip() argument {which} is {than} than those before it")
+        if short:
+            self._refuse(short, "shorter")
+        for i, part in enumerate(self.parts[1:], 1):
+            if next(part, end) is not end:
+                self._refuse(i, "longer")
+
+    def _refuse(self, i: int, how: str):
+        before = "argument 1" if i == 1 else f"arguments 1-{i}"
+        raise ValueError(f"zip() argument {i + 1} is {how} than {before}")
 
     def within(self) -> tuple:
         return self.parts

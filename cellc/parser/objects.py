@@ -10,7 +10,7 @@ import gast
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.parser import hooks, operators
-from cellc.parser.calls import callable_outside, of_library
+from cellc.parser.calls import callable_outside, handle, of_library
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Iterator, items_of
 from cellc.parser.text import Text
@@ -93,21 +93,40 @@ def construct(session, cls: type, args: list, kwargs: dict):
         return _tensor(session, cls, args, kwargs)
     if issubclass(cls, hooks.Cell):
         return _cell(cls, args, kwargs)
-    if issubclass(cls, BaseException) or hasattr(cls, "_fields") or _is_enum(cls):
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") or _is_enum(cls):
         return cls(*args, **kwargs)
     if is_steady(cls.__module__):
         return _of_library(session, cls, args, kwargs)
-    if type(cls).__call__ is not type.__call__ or cls.__new__ is not object.__new__:
-        raise SyntaxFault(f"the class {cls.__name__} makes its objects in its own way "
-                          "(__new__ or a metaclass)", "make the object outside")
-    value = session.owned.add(object.__new__(cls))
+    if type(cls).__call__ is not type.__call__:
+        raise SyntaxFault(f"the class {cls.__name__} makes its objects in its own way, by a "
+                          "metaclass", "make the object outside")
+    value = _new(session, cls, args, kwargs)
+    if not isinstance(value, cls):
+        return value
     if dataclasses.is_dataclass(cls) and "__init__" in vars(cls) and is_generated(cls.__init__):
         _fill_dataclass(session, cls, value, args, kwargs)
     elif isinstance(cls.__init__, FunctionType):
         session.call(cls.__init__, [value, *args], kwargs)
-    elif args or kwargs:
+    elif isinstance(value, (list, dict, set, BaseException)):
+        args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
+        cls.__init__(value, *args, **kwargs)
+    elif (args or kwargs) and not isinstance(cls.__new__, FunctionType):
         raise TypeFault(f"{cls.__name__} takes no arguments, found {len(args) + len(kwargs)}")
     return value
+
+
+def _new(session, cls: type, args: list, kwargs: dict):
+    """What `__new__` gives: the user's is interpreted, Python's own makes an empty object."""
+    if isinstance(cls.__new__, FunctionType) and not is_steady(cls.__new__.__module__):
+        return session.call(cls.__new__, [cls, *args], kwargs)
+    if issubclass(cls, (int, float, str, tuple, frozenset, bytes)):
+        raise SyntaxFault(f"the class {cls.__name__} is derived from a value of Python's own",
+                          "make the object outside, or keep the value in an attribute")
+    given = args if issubclass(cls, BaseException) else ()
+    return session.owned.add(cls.__new__(cls, *given))
+
+
+handle(lambda session, args, kwargs: session.owned.add(object.__new__(args[0])), object.__new__)
 
 
 def _is_enum(cls: type) -> bool:

@@ -257,11 +257,19 @@ def compare(session, kind: type, x, y):
             return equal(session, x, y, arith.not_equal)
         return negate(truth(session, equal(session, x, y)))
     if kind is gast.Is:
-        return x is y
+        return _identical(x, y)
     if kind is gast.IsNot:
-        return x is not y
+        return negate(_identical(x, y))
     found = contains(session, y, x)
     return found if kind is gast.In else negate(found)
+
+
+def _identical(x, y):
+    """`x is y`; of a traced bool and True or False, which there are only one of, equality."""
+    for value, other in ((x, y), (y, x)):
+        if type(other) is bool and isinstance(value, Node) and value.type == arith.type_of(True):
+            return value if other else negate(value)
+    return x is y
 
 
 def equal(session, x, y, function=arith.equal):

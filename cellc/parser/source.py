@@ -254,10 +254,11 @@ _FUNCTION_NODES = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.Ge
 _COMPREHENSIONS = (gast.ListComp, gast.SetComp, gast.DictComp)
 
 
-def _scan(source: Source, node: gast.AST, inner: bool, own: bool = True) -> None:
+def _scan(source: Source, node: gast.AST, inner: bool | str, own: bool = True) -> None:
     """Note every name that `node` binds or reads.
 
-    `inner`: it sits in a function defined inside, which may run later than it stands. `own`: what
+    `inner`: it sits in a function defined inside, which may run later than it stands ("expression"
+    where that is a generator expression). `own`: what
     it binds belongs to this function, not to a comprehension.
     """
     kind = type(node)
@@ -276,8 +277,6 @@ def _scan(source: Source, node: gast.AST, inner: bool, own: bool = True) -> None
     if not inner:
         if kind in (gast.FunctionDef, gast.AsyncFunctionDef, gast.ClassDef):
             source.locals.add(node.name)
-        elif kind is gast.NamedExpr:
-            source.locals.add(node.target.id)
         elif kind is gast.Global:
             source.globals.update(node.names)
         elif kind is gast.Nonlocal:
@@ -290,7 +289,10 @@ def _scan(source: Source, node: gast.AST, inner: bool, own: bool = True) -> None
             source.locals.add(node.name)
         elif kind is gast.MatchMapping and node.rest:
             source.locals.add(node.rest)
-    inner = inner or kind in _FUNCTION_NODES
+    if kind is gast.NamedExpr and inner is not True:    # one in a generator expression as well
+        source.locals.add(node.target.id)
+    if kind in _FUNCTION_NODES:
+        inner = inner or "expression" if kind is gast.GeneratorExp else True
     own = own and kind not in _COMPREHENSIONS
     for child in gast.iter_child_nodes(node):
         _scan(source, child, inner, own)

@@ -60,7 +60,12 @@ def unpack(frame, target, value, node) -> None:
     n = len(target.elts)
     if len(items) != n if not starred else len(items) < n - 1:
         wanted = f"at least {n - 1}" if starred else n
-        raise ValueFault(f"found {len(items)} values to unpack, expected {wanted}")
+        fault = ValueFault(f"found {len(items)} values to unpack, expected {wanted}")
+        few = len(items) < (n - 1 if starred else n)
+        fault.python = ValueError(f"not enough values to unpack (expected {wanted}, got "
+                                  f"{len(items)})" if few else f"too many values to unpack "
+                                  f"(expected {wanted})")
+        raise fault
     if starred:
         i = starred[0]
         end = len(items) - (n - 1 - i)

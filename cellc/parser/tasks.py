@@ -48,9 +48,8 @@ def yields(node) -> bool:
     """Is there a `yield` in this statement (not in a function defined inside)?"""
     found = getattr(node, "_yields", None)
     if found is None:
-        found = node._yields = isinstance(node, _YIELDS) or any(
-            yields(child) for child in gast.iter_child_nodes(node)
-            if not isinstance(child, _FUNCTIONS))
+        found = node._yields = isinstance(node, _YIELDS) or not isinstance(
+            node, _FUNCTIONS) and any(map(yields, gast.iter_child_nodes(node)))
     return found
 
 

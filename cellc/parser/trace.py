@@ -18,6 +18,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     library,
     managers,
     matching,
+    objects,
     operators,
     protected,
     sequences,
