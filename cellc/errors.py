@@ -10,19 +10,27 @@ from __future__ import annotations
 import itertools
 import linecache
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Loc:
-    """A place in the user's source: file, line (from 1), column (from 1)."""
+    """A place in the user's source: file, line (from 1), column (from 1).
+
+    `gradients` says how many were taken of what is written there: 0 for the code as it stands.
+    """
 
     file: str
     line: int
     col: int
+    gradients: int = 0
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.col}"
+
+    def in_gradient(self) -> Loc:
+        """The same place, for what its gradient computes."""
+        return replace(self, gradients=self.gradients + 1)
 
     def snippet(self) -> str:
         """The source line with a caret under the column; empty where the source is gone."""
@@ -156,6 +164,22 @@ class AssertionFault(CellcError, AssertionError):
 
     Fails:     `assert x.shape[0] == 4, "four rows"` with three rows
     Corrected: pass four rows
+    """
+
+
+class MemoryFault(CellcError, MemoryError):
+    """There is not enough memory for what a program needs while it runs.
+
+    Fails:     the gradient of a loop of 1e10 rounds
+    Corrected: the same with `cellc.recompute` around its body
+    """
+
+
+class RecursionFault(CellcError, RecursionError):
+    """Functions that call themselves deeper than the stack allows.
+
+    Fails:     `def f(n): return f(n + 1)`
+    Corrected: `def f(n): return n if n > 9 else f(n + 1)`
     """
 
 

@@ -116,6 +116,10 @@ def call(session, function, args: list, kwargs: dict):
         from cellc.parser import gradients
 
         return gradients.call(session, function, args, kwargs)
+    if isinstance(function, (hooks.CustomVjp, hooks.Recomputed)):
+        from cellc.parser import custom
+
+        return custom.call(session, function, args, kwargs)
     if isinstance(function, type):
         from cellc.parser import objects
 

@@ -22,18 +22,19 @@ from typing import Any
 import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
-from cellc.parser import branches, cells, operators
+from cellc.parser import branches, cells, loops, operators
 from cellc.parser.guards import MISSING
-from cellc.parser.iteration import Items, items_of, iterate, rounds_of  # noqa: F401
+from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
-from cellc.parser.values import flatten, unknown
+from cellc.parser.values import flatten
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a block ended. `rank` orders them by how far out they lead: END, then `continue` and
-    `break` of the innermost loop, those of the loop around it, and so on, then RETURN."""
+    """How a block ended. `rank` orders them by how far out they lead: NEVER, where the program ends
+    in it, END, then `continue` and `break` of the innermost loop, those of the loop around it, and
+    so on, then RETURN."""
 
     rank: int
     value: Any = None
@@ -45,8 +46,9 @@ class Outcome:
         return self.rank == RETURN
 
 
-END, RETURN = 0, 1_000_000
+NEVER, END, RETURN = -1, 0, 1_000_000
 AT_END = Outcome(END)
+NOWHERE = Outcome(NEVER)        # it raises
 
 
 def continue_of(depth: int) -> int:
@@ -75,7 +77,7 @@ class FunctionRest:
     """After a function's last statement: it returns None."""
 
     def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
-        return outcome if outcome.rank == RETURN else Outcome(RETURN)
+        return outcome if outcome.rank in (RETURN, NEVER) else Outcome(RETURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class BlockRest:
         """Go on from `outcome` until one of rank `target` or higher is reached."""
         if outcome.rank == END:
             outcome = run_block(frame, self.body, self.outer, self.start)
-        if outcome.rank >= target:
+        if outcome.rank >= target or outcome.rank == NEVER:
             return outcome
         return go_on(frame, self.outer, outcome, target)
 
@@ -113,6 +115,8 @@ class LoopRest:
             if target <= again:
                 return Outcome(again)
             outcome = self.run_rest()
+            if outcome.rank == NEVER:
+                return outcome
         elif outcome.rank == leave:
             outcome = AT_END
         if outcome.rank == END and target <= leave:
@@ -177,19 +181,27 @@ def run_if(frame, node, rest) -> Outcome:
 
 
 def run_either(frame, node, condition, first, second, rest) -> Outcome:
-    """One of two pieces of work, as the traced condition says when the program runs."""
+    """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
     outcomes = [then.run(first), orelse.run(second)]
     pair = (then, orelse)
     while True:
+        if NEVER in (outcomes[0].rank, outcomes[1].rank):
+            gone = 0 if outcomes[0].rank == NEVER else 1
+            if outcomes[1 - gone].rank == NEVER:
+                branches.join(frame, node, condition, then, orelse, leaving=True)
+                return NOWHERE
+            pair[gone].never_ends = True
+            outcomes[gone] = outcomes[1 - gone]
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
         outcome, other = outcomes[behind], outcomes[1 - behind]
         if outcome.rank != other.rank:
             outcomes[behind] = pair[behind].run(
                 lambda o=outcome, t=other.rank: go_on(frame, rest, o, t, leaving=False))
         elif set(outcome.left) != set(other.left):
-            outcomes = [branch.run(lambda o=o, all=(*outcome.left, *other.left): leave(o, all))
+            blocks = (*outcome.left, *other.left)
+            outcomes = [branch.run(partial(leave_blocks, o, blocks))
                         for branch, o in zip(pair, outcomes, strict=True)]
         else:
             break
@@ -202,7 +214,7 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
     return Outcome(RETURN, value, frame.loc(node), outcomes[0].left)
 
 
-def leave(outcome: Outcome, blocks) -> Outcome:
+def leave_blocks(outcome: Outcome, blocks) -> Outcome:
     """Leave those of the `with` and `try` blocks that this branch has not left yet."""
     for block in dict.fromkeys(blocks):
         if block not in outcome.left:
@@ -233,11 +245,7 @@ def test(frame, node):
 
 @executors.handles(gast.For)
 def run_for(frame, node, rest) -> Outcome:
-    value = frame.eval(node.iter)
-    items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
-    if isinstance(items, list):
-        return run_rounds(frame, node, items, rest, 0)
-    return run_lazily(frame, node, items, rest)
+    return loops.run_for(frame, node, frame.eval(node.iter), rest)
 
 
 def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
@@ -250,22 +258,22 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
             assign(frame, node.target, items[i], node)
             after = LoopRest(node, partial(run_rounds, frame, node, items, rest, i + 1), rest)
             outcome = run_block(frame, node.body, after)
-            if outcome.rank >= leave:
+            if outcome.rank >= leave or outcome.rank == NEVER:
                 return AT_END if outcome.rank == leave else outcome
     finally:
         frame.loops.pop()
     return run_block(frame, node.orelse, rest) if node.orelse else AT_END
 
 
-def run_lazily(frame, node, items, rest, state=None) -> Outcome:
+def run_lazily(frame, node, items, rest, state=0) -> Outcome:
     """`run_rounds` over an iterator: what comes next is found after each round, as Python does."""
     from cellc.parser.statements import assign
 
-    if state is not None:       # another branch may have gone on from here already
+    if state != 0:          # another branch may have gone on from here already
         items.arrive()
         items.restore(state)
     leave = continue_of(node._depth) + 1
-    pinned = not isinstance(items, Items)
+    pinned = not isinstance(items, (Items, Rows))
     frame.loops.append(node)
     frame.pinned += pinned
     try:
@@ -276,7 +284,7 @@ def run_lazily(frame, node, items, rest, state=None) -> Outcome:
             assign(frame, node.target, item, node)
             again = partial(run_lazily, frame, node, items, rest, items.state())
             outcome = run_block(frame, node.body, LoopRest(node, again, rest))
-            if outcome.rank >= leave:
+            if outcome.rank >= leave or outcome.rank == NEVER:
                 return AT_END if outcome.rank == leave else outcome
         else:
             raise SyntaxFault(f"a loop of more than {MAX_UNROLLED} rounds is not unrolled",
@@ -288,43 +296,26 @@ def run_lazily(frame, node, items, rest, state=None) -> Outcome:
 
 
 @executors.handles(gast.While)
-def run_while(frame, node, rest, start: int = 0) -> Outcome:
-    leave = continue_of(node._depth) + 1
-    frame.loops.append(node)
-    try:
-        for i in range(start, MAX_UNROLLED):
-            condition = test(frame, node.test)
-            if not isinstance(condition, bool):
-                raise unknown(
-                    condition,
-                    "the condition of this `while` is known only when the program runs",
-                    "loop over a known range with `for`, and keep or replace values with ops.where"
-                ).at(frame.loc(node.test))
-            if not condition:
-                break
-            after = LoopRest(node, partial(run_while, frame, node, rest, i + 1), rest)
-            outcome = run_block(frame, node.body, after)
-            if outcome.rank >= leave:
-                return AT_END if outcome.rank == leave else outcome
-        else:
-            raise SyntaxFault(f"a `while` of more than {MAX_UNROLLED} rounds is not unrolled",
-                              "use operations on whole tensors instead")
-    finally:
-        frame.loops.pop()
-    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+def run_while(frame, node, rest) -> Outcome:
+    return loops.run_while(frame, node, rest)
 
 
 @executors.handles(gast.Break)
 def run_break(frame, node, rest) -> Outcome:
-    return Outcome(continue_of(node._depth) + 1)
+    return leave(frame, Outcome(continue_of(node._depth) + 1))
 
 
 @executors.handles(gast.Continue)
 def run_continue(frame, node, rest) -> Outcome:
-    return Outcome(continue_of(node._depth))
+    return leave(frame, Outcome(continue_of(node._depth)))
 
 
 @executors.handles(gast.Return)
 def run_return(frame, node, rest) -> Outcome:
     value = None if node.value is None else frame.eval(node.value)
-    return Outcome(RETURN, value, frame.loc(node))
+    return leave(frame, Outcome(RETURN, value, frame.loc(node)))
+
+
+def leave(frame, outcome: Outcome) -> Outcome:
+    """The outcome, which in a loop that the program runs is the end of a round that notes it."""
+    return frame.rolled[-1].leave(outcome) if frame.rolled else outcome

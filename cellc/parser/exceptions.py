@@ -1,8 +1,9 @@
 """What `except` catches in a compiled call.
 
 Exceptions are raised and caught while compiling: those that the user's code raises, and those that
-Python raises in work on known values, as Python has it. What the compiled program computes raises
-nothing that could be caught. Of cellc's own faults:
+Python raises in work on known values, as Python has it. What the compiled program raises (a `raise`
+or `assert` on its own values) ends the call; where a `try` would catch it, it is refused. Of
+cellc's own faults:
 
 - what is wrong with a tensor whatever its values are (a shape, a dtype) is the same in eager mode,
   and is caught by a handler that names its class, such as `except ValueError`, but not by
@@ -28,7 +29,7 @@ from cellc.errors import (
     ValueFault,
 )
 from cellc.ir.graph import KnownFault
-from cellc.parser.frame import UserRaise
+from cellc.parser.frame import Signal, UserRaise
 from cellc.parser.values import describe, unknown
 
 _COMPILERS = (KnownFault, SyntaxFault, SymbolicFault, SourceFault, IRFault)
@@ -41,7 +42,7 @@ def visible(error: Exception) -> BaseException | None:
     if isinstance(error, UserRaise):
         return error.error
     if not isinstance(error, CellcError):
-        return None if isinstance(error, RecursionError) else error
+        return None if isinstance(error, (RecursionError, Signal)) else error
     if isinstance(error, _COMPILERS):
         return None
     cause = error.__cause__ or error.__context__
@@ -95,6 +96,16 @@ def conditional(condition, loc) -> CellcError:
                    "check shapes and attributes here, and values outside").at(loc)
 
 
+def check_uncaught(session, kind: type, condition, loc) -> None:
+    """Refuse an exception that the running program may raise, where something would catch it."""
+    for block in session.blocks:
+        if block.inside and block.may_catch(kind):
+            raise unknown(condition, f"whether {kind.__name__} is raised here is known only when "
+                          "the program runs, where nothing can be caught, and a `try` or `with` "
+                          "around it would", "test the condition with an if and go on without "
+                          "raising, or leave out the try").at(loc)
+
+
 def handler_for(frame, node, error: Exception):
     """(the handler that catches the error, the exception it sees), or (None, None)."""
     caught = visible(error)
@@ -106,6 +117,12 @@ def handler_for(frame, node, error: Exception):
             check_crossing(error)
             return handler, caught
     return None, None
+
+
+def handles(frame, node, kind: type) -> bool:
+    """Could a handler of this `try` catch an exception of this class?"""
+    return any(handler.type is None or issubclass(kind, _classes(frame, handler.type))
+               for handler in node.handlers)
 
 
 def _classes(frame, node) -> tuple:

@@ -116,6 +116,8 @@ class Generator(Iterator):
             raise ValueError("generator already executing")
         self.sent, self.running = sent, True
         self.session.enter(self.frame)
+        held = _Held(self)
+        self.session.blocks.append(held)
         try:
             while self.stack is not None:
                 signal = self.step() if signal is None else self.unwind(signal)
@@ -123,6 +125,7 @@ class Generator(Iterator):
                     return signal.value
         finally:
             self.running = False
+            self.session.blocks.remove(held)
             self.session.frames.pop()
         if isinstance(signal, UserRaise) and isinstance(signal.error, StopIteration):
             error = RuntimeError("generator raised StopIteration")
@@ -170,6 +173,20 @@ class Generator(Iterator):
         if start is None:
             raise nested_yield(self.frame, node)
         return self.frame.guarded(lambda: start(self, node), node)
+
+
+class _Held:
+    """What stands around the statements of a generator, as `session.blocks` has it."""
+
+    inside = True
+
+    def __init__(self, generator: Generator):
+        self.generator = generator
+        conditions = generator.session.conditions
+        self.condition = conditions[-1] if conditions else None
+
+    def may_catch(self, kind: type) -> bool:
+        return any(task.may_catch(self.generator, kind) for task in self.generator.tasks())
 
 
 # -- making one ------------------------------------------------------------------------------------

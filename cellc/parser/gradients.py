@@ -150,6 +150,5 @@ def _sens(session, sens, closed: cells.Closed, outputs) -> list[Node]:
 
 def _use(session, closed: cells.Closed, leaves, graph: Graph, sens: list[Node], n: int):
     """Append the call of the gradient graph; (the function's value, the gradients)."""
-    stand_in = cells.Closed(graph, [*closed.captured, *sens], closed.structure, closed.assigned,
-                            closed.prints)
+    stand_in = cells.Closed(graph, [*closed.captured, *sens], closed.structure, closed.assigned)
     return cells.use(session, stand_in, leaves, lambda value: value, extra=n)

@@ -19,6 +19,8 @@ Tensor: type = _Nothing
 Parameter: type = _Nothing
 Cell: type = _Nothing
 GradFunction: type = _Nothing
+CustomVjp: type = _Nothing
+Recomputed: type = _Nothing
 getitem: Callable | None = None     # (x, index) -> x[index]
 setitem: Callable | None = None     # (x, index, value) -> a new x with value put at index
 recording: dict[Callable, bool] = {}    # the functions that switch gradients on and off
@@ -53,3 +55,9 @@ def register_grad(grad_function: type) -> None:
     """The record that `grad(f)`, `value_and_grad(f)` and `GradOperation()(f)` return."""
     global GradFunction
     GradFunction = grad_function
+
+
+def register_rules(custom_vjp: type, recomputed: type) -> None:
+    """Functions with a rule for their gradient: what `custom_vjp` and `recompute` return."""
+    global CustomVjp, Recomputed
+    CustomVjp, Recomputed = custom_vjp, recomputed

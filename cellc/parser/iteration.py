@@ -9,6 +9,7 @@ from __future__ import annotations
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.parser import hooks, operators
 from cellc.parser.guards import look
+from cellc.parser.sequence import Sequence, Unrolled, sequence_of
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.values import describe
 
@@ -93,6 +94,36 @@ class Items(Iterator):
 
     def put(self, place) -> None:
         self.index = place
+
+
+class Rows(Iterator):
+    """Over a Sequence, which a `for` may take as a whole and make a loop of the program."""
+
+    def __init__(self, session, sequence: Sequence):
+        super().__init__(session)
+        self.sequence, self.index = sequence, 0
+
+    def advance(self):
+        if isinstance(self.sequence.length, hooks.traced):
+            iter(self.sequence)         # refuses
+        if self.index >= len(self.sequence):
+            raise StopIteration
+        self.index += 1
+        return self.sequence.item(self.index - 1)
+
+    def place(self):
+        return self.index
+
+    def put(self, place) -> None:
+        self.index = place
+
+    def take(self) -> Sequence | None:
+        """All of it, where nothing has been taken yet; nothing is left."""
+        if self.index:
+            return None
+        self.arrive()
+        self.index = MAX_UNROLLED + 1
+        return self.sequence
 
 
 class Enumerate(Iterator):
@@ -220,13 +251,13 @@ def iterate(session, value):
     """An iterator over the items of a known container or of a tensor's first axis."""
     if isinstance(value, Iterator):
         return value
-    if isinstance(value, hooks.traced):
-        node = session.lift(value)
-        if node.type.ndim == 0:
-            raise TypeFault(f"found {describe(value)} where something to go through is needed",
-                            "loop over a known range, or over a tensor with at least one axis")
-        n = node.type.shape[0]
-        return Map(session, lambda i: hooks.getitem(node, i), Items(session, range(n)))
+    if isinstance(value, Unrolled):
+        return iterate(session, value.value)
+    if isinstance(value, hooks.traced) and session.lift(value).type.ndim == 0:
+        raise TypeFault(f"found {describe(value)} where something to go through is needed",
+                        "loop over a range, or over a tensor with at least one axis")
+    if isinstance(value, (Sequence, *hooks.traced)):
+        return Rows(session, sequence_of(session, value))
     if isinstance(value, hooks.Cell):
         session.read("contents", value, "", look("contents", value, ""))
         return Items(session, tuple(value))
@@ -295,7 +326,5 @@ def rounds_of(session, value):
     """What a `for` goes through: a list where nothing can change meanwhile, else an Iterator."""
     found = iterate(session, value)
     if isinstance(found, Items) and found is not value and value not in session.owned:
-        return items_of(session, found)
-    if isinstance(value, hooks.traced):
         return items_of(session, found)
     return found

@@ -31,6 +31,10 @@ class Manager:
     def exit(self, error: BaseException | None) -> bool:
         return False
 
+    def may_catch(self, kind: type) -> bool:
+        """Could `exit` do something about an exception of this class?"""
+        return True
+
 
 class _OfUser(Manager):
     """An object of a class with `__enter__` and `__exit__`."""
@@ -88,6 +92,9 @@ class _Null(Manager):
     def enter(self):
         return self.value
 
+    def may_catch(self, kind: type) -> bool:
+        return False
+
 
 class _Suppress(Manager):
     """`suppress(*exceptions)`."""
@@ -98,6 +105,9 @@ class _Suppress(Manager):
 
     def exit(self, error: BaseException | None) -> bool:
         return error is not None and is_caught(error, self.kinds)
+
+    def may_catch(self, kind: type) -> bool:
+        return issubclass(kind, self.kinds)
 
 
 class _Closing(Manager):
@@ -202,6 +212,9 @@ class _Recording(Manager):
 
     def exit(self, error: BaseException | None) -> bool:
         self._set(self.before)
+        return False
+
+    def may_catch(self, kind: type) -> bool:
         return False
 
     def _set(self, detached: bool) -> None:

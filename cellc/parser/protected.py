@@ -15,11 +15,13 @@ from typing import Any
 
 import gast
 
-from cellc.parser.control import AT_END, END, Outcome, go_on, run_block
+from cellc.errors import SyntaxFault
+from cellc.parser.control import AT_END, END, NEVER, Outcome, go_on, run_block
 from cellc.parser.exceptions import (
     bind_error,
     check_crossing,
     handler_for,
+    handles,
     unbind_error,
     visible,
 )
@@ -40,6 +42,10 @@ class Block:
     def __init__(self, frame, rest):
         self.frame, self.rest = frame, rest
 
+    def may_catch(self, kind: type) -> bool:
+        """Could something be done about an exception of this class?"""
+        return False
+
     def leave(self, outcome: Outcome) -> Outcome:
         raise NotImplementedError
 
@@ -50,7 +56,8 @@ class Block:
         """`work(rest)` as the block, `rest` being what follows it."""
         frame = self.frame
         frame.pinned += 1
-        frame.session.blocks.append(_condition(frame.session))
+        self.condition = _condition(frame.session)
+        frame.session.blocks.append(self)
         try:
             outcome = work(ExitRest(self, self.rest))
         except Exception as error:
@@ -80,7 +87,7 @@ class ExitRest:
         try:
             if block not in outcome.left:       # by a branch within, which another goes beyond
                 outcome = block.leave(outcome)
-            if outcome.rank < target:
+            if END <= outcome.rank < target:
                 outcome = go_on(frame, self.outer, outcome, target)
         finally:
             block.inside = inside
@@ -97,7 +104,7 @@ class PendingRest:
     def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
         if outcome.rank == END:
             outcome = self.pending
-        if outcome.rank >= target:
+        if outcome.rank >= target or outcome.rank == NEVER:
             return outcome
         return go_on(frame, self.outer, outcome, target)
 
@@ -115,6 +122,9 @@ class _Except(Block):
     def __init__(self, frame, rest, node):
         super().__init__(frame, rest)
         self.node = node
+
+    def may_catch(self, kind: type) -> bool:
+        return handles(self.frame, self.node, kind)
 
     def leave(self, outcome: Outcome) -> Outcome:
         if outcome.rank != END or not self.node.orelse:
@@ -155,9 +165,17 @@ class _Finally(Block):
         super().__init__(frame, rest)
         self.body = body
 
+    def may_catch(self, kind: type) -> bool:
+        return True
+
     def leave(self, outcome: Outcome) -> Outcome:
         found = run_block(self.frame, self.body, PendingRest(outcome, self.rest))
-        return outcome if found.rank == END else found
+        if found.rank == END:
+            return outcome
+        if outcome.rank != END and self.frame.rolled:
+            raise SyntaxFault("a `finally` with a way out of its own, in a loop that the program "
+                              "runs", "leave the loop after the try")
+        return found
 
     def failed(self, error: Exception) -> Outcome:
         if visible(error) is None:
@@ -203,6 +221,9 @@ class _With(Block):
     def __init__(self, frame, rest, item, manager):
         super().__init__(frame, rest)
         self.item, self.manager = item, manager
+
+    def may_catch(self, kind: type) -> bool:
+        return self.manager.may_catch(kind)
 
     def leave(self, outcome: Outcome) -> Outcome:
         self.frame.here(self.item.context_expr)

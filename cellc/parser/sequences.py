@@ -6,10 +6,10 @@ import copy
 import functools
 
 from cellc.errors import TypeFault
-from cellc.parser import control, hooks, operators
+from cellc.parser import control, hooks, operators, sequence
 from cellc.parser.builtins import builtin
 from cellc.parser.guards import look
-from cellc.parser.iteration import Calls, Enumerate, Filter, Items, Iterator, Map, Zip
+from cellc.parser.iteration import Calls, Enumerate, Filter, Items, Iterator, Map, Rows, Zip
 from cellc.parser.values import describe, flatten, traced_in, unflatten, unknown
 
 
@@ -33,22 +33,25 @@ def call_len(session, args, kwargs):
 
 @builtin(range)
 def call_range(session, args, kwargs):
-    for value in args:
-        if operators.is_traced(value):
-            raise unknown(session.lift(value), f"range() of {describe(value)}, which is known only "
-                          "when the program runs", "loop over a known number of rounds, and choose "
-                          "with ops.where what the later ones do")
+    if any(map(operators.is_traced, args)):
+        return sequence.traced_range(session, args)
     return range(*args)
 
 
 @builtin(enumerate)
 def call_enumerate(session, args, kwargs):
     start = args[1] if len(args) > 1 else kwargs.get("start", 0)
+    rolled = sequence.sequence_of(session, args[0])
+    if rolled is not None:
+        return Rows(session, sequence.enumerated(rolled, start))
     return Enumerate(session, control.iterate(session, args[0]), start)
 
 
 @builtin(zip)
 def call_zip(session, args, kwargs):
+    rolled = [sequence.sequence_of(session, x) for x in args]
+    if rolled and None not in rolled and not kwargs.get("strict"):
+        return Rows(session, sequence.zipped(rolled))
     return Zip(session, [control.iterate(session, x) for x in args], **kwargs)
 
 
@@ -102,6 +105,9 @@ def call_reversed(session, args, kwargs):
         return control.iterate(session, session.call(function, args))
     if isinstance(args[0], Iterator):
         raise TypeFault("reversed() of an iterator", "reversed(list(...)) goes through it first")
+    rolled = sequence.sequence_of(session, args[0])
+    if rolled is not None:
+        return Rows(session, sequence.backwards(rolled))
     return Items(session, tuple(_items(session, args)[::-1]))
 
 

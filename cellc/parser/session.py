@@ -9,13 +9,13 @@ import numpy as np
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Graph, Node
-from cellc.ir.prims import control
+from cellc.ir.graph import Apply, Builder, Graph, Node, has_effect
+from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.types import boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe, unknown
+from cellc.parser.values import Owned, describe
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -53,10 +53,11 @@ class TraceBuilder(Builder):
 
 
 def _passes_on(node: Apply) -> bool:
-    """Is it no float, or one result of branches, which have decided about gradients themselves?"""
-    if node.prim is control.item:
-        return node.operands[0].prim is control.cond
-    return not getattr(node.type, "dtype", boolean).is_float or node.prim is control.cond
+    """Is it no float, or a result of branches or loops, which have decided about gradients?"""
+    if not getattr(node.type, "dtype", boolean).is_float:
+        return True
+    source = node.operands[0] if node.prim is control.item else node
+    return source.prim in (control.cond, control.while_)
 
 
 class Session:
@@ -68,9 +69,9 @@ class Session:
         self.modes = self.builder.modes = {"detached": False, "outside": False}
         self.record = Record()
         self.records: list[Record] = [self.record]
-        self.owned = Owned()
         self.journals: list[dict[int, tuple[Any, Any]]] = []
-        self.prints: list[Any] = []
+        self.owned = Owned(self.journals)
+        self.messages: list[Any] = []       # what the program says; kept as long as it is
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.frames: list[Any] = []
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
@@ -79,6 +80,7 @@ class Session:
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
         self.gradients = 0          # how many functions around here are being differentiated
+        self.rules = 0              # how many calls with a rule for their gradient were met
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -112,23 +114,47 @@ class Session:
 
     @contextmanager
     def closed(self, builder: TraceBuilder):
-        """Build a graph of its own: prints are collected anew, outer branches do not count."""
-        outer = self.prints, self.conditions, self.journals, self.owned, self.modes
-        self.prints, self.conditions, self.journals, self.owned = [], [], [], Owned()
+        """Build a graph of its own: outer branches do not count."""
+        outer = self.conditions, self.journals, self.owned, self.modes
+        self.conditions, self.journals = [], []
+        self.owned = Owned(self.journals)
         self.modes = {"detached": False, "outside": any(self.modes.values())}
         try:
             with self.running(builder):
                 yield builder
         except Exception as error:
-            if self.prints or builder.assigned:
+            if builder.assigned or any(map(has_effect, builder.body)):
                 error.lost = True       # they are gone with the graph: see `exceptions`
             raise
         finally:
-            self.prints, self.conditions, self.journals, self.owned, self.modes = outer
+            self.conditions, self.journals, self.owned, self.modes = outer
 
-    def append_call(self, graph: Graph, operands: list) -> list[Node]:
-        """Append `call` of the graph; its results as separate nodes."""
-        return self.parts(control.call(*operands, graph=graph), len(graph.results))
+    @contextmanager
+    def attempt(self, variables: dict):
+        """What fails in here has never been: variables, containers and the graph are put back."""
+        builder, journal, n = self.builder, {}, len(self.generators)
+        length, assigned = len(builder.body), dict(builder.assigned)
+        self.journals.append(journal)
+        self.journal(variables)
+        try:
+            yield
+        except BaseException:
+            for value, held in journal.values():
+                restore(value, held)
+            del builder.body[length:]
+            del self.generators[n:]
+            builder.assigned = assigned
+            raise
+        finally:
+            self.journals.pop()
+        if self.journals:
+            self.owned.adopt(journal)
+            for key, entry in journal.items():
+                self.journals[-1].setdefault(key, entry)
+
+    def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
+        """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
+        return self.parts(control.call(*operands, graph=graph, **rule or {}), len(graph.results))
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""
@@ -139,6 +165,10 @@ class Session:
         if isinstance(value, np.ndarray):
             value = self.tensor_of(value)
         return self.builder.lift(value)
+
+    def lift_anywhere(self, value) -> Node:
+        """The node of a traced value, of whatever graph it is."""
+        return value if isinstance(value, Node) else self.lift(value)
 
     def tensor_of(self, array):
         """The Tensor that stands for a NumPy array from the user's code; one for each array."""
@@ -188,7 +218,8 @@ class Session:
 
     def journal(self, value) -> None:
         """Remember the contents of a container before a traced branch changes it."""
-        if self.journals and id(value) not in self.journals[-1]:
+        if self.journals and id(value) not in self.journals[-1] and (
+                not self.owned.is_of_this_branch(value)):
             self.journals[-1][id(value)] = (value, contents(value))
 
     # -- calls -------------------------------------------------------------------------------------
@@ -206,14 +237,12 @@ class Session:
                 "recursion must end on a known condition (a shape, a plain number); "
                 "write a loop over a known range instead")
         self.frames.append(frame)
+        self.owned.add(frame.variables)
 
-    def print(self, effect) -> None:
-        if self.conditions:
-            raise unknown(
-                self.conditions[-1],
-                "a print inside an `if` whose condition is known only when the program runs",
-                "print after the `if`, or choose what to print with ops.where")
-        self.prints.append(effect)
+    def message(self, message) -> int:
+        """The number by which the program knows a message."""
+        self.messages.append(message)
+        return effect.register(message)
 
 
 def contents(value):

@@ -26,17 +26,20 @@ STATEMENTS: dict[str, str] = {
     "Pass": "nothing",
     "If": "on a known condition its branch is taken; otherwise both become branches of the "
           "program, and variables that are read later get one type",
-    "For": "over a tuple, list, dict, range, tensor or iterator: the rounds are unrolled; `break` "
-           "and `continue` also under a condition known only when the program runs; `else`",
-    "While": "on a known condition: the rounds are unrolled; `else`",
+    "For": "over a container or iterator: the rounds are unrolled; over a range or the rows of a "
+           "tensor, of more than a few rounds: a loop of the program; `break`, `continue` and "
+           "`return` also under a condition known only when the program runs; `else`",
+    "While": "on a known condition: a few rounds are unrolled; otherwise a loop of the program; "
+             "`else`",
     "Break": "leaves the loop", "Continue": "goes on with the next round",
-    "Assert": "of what is known: AssertionError with the message",
-    "Raise": "the user's exceptions, with `from`; alone it raises the handled one again. Caught "
-             "or raised while compiling",
+    "Assert": "of what is known, while compiling; of the program's values, when it runs",
+    "Raise": "the user's exceptions, with `from`; alone it raises the handled one again; under a "
+             "condition known only when the program runs it ends the call then",
     "Try": "`except`, `else`, `finally`, for what is raised while compiling: by `raise`, and by "
            "Python in work on known values. What is wrong with a tensor (its shape, its dtype) is "
            "caught where its class is named, and not by `except Exception`; what the compiler "
-           "does not take is never caught",
+           "does not take is never caught. What only the running program decides to raise "
+           "cannot be caught: where a `try` would, it is refused",
     "With": "classes with `__enter__` and `__exit__`, `@contextmanager` functions, nullcontext, "
             "suppress, closing, ExitStack, cellc.no_grad and enable_grad",
     "Delete": "`del x`, `del x[i]`, `del x.a` of what the compiled call made",

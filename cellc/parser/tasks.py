@@ -69,6 +69,9 @@ def nested_yield(frame, node) -> SyntaxFault:
 class _Task:
     holds = False       # must something still be done when the block below is left?
 
+    def may_catch(self, gen, kind: type) -> bool:
+        return False
+
     def left(self, gen, outcome):
         gen.pop()
         return outcome
@@ -181,6 +184,9 @@ class _Exit(_Task):
     node: gast.AST
     holds = True
 
+    def may_catch(self, gen, kind: type) -> bool:
+        return self.manager.may_catch(kind)
+
     def run(self, gen):
         gen.pop()
         self.manager.exit(None)
@@ -220,6 +226,9 @@ class _Except(_Task):
     """The handlers of a `try`, above which is its block."""
 
     node: gast.Try
+
+    def may_catch(self, gen, kind: type) -> bool:
+        return exceptions.handles(gen.frame, self.node, kind)
 
     def run(self, gen):
         gen.pop()
@@ -261,6 +270,9 @@ class _Finally(_Task):
 
     node: gast.Try
     holds = True
+
+    def may_catch(self, gen, kind: type) -> bool:
+        return True
 
     def run(self, gen):
         gen.pop()

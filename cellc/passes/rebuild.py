@@ -1,7 +1,8 @@
 """What passes share: copying a graph into a builder, and running a pass on every sub-graph once.
 
 A pass handles one straight list of applies. `everywhere` walks the graphs held in attributes, inner
-ones first, each object once, so that a graph shared by many calls stays shared.
+ones first, each object once, so that a graph shared by many calls stays shared, and one that calls
+itself calls what becomes of it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from cellc.ir.graph import Apply, Builder, Graph, Input, Node, subgraphs
+from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, subgraphs
 
 
 def copy_input(node: Input) -> Input:
@@ -37,7 +38,10 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     memo = {} if memo is None else memo
     found = memo.get(id(graph))
     if found is not None:
+        if found[1] is None:                # it is being rebuilt: the call of a graph in itself
+            found = memo[id(graph)] = (graph, Graph.declare(graph.name, graph.inputs, graph.type))
         return found[1]
+    memo[id(graph)] = (graph, None)
     if any(subgraphs(node) for node in graph.body):
         env: dict[Node, Node] = {}
         body = []
@@ -50,6 +54,9 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     else:
         renewed = graph
     result = run(renewed)
+    declared = memo[id(graph)][1]
+    if declared is not None:
+        result = declared.define(result.body, result.result)
     memo[id(graph)] = (graph, result)      # the original is kept alive, so its id stays its own
     return result
 
@@ -59,3 +66,18 @@ def use_counts(graph: Graph) -> Counter[Node]:
     counts = Counter(x for node in graph.body for x in node.operands)
     counts[graph.result] += 1
     return counts
+
+
+def restricted(graph: Graph, wanted: Iterable[int]) -> tuple[Graph, list[int]]:
+    """The graph with only the results listed, what they need, and the inputs that are used; and
+    which inputs those are."""
+    result = Apply(PRIMITIVES["tuple"], tuple(graph.results[i] for i in wanted), {})
+    live: set[Node] = {result}
+    body = [result]
+    for node in (result, *reversed(graph.body)):
+        if node in live:
+            live.update(node.operands)
+            if node is not result:
+                body.append(node)
+    used = [i for i, x in enumerate(graph.inputs) if x in live]
+    return Graph(graph.name, [graph.inputs[i] for i in used], reversed(body), result), used
