@@ -15,6 +15,8 @@ An exception under a condition known only when the program runs cannot be caught
 
 from __future__ import annotations
 
+import copy
+
 from cellc.errors import (
     AssertionFault,
     AttributeFault,
@@ -28,9 +30,10 @@ from cellc.errors import (
     TypeFault,
     ValueFault,
 )
-from cellc.ir.graph import KnownFault
+from cellc.ir.graph import KnownFault, scalar
 from cellc.parser.frame import Signal, UserRaise
-from cellc.parser.values import describe, unknown
+from cellc.parser.text import Raised, check
+from cellc.parser.values import describe, traced_in, unknown
 
 _COMPILERS = (KnownFault, SyntaxFault, SymbolicFault, SourceFault, IRFault)
 _AS_PYTHON = (AttributeFault, IndexFault, KeyFault, ValueFault, AssertionFault)
@@ -104,6 +107,31 @@ def check_uncaught(session, kind: type, condition, loc) -> None:
                           "the program runs, where nothing can be caught, and a `try` or `with` "
                           "around it would", "test the condition with an if and go on without "
                           "raising, or leave out the try").at(loc)
+
+
+def ends_branch(session) -> bool:
+    """Is this a traced branch, with no `try` or `with` around here in it?"""
+    if not session.conditions:
+        return False
+    around = next((block for block in reversed(session.blocks) if block.guards), None)
+    return around is None or around.condition is not session.conditions[-1]
+
+
+def raise_when_run(session, error: UserRaise) -> None:
+    """What no `try` of a traced branch has caught is raised by the running program."""
+    if traced_in([error.error.args, vars(error.error)]):
+        raise conditional(session.conditions[-1], error.loc)
+    check_uncaught(session, type(error.error), session.conditions[-1], error.loc)
+    session.builder.loc = error.loc or session.builder.loc
+    check(session, scalar(False), Raised(session, (_again, (error.error,))))
+
+
+def _again(error: BaseException) -> BaseException:
+    """Another exception like this one, for each call that raises it."""
+    try:
+        return copy.copy(error)
+    except TypeError:           # its class takes other arguments than it has kept
+        return error
 
 
 def handler_for(frame, node, error: Exception):

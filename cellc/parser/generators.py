@@ -185,6 +185,10 @@ class _Held:
         conditions = generator.session.conditions
         self.condition = conditions[-1] if conditions else None
 
+    @property
+    def guards(self) -> bool:
+        return any(task.guards for task in self.generator.tasks())
+
     def may_catch(self, kind: type) -> bool:
         return any(task.may_catch(self.generator, kind) for task in self.generator.tasks())
 

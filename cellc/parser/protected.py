@@ -16,15 +16,18 @@ from typing import Any
 import gast
 
 from cellc.errors import SyntaxFault
-from cellc.parser.control import AT_END, END, NEVER, Outcome, go_on, run_block
+from cellc.parser.control import AT_END, END, NEVER, NOWHERE, Outcome, go_on, run_block
 from cellc.parser.exceptions import (
     bind_error,
     check_crossing,
+    ends_branch,
     handler_for,
     handles,
+    raise_when_run,
     unbind_error,
     visible,
 )
+from cellc.parser.frame import UserRaise
 from cellc.parser.managers import bind_item, manager_of
 from cellc.parser.syntax import executors
 from cellc.parser.values import unknown
@@ -37,7 +40,7 @@ class Block:
     done about one. `inside` is false while what follows the block is run.
     """
 
-    inside = True
+    inside = guards = True
 
     def __init__(self, frame, rest):
         self.frame, self.rest = frame, rest
@@ -71,7 +74,13 @@ class Block:
         finally:
             frame.session.blocks.pop()
             frame.pinned -= 1
-        return self.failed(caught)
+        try:
+            return self.failed(caught)
+        except UserRaise as error:
+            if not ends_branch(frame.session):
+                raise
+            raise_when_run(frame.session, error)
+            return NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import gast
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
 from cellc.ir.graph import Apply, Input, Node, scalar
 from cellc.parser import attributes, control, hooks, operators
-from cellc.parser.exceptions import check_uncaught, handled
+from cellc.parser.exceptions import check_uncaught, ends_branch, handled
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
@@ -213,7 +213,7 @@ def run_assert(frame, node, rest):
         check(frame.session, condition, Failed(frame.session, content))
         return None
     if not condition:
-        if frame.session.conditions and not _is_in_block(frame.session):
+        if ends_branch(frame.session):
             check_uncaught(frame.session, AssertionError, frame.session.conditions[-1],
                            frame.loc(node))
             content = None if node.msg is None else frame.eval(node.msg)
@@ -230,7 +230,7 @@ def run_assert(frame, node, rest):
 @executors.handles(gast.Raise)
 def run_raise(frame, node, rest):
     session = frame.session
-    if session.conditions and not _is_in_block(session):
+    if ends_branch(session):
         return _raise_when_run(frame, node)
     before = handled(session)
     if node.exc is None:
@@ -256,11 +256,6 @@ def run_raise(frame, node, rest):
     if loc is not None:
         error.add_note(f"raised at {loc}{loc.snippet()}")
     raise UserRaise(error, loc)
-
-
-def _is_in_block(session) -> bool:
-    """Is there a `try` or `with` around here within the innermost traced branch?"""
-    return bool(session.blocks) and session.blocks[-1].condition is session.conditions[-1]
 
 
 def _raise_when_run(frame, node):

@@ -68,6 +68,7 @@ def nested_yield(frame, node) -> SyntaxFault:
 
 class _Task:
     holds = False       # must something still be done when the block below is left?
+    guards = False      # is something done about exceptions?
 
     def may_catch(self, gen, kind: type) -> bool:
         return False
@@ -182,7 +183,7 @@ class _Exit(_Task):
 
     manager: Any
     node: gast.AST
-    holds = True
+    holds = guards = True
 
     def may_catch(self, gen, kind: type) -> bool:
         return self.manager.may_catch(kind)
@@ -226,6 +227,7 @@ class _Except(_Task):
     """The handlers of a `try`, above which is its block."""
 
     node: gast.Try
+    guards = True
 
     def may_catch(self, gen, kind: type) -> bool:
         return exceptions.handles(gen.frame, self.node, kind)
@@ -269,7 +271,7 @@ class _Finally(_Task):
     """The `finally` of a `try`, above which is the rest of it."""
 
     node: gast.Try
-    holds = True
+    holds = guards = True
 
     def may_catch(self, gen, kind: type) -> bool:
         return True

@@ -1,9 +1,12 @@
 """try, except, else, finally and raise on what is known while compiling."""
 
-import pytest
-from same import f32, gradient_agrees, parse, same_everywhere
+import contextlib
 
-from cellc import nn, ops
+import pytest
+from same import assert_same, f32, gradient_agrees, in_mode, parse, same_everywhere
+
+import cellc
+from cellc import Tensor, context, nn, ops
 from cellc.errors import CellcError, ShapeFault
 
 
@@ -328,6 +331,73 @@ def test_faults_of_tensors_by_their_class(x):
     except AttributeError:
         found.append("attribute")
     return y, found
+
+
+def raises(x, limit):
+    """What the running program raises, though there are blocks that only matter to the compiler."""
+    def values():
+        yield x
+        if x.sum() > limit:
+            raise Own(int(3), "too much")
+        yield x * 2
+
+    with cellc.no_grad():
+        total = sum(values())
+    try:
+        if total.sum() > limit * 5:
+            try:
+                raise KeyError("inner")
+            except KeyError as error:
+                raise Special(4, "far too much") from error
+    except ZeroDivisionError:
+        total = total + 1
+    return total
+
+
+def test_exceptions_of_the_running_program():
+    compiled = cellc.jit(raises)
+    x = Tensor([1.0, 2.0])
+    for mode in (context.PYNATIVE_MODE, context.GRAPH_MODE):
+        call = compiled if mode == context.GRAPH_MODE else raises
+        assert_same(in_mode(mode, call, (x, 5.0)), x * 3)
+        with pytest.raises(Own, match="^too much"):
+            in_mode(mode, call, (x, 2.0))
+        with pytest.raises(Special, match="far too much"):
+            in_mode(mode, call, (x * -1, -2.0))
+
+
+def caught_when_run(x):
+    try:
+        assert x.sum() > 0
+    except AssertionError:
+        return x
+    return x * 2
+
+
+def finally_when_run(x):
+    try:
+        if x.sum() > 0:
+            raise Own(1)
+    finally:
+        x = x + 1
+    return x
+
+
+def suppressed_when_run(x):
+    with contextlib.suppress(Own):
+        if x.sum() > 0:
+            raise Own(1)
+        x = x + 1
+    return x
+
+
+@pytest.mark.parametrize("fn, kind", [
+    (caught_when_run, "AssertionError"), (finally_when_run, "Own"), (suppressed_when_run, "Own")],
+    ids=lambda v: getattr(v, "__name__", ""))
+def test_what_only_the_program_raises_is_not_caught(fn, kind):
+    with pytest.raises(CellcError, match=f"whether {kind} is raised here") as info:
+        parse(fn, f32(3))
+    assert info.value.hint and info.value.loc.file == __file__
 
 
 def test_gradients():
