@@ -25,9 +25,11 @@ def call(session, record, args: list, kwargs: dict):
     leaves: list[Node] = []
     structure = flatten((args, kwargs), leaves, session.lift)
     session.gradients += 1
-    closed = cells.close(session, _name(record.fn), structure, leaves,
-                         lambda given: session.call(record.fn, *given))
-    session.gradients -= 1
+    try:
+        closed = cells.close(session, _name(record.fn), structure, leaves,
+                             lambda given: session.call(record.fn, *given))
+    finally:
+        session.gradients -= 1
     outputs = _outputs(record, closed)
     wrt = _inputs(structure, at, leaves)
     weights = record.weight_list

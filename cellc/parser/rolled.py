@@ -220,6 +220,9 @@ class Rolled:
             if value is variables:
                 continue
             now, later = joiner.then.view(value), body.view(value)
+            if hasattr(type(value), "joined"):
+                _check_iterator(now, later)
+                continue
             if ("contents", key) in known or not _same_contents(now, later):
                 what = f"a {type(value).__name__} changed in a loop"
                 joined = self._joined(joiner, now, later, what)
@@ -392,6 +395,14 @@ class Rolled:
                                       lambda: go(i + 1), rest)
 
         return go(0)
+
+
+def _check_iterator(now, later) -> None:
+    """Refuse an iterator from before the loop that each round takes items from."""
+    if later is None or now[0] != later[0]:
+        raise TypeFault("an iterator made before this loop is asked for items in its rounds, and "
+                        "how many those are is known only when the program runs",
+                        "go through it with a `for`, or use an index into a tensor")
 
 
 # -- structures ------------------------------------------------------------------------------------

@@ -97,15 +97,34 @@ class Closure:
 class Owned:
     """Which containers and objects were made by the parsed code, and so may be changed by it.
 
-    Kept by identity together with the object, so that an id is never another object's.
+    Kept by identity together with the object, so that an id is never another object's. For what is
+    made in a traced branch, `journals` (the session's) says in which.
     """
 
-    def __init__(self):
+    def __init__(self, journals: list):
         self._objects: dict[int, Any] = {}
+        self._journals = journals
+        self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
 
     def add(self, value):
+        if self._journals and id(value) not in self._objects:
+            self._made_in[id(value)] = self._journals[-1]
         self._objects[id(value)] = value
         return value
+
+    def is_of_this_branch(self, value) -> bool:
+        """Was it made in the innermost traced branch, so that no other branch knows it?"""
+        return self._made_in.get(id(value)) is self._journals[-1]
+
+    def adopt(self, journal: dict) -> None:
+        """What was made in an inner branch counts as made in the one around it."""
+        for key, made_in in self._made_in.items():
+            if made_in is journal:
+                self._made_in[key] = self._journals[-1]
+
+    def of_kind(self, *kinds: type) -> list:
+        """All that are of these classes."""
+        return [x for x in self._objects.values() if isinstance(x, kinds)]
 
     def __contains__(self, value) -> bool:
         return id(value) in self._objects
