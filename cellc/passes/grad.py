@@ -30,6 +30,7 @@ from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
 from cellc.passes import cse, dead_code, inline, simplify
 from cellc.passes.rebuild import copy_body, copy_input, renew
+from cellc.passes.rebuild import parts as _parts
 from cellc.record import record
 
 
@@ -56,12 +57,7 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
 
     TypeFault where an input or output asked for is no float.
     """
-    for kind, nodes in (("argument", [graph.inputs[i] for i in wrt]),
-                        ("result", [graph.results[i] for i in outputs])):
-        for node in nodes:
-            if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
-                raise TypeFault(f"the gradient needs a float {kind}, found {node.type}",
-                                "cast it to a float, or differentiate by another argument")
+    check_floats("gradient", graph, wrt, outputs)
     halves = _Differentiator().halves(graph, tuple(wrt), tuple(outputs))
     with Builder(f"{graph.name}.grad", map(copy_input, graph.inputs)) as b:
         xs = list(b.inputs)
@@ -79,6 +75,16 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
     return tidy(result)
 
 
+def check_floats(what: str, graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+    """TypeFault where an input or a result to differentiate is no float."""
+    for kind, nodes in (("argument", [graph.inputs[i] for i in wrt]),
+                        ("result", [graph.results[i] for i in outputs])):
+        for node in nodes:
+            if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
+                raise TypeFault(f"the {what} needs a float {kind}, found {node.type}",
+                                "cast it to a float, or differentiate by another argument")
+
+
 def tidy(graph: Graph) -> Graph:
     """Inline, simplify, share and sweep, so that a gradient of a gradient starts from little."""
     return dead_code.run(cse.run(simplify.run(inline.run(graph))))
@@ -90,13 +96,6 @@ def _one(type):
 
 def _zero(type):
     return scalar(0.0) if isinstance(type, ScalarType) else fill(type, 0)
-
-
-def _parts(node: Node) -> list[Node]:
-    """The operands of a `tuple` apply; any other node is its own single part."""
-    if isinstance(node, Apply) and node.prim.name == "tuple":
-        return list(node.operands)
-    return [node]
 
 
 def _is_float(node: Node) -> bool:
