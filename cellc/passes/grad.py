@@ -58,7 +58,7 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
     TypeFault where an input or output asked for is no float.
     """
     check_floats("gradient", graph, wrt, outputs)
-    halves = _Differentiator().halves(graph, tuple(wrt), tuple(outputs))
+    halves = halves_of(graph, wrt, outputs)
     with Builder(f"{graph.name}.grad", map(copy_input, graph.inputs)) as b:
         xs = list(b.inputs)
         seeds = [b.input(graph.results[i].type, f"sens.{i}") if sens
@@ -73,6 +73,11 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
                  for i in wrt]
         result = b.finish(control.tuple(*values[: len(graph.results)], *grads))
     return tidy(result)
+
+
+def halves_of(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Halves:
+    """The halves of a graph by the inputs `wrt`, from cotangents of the results `outputs`."""
+    return _Differentiator().halves(graph, tuple(wrt), tuple(outputs))
 
 
 def check_floats(what: str, graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:

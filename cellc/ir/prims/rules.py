@@ -75,7 +75,7 @@ def together(n, lanes, operands) -> list:
 
 def each(name: str):
     """Of an elementwise primitive: itself, one axis more."""
-    return lambda n, lanes, *xs, **attrs: PRIMITIVES[name](*together(n, lanes, xs), **attrs)
+    return lambda n, lanes, /, *xs, **attrs: PRIMITIVES[name](*together(n, lanes, xs), **attrs)
 
 
 def later(axes) -> tuple[int, ...]:
@@ -86,7 +86,7 @@ def later(axes) -> tuple[int, ...]:
 def shifted(name: str, what: str = "axes"):
     """Of a primitive of one operand with an axis, or axes, among its attributes: one further."""
 
-    def batch(n, lanes, x, **attrs):
+    def batch(n, lanes, x, /, **attrs):
         given = attrs[what]
         moved = given + 1 if isinstance(given, int) else later(given)
         return PRIMITIVES[name](x, **attrs | {what: moved})
@@ -96,7 +96,7 @@ def shifted(name: str, what: str = "axes"):
 
 def unmoved(name: str):
     """Of a primitive that counts its axes from the right: itself."""
-    return lambda n, lanes, x, **attrs: PRIMITIVES[name](x, **attrs)
+    return lambda n, lanes, x, /, **attrs: PRIMITIVES[name](x, **attrs)
 
 
 def lanes_first(x, axis: int):
