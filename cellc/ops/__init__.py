@@ -7,7 +7,7 @@ loss, random. `functional` gathers their functions, `operations` has MindSpore's
 ops.GradOperation.
 """
 
-from cellc.ops import composite, functional, operations
+from cellc.ops import composite, functional, operations, transforms
 from cellc.ops.composite import GradFunction, GradOperation
 from cellc.ops.functional import *  # noqa: F403
 from cellc.ops.operations import *  # noqa: F403

@@ -11,6 +11,7 @@ from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Builder, Graph, Node
 from cellc.ir.prims import control
+from cellc.ir.types import TupleType
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe, unknown
@@ -25,6 +26,7 @@ class TraceBuilder(Builder):
     def __init__(self, name: str):
         super().__init__(name)
         self.assigned: dict[int, tuple[Any, Node]] = {}
+        self.session: Session | None = None         # whose parse appends to it
 
     def lift(self, value) -> Node:
         if self.assigned and not isinstance(value, Node):
@@ -47,6 +49,7 @@ class Session:
 
     def __init__(self, name: str):
         self.builder = TraceBuilder(name)
+        self.builder.session = self
         self.record = Record()
         self.records: list[Record] = [self.record]
         self.owned = Owned()
@@ -72,7 +75,7 @@ class Session:
     def building(self, builder: TraceBuilder):
         """Append to another builder for a while."""
         outer, self.builder = self.builder, builder
-        builder.loc = outer.loc
+        builder.loc, builder.session = outer.loc, self
         try:
             with builder:
                 yield builder
@@ -96,7 +99,9 @@ class Session:
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""
-        return [node] if n == 1 else [control.item(node, index=i) for i in range(n)]
+        if not isinstance(node.type, TupleType):
+            return [node]
+        return [control.item(node, index=i) for i in range(n)]
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""
