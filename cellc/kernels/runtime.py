@@ -8,6 +8,8 @@ Exported to programs (`symbols()` gives the addresses for `engine.load`):
 - `i64 cellc_threads()` is the number of threads a region may use.
 - `ptr cellc_alloc(i64 bytes)`, `void cellc_free(ptr)`: 64-byte aligned blocks, recycled, so that a
   program called again touches no fresh pages. Null when there is no memory.
+- `cellc_tape_new`, `cellc_tape_end`, `cellc_tape_drop`: see `tape_memory.py`.
+- `cellc_message`: Python's own part, see `message.py`.
 
 The threads start with the first region. After a fork the child starts its own.
 """
@@ -21,12 +23,13 @@ import platform
 import sys
 from pathlib import Path
 
-from cellc.kernels import engine, memory, native_entry, native_layout, pool
+from cellc.kernels import engine, memory, message, native_entry, native_layout, pool, tape_memory
 from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
 from cellc.record import record
 
-FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free")
+FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free",
+                *tape_memory.EXPORTS)
 FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
               "memory_in_use", "memory_cached", "memory_fresh",
               "memory_limit", *native_entry.EXPORTS)
@@ -48,6 +51,7 @@ def text() -> str:
     linux = sys.platform.startswith("linux")
     pool.emit(module, platform.machine(), linux)
     memory.emit(module, linux)
+    tape_memory.emit(module, linux)
     native_entry.emit(module)
     return module.text()
 
@@ -116,7 +120,8 @@ def load() -> Runtime:
 @functools.cache
 def symbols() -> dict[str, int]:
     """Addresses of what programs may call."""
-    return {name: load().loaded.address(name) for name in FOR_PROGRAMS}
+    return {name: load().loaded.address(name) for name in FOR_PROGRAMS} | {
+        "cellc_message": message.address()}
 
 
 def set_threads(n: int) -> None:

@@ -100,7 +100,8 @@ class Function:
         self.name = name
         inside = ", ".join(f"{ty} %{arg}" for ty, arg in arguments)
         self.head = f"{linkage} {result} @{name}({inside}) {attributes} {{"
-        self.lines: list[str] = ["entry:"]
+        self.allocas: list[str] = []         # stack space, reserved once at the entry
+        self.lines: list[str] = []
         self.block = "entry"
         self.counter = 0
 
@@ -137,7 +138,8 @@ class Function:
         self.do(f"ret {value}")
 
     def close(self) -> None:
-        self.module.functions[self.name] = "\n".join([self.head, *self.lines, "}"])
+        self.module.functions[self.name] = "\n".join(
+            [self.head, "entry:", *self.allocas, *self.lines, "}"])
 
     # -- memory and calls ----------------------------------------------------------------------
     def gep(self, element: str, pointer: str, index: str) -> str:

@@ -3,6 +3,7 @@
     inline      small and single-use calls become their applies
     simplify    algebra, constant folding, views of views
     cse         equal applies once
+    prune       what loops and branches carry and nobody needs goes
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
     dead_code   what fusion left without users goes
@@ -21,13 +22,14 @@ from cellc.errors import IRFault
 from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, fuse, inline, simplify
+from cellc.passes import cse, dead_code, fuse, inline, prune, simplify
 from cellc.record import fresh, record
 
 PIPELINE = (
     ("inline", inline.run),
     ("simplify", simplify.run),
     ("cse", cse.run),
+    ("prune", prune.run),
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),
     ("dead_code", dead_code.run),

@@ -2,13 +2,12 @@
 
     %a = exp(%x); %b = tanh(%x); return %b   ->   %b = tanh(%x); return %b
 
-Assumes nothing: no primitive has an effect. A `gather` that nobody uses goes too, and its index
-check with it. LLVM cannot do it: it does not know that a kernel only writes its buffer.
+Effects stay. A `gather` that nobody uses goes, and its index check with it. LLVM cannot do it: it does not know that a kernel only writes its buffer.
 """
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Graph, Node
+from cellc.ir.graph import Apply, Graph, Node, has_effect
 from cellc.passes.rebuild import everywhere
 
 
@@ -20,7 +19,7 @@ def _sweep(graph: Graph) -> Graph:
     live: set[Node] = {graph.result}
     kept: list[Apply] = []
     for node in reversed(graph.body):
-        if node in live:
+        if node in live or has_effect(node):
             kept.append(node)
             live.update(node.operands)
     if len(kept) == len(graph.body):

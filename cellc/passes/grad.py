@@ -28,7 +28,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
-from cellc.passes import cse, dead_code, inline, simplify
+from cellc.passes import cse, dead_code, inline, prune, simplify
 from cellc.passes.rebuild import copy_body, copy_input, renew
 from cellc.passes.rebuild import parts as _parts
 from cellc.record import record
@@ -92,7 +92,7 @@ def check_floats(what: str, graph: Graph, wrt: tuple[int, ...], outputs: tuple[i
 
 def tidy(graph: Graph) -> Graph:
     """Inline, simplify, share and sweep, so that a gradient of a gradient starts from little."""
-    return dead_code.run(cse.run(simplify.run(inline.run(graph))))
+    return dead_code.run(prune.run(cse.run(simplify.run(inline.run(graph)))))
 
 
 def _one(type):

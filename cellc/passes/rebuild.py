@@ -1,7 +1,8 @@
 """What passes share: copying a graph into a builder, and running a pass on every sub-graph once.
 
 A pass handles one straight list of applies. `everywhere` walks the graphs held in attributes, inner
-ones first, each object once, so that a graph shared by many calls stays shared.
+ones first, each object once, so that a graph shared by many calls stays shared, and one that calls itself
+calls what becomes of it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     memo = {} if memo is None else memo
     found = memo.get(id(graph))
     if found is not None:
+        if found[1] is None:                # it is being rebuilt: the call of a graph in itself
+            found = memo[id(graph)] = (graph, Graph.declare(graph.name, graph.inputs, graph.type))
         return found[1]
+    memo[id(graph)] = (graph, None)
     if any(subgraphs(node) for node in graph.body):
         env: dict[Node, Node] = {}
         body = []
@@ -65,6 +69,9 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     else:
         renewed = graph
     result = run(renewed)
+    declared = memo[id(graph)][1]
+    if declared is not None:
+        result = declared.define(result.body, result.result)
     memo[id(graph)] = (graph, result)      # the original is kept alive, so its id stays its own
     return result
 
