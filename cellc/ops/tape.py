@@ -248,13 +248,8 @@ def _is_float(x) -> bool:
 def jvp(record, args: tuple, kwargs: dict):
     """A call of a JvpFunction."""
     primals, tangents = record.arguments(args)
+    transforms.check_tangents(primals, tangents)
     along = [dx for _, dx in pairs(primals, tangents, "the tangent")]
-    for x, dx in zip(leaves_of(primals), along, strict=True):
-        if dx is not None and not _is_value(x):
-            raise TypeFault(f"a tangent for an argument that is {x!r}",
-                            "give it the tangent None, or pass a float")
-        if dx is not None:
-            transforms.refuse_integers(arith.type_of(x), "tangent")
     run = _Run(record, primals, kwargs, [dx is not None for dx in along])
     given = [arith.conform(dx, x.type) for dx, x in
              zip([dx for dx in along if dx is not None], run.leaves, strict=True)]

@@ -163,15 +163,10 @@ def jvp(session, record, args: list, kwargs: dict):
     """(value, tangent[, aux]) of a function at primals, along tangents."""
     primals, tangents = record.arguments(args)
     primals = lift_floats(session, primals)
+    check_tangents(primals, tangents)
     closed, structure, leaves = close(session, record.fn, primals, kwargs)
-    along = {}
-    for slot, dx in pairs(structure[0], tangents, "the tangent"):
-        if dx is not None and not isinstance(slot, Slot):
-            raise TypeFault(f"a tangent for an argument that is {describe(slot)}",
-                            "give it the tangent None, or pass a float")
-        if dx is not None:
-            refuse_integers(leaves[slot.index].type, "tangent")
-            along[slot.index] = conformed(session, dx, leaves[slot.index].type)
+    along = {slot.index: conformed(session, dx, leaves[slot.index].type)
+             for slot, dx in pairs(structure[0], tangents, "the tangent") if dx is not None}
     part = main_part(record, closed.structure)
     outputs = _float_outputs(closed, part) if along else ()
     types = [r.type for r in closed.graph.results] if closed.graph is not None else []
@@ -182,6 +177,17 @@ def jvp(session, record, args: list, kwargs: dict):
         value, found = use(session, closed, leaves, graph, len(outputs), list(along.values()))
     tangent = _arranged(part, types, dict(zip(outputs, found, strict=True)))
     return apart(record, value, tangent)
+
+
+def check_tangents(primals, tangents) -> None:
+    """TypeFault where one is given to what has none, or they are not built alike."""
+    for x, dx in pairs(primals, tangents, "the tangent"):
+        if dx is None:
+            continue
+        if not isinstance(x, (bool, int, float)) and not hasattr(x, "dtype"):
+            raise TypeFault(f"a tangent for an argument that is {describe(x)}",
+                            "give it the tangent None, or pass a float")
+        refuse_integers(arith.type_of(x), "tangent")
 
 
 def refuse_integers(type, what: str) -> None:

@@ -135,7 +135,9 @@ def _reads(graph: Graph, results=None) -> set[int]:
 
 def _cut(graph: Graph, order: list[int], result) -> Graph:
     """The graph with only these inputs, in this order, and this result, or tuple of results."""
-    body = [node for node in graph.body if node is not graph.result or not isinstance(result, list)]
+    body = list(graph.body)
+    if isinstance(result, list) and isinstance(graph.type, TupleType):
+        body.remove(graph.result)           # the tuple of all results
     if isinstance(result, list):
         if len(result) == 1:
             result = result[0]

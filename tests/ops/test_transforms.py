@@ -495,6 +495,9 @@ def test_lanes_draw_independent_numbers_and_the_same_in_both_modes():
 
 # -- errors ----------------------------------------------------------------------------------------
 
+A2, A23, A32 = draw(2), draw(2, 3), draw(3, 2)
+
+
 def assigns(x):
     ops.assign(W, W * 2.0)
     return x
@@ -503,12 +506,12 @@ def assigns(x):
 @pytest.mark.parametrize("call, fault, text", [
     (lambda x: cellc.jvp(chain, (x,), (x, x)), TypeFault, "the tangent is"),
     (lambda x: cellc.jvp(chain, (Tensor([1, 2]),), (x,)), TypeFault, "type i64"),
-    (lambda x: cellc.jvp(chain, (x,), (draw(2),)), ShapeFault, "does not broadcast"),
+    (lambda x: cellc.jvp(chain, (x,), (A2,)), ShapeFault, "does not broadcast"),
     (lambda x: cellc.vjp(several, x, x)[1](x), TypeFault, "dict with keys 'a', 'b'"),
     (lambda x: cellc.jvp(chain, (x,), (x,), has_aux=True), TypeFault, "has_aux"),
     (lambda x: cellc.jacfwd(chain)(Tensor([1, 2])), TypeFault, "i64"),
     (lambda x: cellc.jacfwd(chain, argnums=1)(x), TypeFault, "argument 1"),
-    (lambda x: cellc.vmap(product)(draw(2, 3), draw(3, 2)), ShapeFault, "over 2 lanes, and over 3"),
+    (lambda x: cellc.vmap(product)(A23, A32), ShapeFault, "over 2 lanes, and over 3"),
     (lambda x: cellc.vmap(chain, 1)(x), ShapeFault, r"in_axes 1 for f64\[3\]"),
     (lambda x: cellc.vmap(chain, None)(x), TypeFault, "no argument has lanes"),
     (lambda x: cellc.vmap(product, (0,))(x, x), TypeFault, "in_axes"),
