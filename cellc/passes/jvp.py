@@ -8,9 +8,13 @@ What is generated, by kind of node, walking the list forwards once:
 
     elementwise, reduce, view, kernel      the same apply, and its record's `jvp` on the tangents.
     tuple, item                            tangents are passed through by index.
-    call g                                 call g.jvp.
+    call g                                 call g.jvp; of a g that calls itself, all floats among
+                                           its results have tangents.
     cond p {then=g, orelse=h}              a cond on p of g.jvp and h.jvp; a tangent that only one
                                            of them has is zero in the other.
+    while {test=t, body=g}                 one loop of g.jvp, whose state is that of the loop and
+                                           the tangents of what in it is active in any round.
+    tape_new, push, pop, tape_end          the same on a second tape, that of the tangents.
 
 A result is active where a float depends on an active input. Only active values have tangents: a
 structural zero is None and never exists at run time. What is made is an ordinary graph, which can
@@ -20,8 +24,8 @@ be differentiated again, forwards, backwards or in lanes.
 from __future__ import annotations
 
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill
-from cellc.ir.prims import control
-from cellc.ir.types import TupleType
+from cellc.ir.prims import control, tape
+from cellc.ir.types import TapeType, TupleType, Type
 from cellc.passes.grad import check_floats, tidy
 from cellc.passes.rebuild import copy_body, copy_input, parts, renew, seal
 from cellc.record import record
@@ -51,8 +55,17 @@ def jvp_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> G
         count = len(graph.results)
         tangents = dict(zip(pushed.active, found[count:], strict=True))
         return tidy(b.finish(control.tuple(
-            *found[:count], *(tangents[i] if i in tangents else fill(graph.results[i].type, 0)
+            *found[:count], *(tangents[i] if i in tangents else nothing(graph.results[i].type)
                               for i in outputs))))
+
+
+def nothing(type: Type) -> Node:
+    """The tangent zero."""
+    return tape.tape_new() if isinstance(type, TapeType) else fill(type, 0)
+
+
+def has_tangent(type: Type) -> bool:
+    return isinstance(type, TapeType) or tape.is_float(type)
 
 
 class Pusher:
@@ -60,46 +73,74 @@ class Pusher:
 
     def __init__(self):
         self.made: dict[tuple, tuple[Graph, Pushed]] = {}
+        self.begun: dict[tuple, tuple[list, Graph | None]] = {}     # inputs, and the declaration
 
     def push(self, graph: Graph, active: tuple[int, ...]) -> Pushed:
         key = (id(graph), active)
+        if key in self.begun:                   # a call of the graph in itself
+            inputs, declared = self.begun[key]
+            own = [r.type for r in graph.results]
+            every = tuple(i for i, type in enumerate(own) if has_tangent(type))
+            if declared is None:
+                declared = Graph.declare(f"{graph.name}.jvp", inputs,
+                                         TupleType((*own, *(own[i] for i in every))))
+                self.begun[key] = inputs, declared
+            return Pushed(declared, every)
         if key not in self.made:
-            self.made[key] = (graph, self._make(graph, active))
+            self.made[key] = (graph, self._make(graph, active, key))
         return self.made[key][1]
 
-    def _make(self, graph: Graph, active: tuple[int, ...]) -> Pushed:
+    def _make(self, graph: Graph, active: tuple[int, ...], key) -> Pushed:
         with Builder(f"{graph.name}.jvp", map(copy_input, graph.inputs)) as b:
             env: dict[Node, Node] = dict(zip(graph.inputs, b.inputs, strict=True))
             tangents: dict = {graph.inputs[i]: b.input(graph.inputs[i].type,
                                                        f"d{graph.inputs[i].name}")
                               for i in active}
+            self.begun[key] = b.inputs, None
             for node in graph.body:
                 b.loc = node.loc
                 self._node(b, node, env, tangents)
+            _, declared = self.begun.pop(key)
             found = [tangents.get(r) for r in graph.results]
+            if declared is not None:
+                found = [nothing(r.type) if dy is None and has_tangent(r.type) else dy
+                         for r, dy in zip(graph.results, found, strict=True)]
             reached = tuple(i for i, dy in enumerate(found) if dy is not None)
             results = [*(env.get(r, r) for r in graph.results), *(found[i] for i in reached)]
-            return Pushed(seal(b, results, graph), reached)
+            made = seal(b, results, graph)
+        if declared is not None:
+            made = declared.define(made.body, made.result)
+        return Pushed(made, reached)
 
     def _node(self, b: Builder, node: Apply, env, tangents) -> None:
         """Append the copy of an apply and what its tangent needs; `tangents` of an item of a tuple
         are kept under (node, index)."""
         name = node.prim.name
-        if name == "item":
-            env[node] = b.append(renew(node, env))
-            dx = tangents.get((node.operands[0], node.attrs["index"]))
-        elif name in ("call", "cond"):
+        if name in ("call", "cond"):
             self._control(node, env, tangents)
             return
+        if name == "while" and any(x in tangents for x in node.operands):
+            self._loop(node, env, tangents)
+            return
+        env[node] = b.append(renew(node, env))
+        dxs = [tangents.get(x) for x in node.operands]
+        if name == "item":
+            dx = tangents.get((node.operands[0], node.attrs["index"]))
+        elif name == "tuple":
+            tangents.update({(node, i): dx for i, dx in enumerate(dxs) if dx is not None})
+            return
+        elif name == "tape_new":
+            dx = tape.tape_new()
+        elif name == "tape_end":
+            tape.tape_end(dxs[0])
+            return
+        elif name == "pop":
+            _pop(node, dxs[0], tangents)
+            return
+        elif node.prim.jvp is None or not has_tangent(node.type) or not any(
+                dx is not None for dx in dxs):
+            return
         else:
-            env[node] = b.append(renew(node, env))
-            dxs = [tangents.get(x) for x in node.operands]
-            if name == "tuple":
-                tangents.update({(node, i): dx for i, dx in enumerate(dxs) if dx is not None})
-                return
-            if node.prim.jvp is None or not node.dtype.is_float or not any(
-                    dx is not None for dx in dxs):
-                return
             operands = [env.get(x, x) for x in node.operands]
             dx = node.prim.jvp(dxs, env[node], *operands, **node.attrs)
         if dx is not None:
@@ -114,12 +155,52 @@ class Pusher:
         operands += [tangents[outside[i]] for i in active]
         pushed = {key: self.push(g, active) for key, g in node.attrs.items()}
         reached = tuple(sorted({i for p in pushed.values() for i in p.active}))
-        value = node.prim(*operands, **{key: widened(p, node.attrs[key], reached)
+        value = node.prim(*operands, **{key: _widened(p, node.attrs[key], reached)
                                         for key, p in pushed.items()})
-        receive(node, value, reached, env, tangents)
+        _receive(node, value, reached, env, tangents)
+
+    def _loop(self, node: Apply, env, tangents) -> None:
+        """Append the loop of state and tangents."""
+        n, body = control.state_size(node), node.attrs["body"]
+        active = {i for i, x in enumerate(node.operands) if x in tangents}
+        while True:         # a round may make more of the state active
+            pushed = self.push(body, tuple(sorted(active)))
+            if active.issuperset(pushed.active):
+                break
+            active.update(pushed.active)
+        moving = [i for i in sorted(active) if i < n]
+        held = [i for i in sorted(active) if i >= n]
+        xs = [env.get(x, x) for x in node.operands]
+        dxs = {i: tangents[x] if (x := node.operands[i]) in tangents else nothing(x.type)
+               for i in moving + held}
+        graphs = {}
+        for key, graph in node.attrs.items():
+            with Builder(f"{graph.name}.jvp") as b:
+                state = [b.input(x.type, x.name) for x in graph.inputs[:n]]
+                given = {i: b.input(xs[i].type, f"d{graph.inputs[i].name}") for i in moving}
+                state += [b.input(x.type, x.name) for x in graph.inputs[n:]]
+                given |= {i: b.input(xs[i].type, f"d{graph.inputs[i].name}") for i in held}
+                if key == "test":
+                    graphs[key] = b.finish(copy_body(b, graph, state))
+                    continue
+                found = parts(copy_body(b, _widened(pushed, graph, tuple(moving)),
+                                        [*state, *(given[i] for i in sorted(given))]))
+                graphs[key] = seal(b, found, graph)
+        value = node.prim(*xs[:n], *(dxs[i] for i in moving), *xs[n:], *(dxs[i] for i in held),
+                          **graphs)
+        _receive(node, value, tuple(moving), env, tangents)
 
 
-def receive(node: Apply, value: Node, reached: tuple[int, ...], env, tangents) -> None:
+def _pop(node: Apply, dx: Node, tangents) -> None:
+    types = node.attrs["types"]
+    floats = [i for i, type in enumerate(types) if tape.is_float(type)]
+    popped = tape.pop(dx, types=tuple(types[i] for i in floats))
+    tangents[node, 0] = control.item(popped, index=0)
+    tangents.update({(node, i + 1): control.item(popped, index=k + 1)
+                     for k, i in enumerate(floats)})
+
+
+def _receive(node: Apply, value: Node, reached: tuple[int, ...], env, tangents) -> None:
     """Split the result of a pushed control apply into what `node` gave, and tangents."""
     if not reached:
         env[node] = value
@@ -132,7 +213,7 @@ def receive(node: Apply, value: Node, reached: tuple[int, ...], env, tangents) -
         env[node], tangents[node] = (control.item(value, index=i) for i in range(2))
 
 
-def widened(pushed: Pushed, graph: Graph, reached: tuple[int, ...]) -> Graph:
+def _widened(pushed: Pushed, graph: Graph, reached: tuple[int, ...]) -> Graph:
     """A pushed graph that gives tangents of all results in `reached`, zeros where it has none."""
     if pushed.active == reached:
         return pushed.graph
@@ -141,4 +222,4 @@ def widened(pushed: Pushed, graph: Graph, reached: tuple[int, ...]) -> Graph:
         found = parts(copy_body(b, pushed.graph, b.inputs))
         own = dict(zip(pushed.active, found[count:], strict=True))
         return b.finish(control.tuple(*found[:count], *(
-            own[i] if i in own else fill(graph.results[i].type, 0) for i in reached)))
+            own[i] if i in own else nothing(graph.results[i].type) for i in reached)))
