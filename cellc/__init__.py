@@ -31,6 +31,7 @@ from cellc.dtype import (
 from cellc.eager import enable_grad, no_grad
 from cellc.nn.cell import Cell
 from cellc.ops.composite import GradOperation, grad, mutable, value_and_grad
+from cellc.ops.custom import custom_vjp, recompute
 from cellc.ops.random import set_seed
 from cellc.ops.transforms import hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from cellc.parameter import Parameter, ParameterTuple
@@ -45,6 +46,7 @@ _LATER = {
     "jit": "cellc.compile",
     "explain": "cellc.inspection",
     "inspect": "cellc.inspection",
+    "nan_trace": "cellc.nans",
     "save_checkpoint": "cellc.train.serialization",
     "load_checkpoint": "cellc.train.serialization",
     "load_param_into_net": "cellc.train.serialization",

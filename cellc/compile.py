@@ -96,10 +96,8 @@ class Variant:
                        lifted=[*flat.lifted, *watched])
 
     def call_flat(self, leaves: list):
-        """Run on leaves, then let Python print and put the result together."""
+        """Run on leaves, then let Python put the result together."""
         values = self.run(*leaves)
-        for effect in self.traced.prints:
-            effect.show(values)
         return unflatten(self.traced.structure, values, known=_independent)
 
     def run(self, *leaves) -> tuple:
@@ -271,8 +269,7 @@ def _bind(variant: Variant, machine: MachineCode, graph: Graph, in_place: dict[i
                                        outputs=entry.TupleOut(tuple(outs))))
     order: list[int] = []
     result = binding.structured_out(traced.structure, outs, order)
-    if (not traced.prints and binding.natively_checked(traced.guards)
-            and order == list(range(len(outs)))):
+    if binding.natively_checked(traced.guards) and order == list(range(len(outs))):
         variant.result = result
 
 

@@ -27,6 +27,7 @@ from cellc.errors import ShapeFault, TypeFault, ValueFault
 from cellc.ir import arith, numerics
 from cellc.ir.graph import Constant, set_eager
 from cellc.ir.types import ScalarType, boolean, f64, i64
+from cellc.passes.masked import Adjoint, pull
 from cellc.tensor import Tensor, wrap
 
 _NUMBER = {
@@ -65,17 +66,62 @@ class Record:
     def __init__(self, prim, operands, attrs, array, type):
         self.prim, self.attrs = prim, attrs
         self.array, self.type, self.time = array, type, next(_clock)
-        self.sources = tuple([_source(x) for x in operands])
-        self.operands = tuple([_as_it_is(x) for x in operands])
+        self.sources = tuple([source_of(x) for x in operands])
+        self.operands = tuple([as_it_is(x) for x in operands])
+
+    def pull(self, g: Adjoint, useful: set[int]) -> list[Adjoint | None]:
+        """The cotangents of the operands, from that of the result."""
+        y = wrap(self.array, self.type)
+        y.requires_grad, y._record = True, self
+        operands = [linked(x, source) for x, source in zip(self.operands, self.sources,
+                                                           strict=True)]
+        return pull(self.prim, g, y, operands, self.attrs)
 
 
-def _source(x):
+class Joint:
+    """One application of a function whose gradient has a rule of its own, with all its results.
+
+    `rule(cotangents, useful)` gives a cotangent (or None) for each source, from a dict of those of
+    the results by number. Each result has a Part for its record, which hands its cotangent on.
+    """
+
+    __slots__ = ("rule", "operands", "sources", "time")
+
+    def __init__(self, rule, operands, sources):
+        self.rule, self.operands, self.sources = rule, operands, tuple(sources)
+        self.time = next(_clock)
+
+    def pull(self, g: dict, useful: set[int]) -> list[Adjoint | None]:
+        found = self.rule({i: x.clean() for i, x in g.items()}, useful)
+        return [None if dx is None else Adjoint(_number(dx)) for dx in found]
+
+    def part(self, index: int, y: Tensor) -> Tensor:
+        """The result y, as one of this application's."""
+        new = wrap(y._array, y.type)
+        new.requires_grad, new._record = True, Part(self, index)
+        return new
+
+
+class Part:
+    """One of several results of a Joint."""
+
+    __slots__ = ("index", "operands", "sources", "time")
+
+    def __init__(self, joint: Joint, index: int):
+        self.index, self.operands, self.sources = index, (), (joint,)
+        self.time = next(_clock)
+
+    def pull(self, g: Adjoint, useful: set[int]) -> list:
+        return [{self.index: g}]
+
+
+def source_of(x):
     if not isinstance(x, Tensor) or not x.requires_grad:
         return None
     return x._record or x
 
 
-def _as_it_is(x):
+def as_it_is(x):
     """The value of a tensor, apart from the tensor itself."""
     if not isinstance(x, Tensor):
         return x
@@ -190,10 +236,10 @@ def _key(x: Tensor) -> int:
     return id(x._record or x)
 
 
-def _reachable(outputs, stop: set[int]):
+def reachable(outputs, stop: set[int]):
     """Records and leaves below `outputs`, not going below those in `stop`."""
     records, leaves = {}, {}
-    todo = [_source(y) for y in outputs]
+    todo = [source_of(y) for y in outputs]
     while todo:
         source = todo.pop()
         if source is None or id(source) in stop or id(source) in records or id(source) in leaves:
@@ -226,41 +272,38 @@ def pullback(outputs, cotangents, wanted=None, create_graph=False, retain_graph=
     `retain_graph` false the records let go of what they hold.
     """
     stop = set() if wanted is None else {_key(x) for x in wanted}
-    records, leaves = _reachable(outputs, stop)
+    records, leaves = reachable(outputs, stop)
     if wanted is None:
         stop = set(leaves)
     order = sorted(records.values(), key=lambda r: r.time)
     useful = _useful(order, stop)
-    sums: dict[int, object] = {}
-    with _recording(create_graph), _inside_vjp():
+    sums: dict[int, object] = {}        # Adjoints; of a Joint, a dict of them
+    with _recording(create_graph), _vjp(True):
         for y, g in zip(outputs, cotangents, strict=True):
             if isinstance(y, Tensor) and y.requires_grad:
-                _accumulate(sums, _key(y), g)
+                _accumulate(sums, _key(y), Adjoint(_number(g)))
         for record in reversed(order):
             g = sums.pop(id(record), None)
             if g is not None and id(record) in useful:
                 _push(record, g, useful, sums)
             if not retain_graph:
                 record.operands, record.sources = None, ()
+        sums = {key: g.clean() for key, g in sums.items() if isinstance(g, Adjoint)}
     if wanted is None:
         return {leaf: to_value(sums[key]) for key, leaf in leaves.items() if key in sums}
     found = [sums.get(_key(x)) for x in wanted]
     return [None if g is None else to_value(g) for g in found]
 
 
-def _push(record: Record, g, useful: set[int], sums: dict) -> None:
+def _push(record, g, useful: set[int], sums: dict) -> None:
     """Send the cotangent of a record's result on to its operands."""
-    y = wrap(record.array, record.type)
-    y.requires_grad, y._record = True, record
-    operands = [_linked(x, source) for x, source in zip(record.operands, record.sources,
-                                                        strict=True)]
-    found = record.prim.vjp(_number(g), y, *operands, **record.attrs)
-    for source, dx in zip(record.sources, found, strict=True):
+    sources = record.sources
+    for source, dx in zip(sources, record.pull(g, useful), strict=True):
         if dx is not None and source is not None and id(source) in useful:
             _accumulate(sums, id(source), dx)
 
 
-def _linked(x, source):
+def linked(x, source):
     """An operand as a rule takes it: a leaf itself, so that its gradient can be differentiated."""
     if not isinstance(source, Tensor):
         return _number(x)
@@ -281,16 +324,29 @@ def _number(x):
 
 
 @contextmanager
-def _inside_vjp():
-    before, state.in_vjp = state.in_vjp, True
+def _vjp(inside: bool):
+    before, state.in_vjp = state.in_vjp, inside
     try:
         yield
     finally:
         state.in_vjp = before
 
 
+def outside_vjp():
+    """Within the block, code of the user's runs in the midst of a gradient."""
+    return _vjp(False)
+
+
 def _accumulate(sums: dict, key: int, g) -> None:
-    sums[key] = g if key not in sums else arith.add(sums[key], g)
+    """Add a cotangent, or those of several results, to what is there."""
+    held = sums.get(key)
+    if held is None:
+        sums[key] = g
+    elif isinstance(g, dict):
+        both = held.keys() & g.keys()
+        sums[key] = held | g | {i: held[i].plus(g[i]) for i in both}
+    else:
+        sums[key] = held.plus(g)
 
 
 def ones_like(y):

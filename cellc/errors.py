@@ -10,19 +10,27 @@ from __future__ import annotations
 import itertools
 import linecache
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Loc:
-    """A place in the user's source: file, line (from 1), column (from 1)."""
+    """A place in the user's source: file, line (from 1), column (from 1).
+
+    `gradients` says how many were taken of what is written there: 0 for the code as it stands.
+    """
 
     file: str
     line: int
     col: int
+    gradients: int = 0
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.col}"
+
+    def in_gradient(self) -> Loc:
+        """The same place, for what its gradient computes."""
+        return replace(self, gradients=self.gradients + 1)
 
     def snippet(self) -> str:
         """The source line with a caret under the column; empty where the source is gone."""

@@ -7,6 +7,8 @@ who holds the Parameter see the new values.
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -71,6 +73,8 @@ class Parameter(Tensor):
                 raise ShapeFault(f"the Parameter {self.name} of shape {list(self.shape)} was given "
                                  f"data of shape {list(array.shape)}",
                                  "slice_shape=True lets set_data change the shape")
+        if _journal.held is not None:
+            _journal.held.setdefault(id(self), (self, self._array.copy()))
         if array.shape == self.shape and sys.getrefcount(self._array) == _SOLE_OWNER:
             self._array[...] = array
         elif array.shape == self.shape:         # a view, or a record of the tape, keeps the old
@@ -196,6 +200,39 @@ def assign(parameter, value):
         value = Tensor(value, parameter.dtype)
     value = arith.cast(value, parameter.dtype)
     return parameter.set_data(arith.broadcast_to(value, parameter.shape))
+
+
+class _Journal(threading.local):
+    held: dict | None = None        # id of a Parameter -> it and its array before its assignment
+
+
+_journal = _Journal()
+
+
+@contextmanager
+def noting_assignments():
+    """Within the block, keep what the Parameters held that are assigned; gives the notes."""
+    outer, _journal.held = _journal.held, {}
+    try:
+        yield _journal.held
+    finally:
+        notes, _journal.held = _journal.held, outer
+        if outer is not None:
+            for key, note in notes.items():
+                outer.setdefault(key, note)
+
+
+@contextmanager
+def as_before(notes: dict):
+    """Within the block, the Parameters hold what they did before; assignments there are undone."""
+    now = [(parameter, parameter._array.copy()) for parameter, _ in notes.values()]
+    for parameter, array in notes.values():
+        parameter.set_data(array)
+    try:
+        yield
+    finally:
+        for parameter, array in now:
+            parameter.set_data(array)
 
 
 hooks.register_parameter(Parameter)

@@ -23,7 +23,7 @@ VALUES = {"dtype", "context", "tensor", "eager", "parameter", "ops"}
 DRIVER = {"compile", "native", "signature", "binding", "startup"}
 MIDDLE = FRONT | VALUES
 ALL_BELOW = MIDDLE | DRIVER | {"kernels"}
-TOP = ALL_BELOW | {"inspection", "nn", "train"}
+TOP = ALL_BELOW | {"inspection", "nans", "nn", "train"}
 MAY_IMPORT = {
     "errors": set(),
     "config": {"errors", "record"},
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "startup": ALL_BELOW,
     "compile": ALL_BELOW,
     "inspection": ALL_BELOW,
+    "nans": ALL_BELOW,
     "nn": TOP,
     "common": TOP,  # MindSpore's names for what lives in nn
     "train": TOP,

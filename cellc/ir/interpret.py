@@ -5,6 +5,8 @@ Every compiled result is compared with this one. Symbolic sizes are bound by the
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from cellc.errors import CellcError, IRFault, ShapeFault, TypeFault
@@ -14,11 +16,13 @@ from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, ScalarType, TapeType, TensorType, TupleType, Type
 
 
-def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None):
+def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None,
+              watch: Callable | None = None):
     """The graph's result on these arrays: an array, or a tuple of them for several results.
 
     Arrays have just the dtype and shape of the inputs; a Python number may stand for a scalar.
-    `dims` gives sizes by name that no input tells.
+    `dims` gives sizes by name that no input tells. `watch(node, operands, result)` sees each apply
+    of every graph that is run, and what it returns is taken for the result.
     """
     if len(arrays) != len(graph.inputs):
         raise TypeFault(f"{graph.name}: found {len(arrays)} arguments, expected "
@@ -33,32 +37,32 @@ def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None):
 
     for node in graph.body:
         try:
-            values[node] = _apply(node, [value(x) for x in node.operands], dims)
+            values[node] = _apply(node, [value(x) for x in node.operands], dims, watch)
         except CellcError as fault:
             raise fault.at(node.loc) from None
     return value(graph.result)
 
 
-def _apply(node: Apply, operands: list, dims: dict[str, int]):
+def _apply(node: Apply, operands: list, dims: dict[str, int], watch: Callable | None):
     name, attrs = node.prim.name, node.attrs
     if name in ("call", "fused"):
-        return interpret(attrs["graph"], *operands, dims=dims)
+        return interpret(attrs["graph"], *operands, dims=dims, watch=watch)
     if name == "cond":
         taken = attrs["then"] if operands[0] else attrs["orelse"]
-        return interpret(taken, *operands[1:], dims=dims)
+        return interpret(taken, *operands[1:], dims=dims, watch=watch)
     if name == "while":
-        return _loop(node, operands, dims)
+        return _loop(node, operands, dims, watch)
     result = node.prim.eval(*operands, **{key: resolve(v, dims) for key, v in attrs.items()})
     _expect(node, result, resolve(node.type, dims))
-    return result
+    return watch(node, operands, result) if watch else result
 
 
-def _loop(node: Apply, operands: list, dims: dict[str, int]):
+def _loop(node: Apply, operands: list, dims: dict[str, int], watch: Callable | None):
     """Rounds of a `while` until its test says no."""
     n = state_size(node)
     state, rest = tuple(operands[:n]), operands[n:]
     while interpret(node.attrs["test"], *state, *rest, dims=dims):
-        found = interpret(node.attrs["body"], *state, *rest, dims=dims)
+        found = interpret(node.attrs["body"], *state, *rest, dims=dims, watch=watch)
         state = found if isinstance(node.type, TupleType) else (found,)
     return state if isinstance(node.type, TupleType) else state[0]
 

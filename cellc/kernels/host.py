@@ -25,7 +25,6 @@ from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import TupleType
 from cellc.kernels.frame import Frame
 from cellc.kernels.loops import Kernel
-from cellc.kernels.places import in_register
 from cellc.kernels.region import ERROR_DEPTH, ERROR_MEMORY, LIMIT, Region, failing_apply
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
@@ -65,7 +64,6 @@ class Program:
     sites: list = fresh(list)   # the user's place of every apply that can fail
     optimise: int = 0           # which of LLVM's pipelines the text needs
     unbounded: bool = False     # its work depends on the data
-    messages: list = fresh(list)        # what it says to the user, kept alive
 
 
 class Host:

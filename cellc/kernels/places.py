@@ -18,9 +18,9 @@ from cellc.kernels.plan_memory import Block, byte_size, plan
 from cellc.record import record
 
 IN_PART = ("write", "accumulate")       # results that differ from their first operand in one place
-NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "call", "cond", "while", "read",
+NO_KERNEL = ("tuple", "item", "reshape", "barrier", "empty", "dim_size", "call", "cond", "while", "read",
              "tape_new", "push", "pop", "tape_end", "check", "show", *IN_PART)
-ALIASES = ("tuple", "item", "reshape")
+ALIASES = ("tuple", "item", "reshape", "barrier")
 
 
 @record(eq=False)
@@ -71,8 +71,7 @@ class Places:
                 if source.prim.name != "tuple":
                     return source, x.attrs["index"]
                 x = source.operands[x.attrs["index"]]
-            elif x.prim.name == "reshape" and not in_register(x.type) and not in_register(
-                    x.operands[0].type):
+            elif x.prim.name in ALIASES and is_array(x) and is_array(x.operands[0]):
                 x = x.operands[0]
             else:
                 break

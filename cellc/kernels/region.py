@@ -166,6 +166,10 @@ class Region(Places):
         self.registers[node, 0] = (frame.f.mul(str(d.coef), frame.dim(d.name))
                                    if isinstance(d, Dim) else str(d))
 
+    def _emit_barrier(self, frame: Frame, node: Apply) -> None:
+        if in_register(node.type):
+            self.registers[node, 0] = self.register(node.operands[0])
+
     def _emit_reshape(self, frame: Frame, node: Apply) -> None:
         """Between a register and an array of one element; other reshapes are names."""
         x = node.operands[0]

@@ -40,7 +40,7 @@ class Cell:
 
     def __init__(self, auto_prefix=True, flags=None):
         vars(self).update(flags or {}, _auto_prefix=bool(auto_prefix), training=False,
-                          requires_grad=False)
+                          requires_grad=False, _recomputed=False)
 
     # -- calling -----------------------------------------------------------------------------------
 
@@ -58,6 +58,8 @@ class Cell:
 
             return compile.call(self, args, kwargs)
         try:
+            if self._recomputed or hasattr(type(self), "bprop"):
+                return self._call_by_rule(args, kwargs)
             return self.construct(*args, **kwargs)
         except TypeError as error:
             if isinstance(error, TypeFault) or error.__traceback__.tb_next is not None:
@@ -65,6 +67,16 @@ class Cell:
             # raised while binding: before the first line of construct ran
             raise TypeFault(str(error).replace("construct()", f"{type(self).__name__}.construct()"),
                             "call it with the arguments construct takes") from None
+
+    def _call_by_rule(self, args, kwargs):
+        """A call in eager mode of a cell whose gradient is its own."""
+        from cellc.ops import custom
+
+        if current_builder() is not None:
+            return self.construct(*args, **kwargs)
+        if hasattr(type(self), "bprop"):
+            return custom.with_bprop(self, args, kwargs)
+        return custom.recomputing(self.construct, args, kwargs)
 
     # -- attributes --------------------------------------------------------------------------------
 
@@ -254,6 +266,12 @@ class Cell:
     def set_grad(self, requires_grad=True):
         """Say that this cell's gradient will be taken (a note to the reader); returns self."""
         self.requires_grad = bool(requires_grad)
+        return self
+
+    def recompute(self, mode=True):
+        """Compute this cell again in the backward pass, where only its arguments are kept, in place
+        of what it computes on the way; returns self."""
+        self._recomputed = bool(mode)
         return self
 
     # -- printing ----------------------------------------------------------------------------------

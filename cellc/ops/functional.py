@@ -62,6 +62,7 @@ from cellc.ops.conv import (
     conv2d,
     unfold,
 )
+from cellc.ops.custom import custom_vjp, recompute
 from cellc.ops.elementwise import (
     abs,
     acos,

@@ -14,7 +14,7 @@ from cellc.ir.graph import Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
 from cellc.parser import attributes, branches, calls, control, hooks, operators
-from cellc.parser.text import PrintEffect, Text
+from cellc.parser.text import Printed, Text, say
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
 
@@ -310,7 +310,7 @@ def call_refused(session, args, kwargs):
 @builtin(print)
 def call_print(session, args, kwargs):
     need_sizes((args, kwargs), "the text")
-    session.print(PrintEffect(tuple(args), dict(kwargs)))
+    say(session, Printed(session, (tuple(args), dict(kwargs))))
 
 
 @builtin(str)

@@ -55,6 +55,25 @@ _CHANGES_CELL = frozenset([
 _CONTAINERS = (list, dict, set)
 
 
+class Unrolled:
+    """What `cellc.unroll(items)` gives: a loop over it is unrolled, however many rounds it has."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __iter__(self):
+        return iter(self.value)
+
+
+def unroll(items):
+    """Have a loop over `items` unrolled: `for i in cellc.unroll(range(100))`.
+
+    Each round is compiled by itself, so that `i` is known in it. A `for` over a range or a tensor
+    is otherwise one loop of the program where it has more than a few rounds.
+    """
+    return Unrolled(items)
+
+
 class Interpreted:
     """A user's function handed to code that calls it itself: the call is interpreted."""
 
@@ -89,6 +108,10 @@ def call(session, function, args: list, kwargs: dict):
         from cellc.parser import transforms
 
         return transforms.call(session, function, args, kwargs)
+    if isinstance(function, (hooks.CustomVjp, hooks.Recomputed)):
+        from cellc.parser import custom
+
+        return custom.call(session, function, args, kwargs)
     if isinstance(function, type):
         from cellc.parser import objects
 

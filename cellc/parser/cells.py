@@ -1,7 +1,7 @@
 """Calls of cells: one closed graph for a class of cell on the same types, used by every instance.
 
 The graph takes the traced arguments, then what it captured: its Parameters, constant tensors. It
-gives the traced parts of the result, then the Parameters it assigned, then what it prints. Which
+gives the traced parts of the result, then the Parameters it assigned. Which
 attributes the parse of `construct` read is kept with the graph (`guards.Record`), and another
 instance takes the same graph where they match, with its own Parameters as operands.
 """
@@ -10,26 +10,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellc.errors import SyntaxFault, TypeFault
-from cellc.ir.graph import Graph, Node
+from cellc.errors import TypeFault
+from cellc.ir.graph import Graph, Node, has_effect
 from cellc.ir.prims import control
 from cellc.parser import hooks
 from cellc.parser.guards import Record, is_steady
 from cellc.parser.session import TraceBuilder
-from cellc.parser.text import PrintEffect, flatten_text, unflatten_text
 from cellc.parser.values import SIMPLE, Closure, Slot, flatten, unflatten
-from cellc.record import record
+from cellc.record import fresh, record
 
 
 @record(eq=False)
 class Closed:
     """A closed graph with what it needs to be called, and what its results are."""
 
-    graph: Graph | None                 # None: it has no results, so there is nothing to run
+    graph: Graph | None                 # None: it has no results and no effects
     captured: list[Any]                 # the objects that are its further operands
     structure: Any                      # of the value; its slots count the results
     assigned: list[tuple[Any, int]]     # a Parameter and the result that is its new value
-    prints: list[PrintEffect]
+    rule: dict[str, Any] = fresh(dict)      # of its gradient: further attributes of a call
+
+    @property
+    def has_effects(self) -> bool:
+        """Does it print, or check anything?"""
+        return self.graph is not None and self.graph.has_effects
 
 
 @record(eq=False)
@@ -40,34 +44,37 @@ class _CellGraph:
     arguments: Any          # kept, so that the ids in its key stay theirs
     record: Record
     closed: Closed
+    gradients: int | None   # how many were being taken around it, where that made a difference
 
 
 def call(session, cell, args: list, kwargs: dict):
     """The value of `cell(*args, **kwargs)`."""
+    from cellc.parser import custom
+
     construct = construct_of(session, cell)
-    if session.gradients and hasattr(type(cell), "bprop"):
-        raise SyntaxFault(f"the cell {type(cell).__name__} has its own bprop, which the compiler "
-                          "does not take yet", "leave bprop out")
     leaves: list[Node] = []
     structure = flatten((tuple(args), kwargs), leaves, session.lift)
     key = (construct, key_of(session, structure), tuple(x.type for x in leaves))
     known = session.cell_graphs.setdefault(key, [])
     for made in known:
+        if made.gradients not in (None, session.gradients):
+            continue
         found = made.record.match(made.cell, cell)
         if found is not None:
             mapping, reads = found
             session.replay(reads)
+            session.rules += made.gradients is not None
             return use(session, made.closed, leaves,
                        lambda value, here=mapping: here.get(id(value), value))
-    record = Record()
+    record, rules = Record(), session.rules
     session.records.append(record)
     try:
-        closed = close(session, type(cell).__name__, structure, leaves,
-                       lambda given: session.call(construct, [cell, *given[0]], given[1]))
+        closed = custom.cell(session, cell, construct, type(cell).__name__, structure, leaves)
     finally:
         session.records.pop()
     if not any(isinstance(value, Node) for value in closed.captured):
-        known.append(_CellGraph(cell, structure, record, closed))
+        gradients = session.gradients if session.rules > rules else None
+        known.append(_CellGraph(cell, structure, record, closed, gradients))
     return use(session, closed, leaves, lambda value: value)
 
 
@@ -118,13 +125,11 @@ def finish(session, builder: TraceBuilder, value) -> Closed:
     for parameter, node in builder.assigned.values():
         assigned.append((parameter, len(results)))
         results.append(node)
-    prints = [PrintEffect(flatten_text(p.args, results, session.lift),
-                          flatten_text(p.kwargs, results, session.lift)) for p in session.prints]
     graph = None
-    if results:
+    if results or any(map(has_effect, builder.body)):
         graph = builder.finish(results[0] if len(results) == 1 else control.tuple(*results))
     captured = [value for value, _ in builder.captured.values()]
-    return Closed(graph, captured, shape, assigned, prints)
+    return Closed(graph, captured, shape, assigned)
 
 
 def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
@@ -135,12 +140,9 @@ def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
     results = []
     if closed.graph is not None:
         operands = [*leaves, *(session.builder.lift(known(x)) for x in closed.captured)]
-        results = session.append_call(closed.graph, operands)
+        results = session.append_call(closed.graph, operands, closed.rule)
     for parameter, index in closed.assigned:
         parameter = known(parameter)
         session.builder.assigned[id(parameter)] = (parameter, results[index])
-    for effect in closed.prints:
-        session.print(PrintEffect(unflatten_text(effect.args, results),
-                                  unflatten_text(effect.kwargs, results)))
     value = unflatten(closed.structure, results, known=known, made=session.owned.add)
     return (value, results[len(results) - extra:]) if extra else value

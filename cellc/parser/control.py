@@ -22,17 +22,18 @@ from typing import Any
 import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
-from cellc.parser import branches, cells, hooks, operators
+from cellc.parser import branches, cells, hooks, loops, operators
 from cellc.parser.guards import look
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
-from cellc.parser.values import describe, flatten, unknown
+from cellc.parser.values import describe, flatten
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a block ended. `rank` orders them by how far out they lead: END, then `continue` and
-    `break` of the innermost loop, those of the loop around it, and so on, then RETURN."""
+    """How a block ended. `rank` orders them by how far out they lead: NEVER, where the program ends
+    in it, END, then `continue` and `break` of the innermost loop, those of the loop around it, and
+    so on, then RETURN."""
 
     rank: int
     value: Any = None
@@ -43,8 +44,9 @@ class Outcome:
         return self.rank == RETURN
 
 
-END, RETURN = 0, 1_000_000
+NEVER, END, RETURN = -1, 0, 1_000_000
 AT_END = Outcome(END)
+NOWHERE = Outcome(NEVER)        # it raises
 
 
 def continue_of(depth: int) -> int:
@@ -169,11 +171,23 @@ def run_if(frame, node, rest) -> Outcome:
     condition = test(frame, node.test)
     if isinstance(condition, bool):
         return run_block(frame, node.body if condition else node.orelse, rest)
+    return run_either(frame, node, condition, lambda: run_block(frame, node.body, rest),
+                      lambda: run_block(frame, node.orelse, rest), rest)
+
+
+def run_either(frame, node, condition, first, second, rest) -> Outcome:
+    """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
-    outcomes = [then.run(lambda: run_block(frame, node.body, rest)),
-                orelse.run(lambda: run_block(frame, node.orelse, rest))]
+    outcomes = [then.run(first), orelse.run(second)]
     pair = (then, orelse)
+    if NEVER in (outcomes[0].rank, outcomes[1].rank):
+        gone = 0 if outcomes[0].rank == NEVER else 1
+        if outcomes[1 - gone].rank == NEVER:
+            branches.join(frame, node, condition, then, orelse, leaving=True)
+            return NOWHERE
+        pair[gone].never_ends = True
+        outcomes[gone] = outcomes[1 - gone]
     while outcomes[0].rank != outcomes[1].rank:
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
         target = outcomes[1 - behind].rank
@@ -211,8 +225,7 @@ def test(frame, node):
 
 @executors.handles(gast.For)
 def run_for(frame, node, rest) -> Outcome:
-    items = items_of(frame.session, frame.eval(node.iter))
-    return run_rounds(frame, node, items, rest, 0)
+    return loops.run_for(frame, node, frame.eval(node.iter), rest)
 
 
 def items_of(session, value) -> list:
@@ -254,7 +267,7 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
             assign(frame, node.target, items[i], node)
             after = LoopRest(node, partial(run_rounds, frame, node, items, rest, i + 1), rest)
             outcome = run_block(frame, node.body, after)
-            if outcome.rank >= leave:
+            if outcome.rank >= leave or outcome.rank == NEVER:
                 return AT_END if outcome.rank == leave else outcome
     finally:
         frame.loops.pop()
@@ -262,43 +275,26 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
 
 
 @executors.handles(gast.While)
-def run_while(frame, node, rest, start: int = 0) -> Outcome:
-    leave = continue_of(node._depth) + 1
-    frame.loops.append(node)
-    try:
-        for i in range(start, MAX_UNROLLED):
-            condition = test(frame, node.test)
-            if not isinstance(condition, bool):
-                raise unknown(
-                    condition,
-                    "the condition of this `while` is known only when the program runs",
-                    "loop over a known range with `for`, and keep or replace values with ops.where"
-                ).at(frame.loc(node.test))
-            if not condition:
-                break
-            after = LoopRest(node, partial(run_while, frame, node, rest, i + 1), rest)
-            outcome = run_block(frame, node.body, after)
-            if outcome.rank >= leave:
-                return AT_END if outcome.rank == leave else outcome
-        else:
-            raise SyntaxFault(f"a `while` of more than {MAX_UNROLLED} rounds is not unrolled",
-                              "use operations on whole tensors instead")
-    finally:
-        frame.loops.pop()
-    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+def run_while(frame, node, rest) -> Outcome:
+    return loops.run_while(frame, node, rest)
 
 
 @executors.handles(gast.Break)
 def run_break(frame, node, rest) -> Outcome:
-    return Outcome(continue_of(node._depth) + 1)
+    return leave(frame, Outcome(continue_of(node._depth) + 1))
 
 
 @executors.handles(gast.Continue)
 def run_continue(frame, node, rest) -> Outcome:
-    return Outcome(continue_of(node._depth))
+    return leave(frame, Outcome(continue_of(node._depth)))
 
 
 @executors.handles(gast.Return)
 def run_return(frame, node, rest) -> Outcome:
     value = None if node.value is None else frame.eval(node.value)
-    return Outcome(RETURN, value, frame.loc(node))
+    return leave(frame, Outcome(RETURN, value, frame.loc(node)))
+
+
+def leave(frame, outcome: Outcome) -> Outcome:
+    """The outcome, which in a loop that the program runs is the end of a round that notes it."""
+    return frame.rolled[-1].leave(outcome) if frame.rolled else outcome

@@ -21,7 +21,7 @@ def eval_constant(frame, node):
 
 @evaluators.handles(gast.Name)
 def eval_name(frame, node):
-    return frame.load(node.id)
+    return frame.load(node.id, node)
 
 
 @evaluators.handles(gast.Attribute)

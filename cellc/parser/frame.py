@@ -15,10 +15,11 @@ from cellc.errors import (
     TypeFault,
     ValueFault,
 )
+from cellc.ir.prims import effect
 from cellc.parser.guards import MISSING, is_steady
 from cellc.parser.source import Source
 from cellc.parser.syntax import evaluators, executors
-from cellc.parser.values import Conflict, Unbound
+from cellc.parser.values import Conflict, Maybe
 
 _FAULTS = {AttributeError: AttributeFault, TypeError: TypeFault, IndexError: IndexFault,
            KeyError: KeyFault, ValueError: ValueFault, NameError: NameFault}
@@ -42,7 +43,7 @@ class Frame:
     """
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
-                 "names", "loops", "home", "comprehension", "depth",
+                 "names", "loops", "rolled", "home", "comprehension", "depth",
                  "library")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
@@ -57,6 +58,7 @@ class Frame:
         self.names = source.locals if names is None else names
         self.comprehension = comprehension
         self.loops: list[Any] = []          # the loops around the statement being run
+        self.rolled: list[Any] = []         # those of them that the program runs (loops.Rolled)
         self.home = session.owned           # which closed graph this activation belongs to
         self.library = parent.library if parent is not None else is_steady(
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
@@ -101,19 +103,32 @@ class Frame:
 
     # -- names -------------------------------------------------------------------------------------
 
-    def load(self, name: str):
+    def load(self, name: str, node=None):
         """The value of a name as Python finds it: local, enclosing, global, builtin."""
         found = self.variables.get(name, MISSING)
         if found is not MISSING:
-            if type(found) is Unbound or type(found) is Conflict:
+            if type(found) is Maybe:
+                return self._checked(name, found, node)
+            if type(found) is Conflict:
                 found.refuse(name)
             return found
         if name in self.names:
             raise NameFault(f"{name} is read before anything is assigned to it",
                             f"assign {name} first")
         if self.parent is not None:
-            return self.parent.load(name)
+            return self.parent.load(name, node)
         return self._load_outside(name)
+
+    def _checked(self, name: str, found: Maybe, node):
+        """The value of a variable that may have none: the program checks that it has."""
+        if found.flag is not True:
+            if node is not None:
+                self.here(node)
+            effect.check(found.flag, message=self.session.message(found.unbound))
+            if name in self.variables:      # and from here on it is known to have one
+                self.session.journal(self.variables)
+                self.variables[name] = found.value
+        return found.value
 
     def _load_outside(self, name: str):
         session = self.session

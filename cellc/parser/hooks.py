@@ -19,6 +19,8 @@ Tensor: type = _Nothing
 Parameter: type = _Nothing
 Cell: type = _Nothing
 Transform: type = _Nothing
+CustomVjp: type = _Nothing
+Recomputed: type = _Nothing
 getitem: Callable | None = None     # (x, index) -> x[index]
 setitem: Callable | None = None     # (x, index, value) -> a new x with value put at index
 outside: Callable | None = None     # see register_outside
@@ -55,3 +57,9 @@ def register_outside(outside_: Callable) -> None:
     """
     global outside
     outside = outside_
+
+
+def register_rules(custom_vjp: type, recomputed: type) -> None:
+    """Functions with a rule for their gradient: what `custom_vjp` and `recompute` return."""
+    global CustomVjp, Recomputed
+    CustomVjp, Recomputed = custom_vjp, recomputed

@@ -92,9 +92,6 @@ def lane_count(axes: dict[int, int], types, axis_size):
 
 def _refuse_effects(record, closed: cells.Closed) -> None:
     name = name_of(record.fn)
-    if closed.prints:
-        raise SyntaxFault(f"a print in {name}, which is vmapped",
-                          "return the value, and print it outside")
     for parameter, _ in closed.assigned:
         if parameter is not record.random_state:
             raise SyntaxFault(f"{name} is vmapped and assigns the Parameter {parameter.name}, of "

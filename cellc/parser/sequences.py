@@ -6,7 +6,7 @@ import copy
 import functools
 
 from cellc.errors import TypeFault
-from cellc.parser import control, hooks, operators
+from cellc.parser import control, hooks, operators, sequence
 from cellc.parser.builtins import builtin
 from cellc.parser.guards import look
 from cellc.parser.values import describe, flatten, traced_in, unflatten, unknown
@@ -32,21 +32,25 @@ def call_len(session, args, kwargs):
 
 @builtin(range)
 def call_range(session, args, kwargs):
-    for value in args:
-        if operators.is_traced(value):
-            raise unknown(session.lift(value), f"range() of {describe(value)}, which is known only "
-                          "when the program runs", "loop over a known number of rounds, and choose "
-                          "with ops.where what the later ones do")
+    if any(map(operators.is_traced, args)):
+        return sequence.traced_range(session, args)
     return range(*args)
 
 
 @builtin(enumerate)
 def call_enumerate(session, args, kwargs):
-    return enumerate(control.iterate(session, args[0]), *args[1:], **kwargs)
+    start = args[1] if len(args) > 1 else kwargs.get("start", 0)
+    rolled = sequence.sequence_of(session, args[0])
+    if rolled is not None:
+        return sequence.enumerated(rolled, start)
+    return enumerate(control.iterate(session, args[0]), start)
 
 
 @builtin(zip)
 def call_zip(session, args, kwargs):
+    rolled = [sequence.sequence_of(session, x) for x in args]
+    if rolled and None not in rolled and not kwargs.get("strict"):
+        return sequence.zipped(rolled)
     return zip(*(control.iterate(session, x) for x in args), strict=kwargs.get("strict", False))
 
 
@@ -93,6 +97,9 @@ def call_any(session, args, kwargs):
 
 @builtin(reversed)
 def call_reversed(session, args, kwargs):
+    rolled = sequence.sequence_of(session, args[0])
+    if rolled is not None:
+        return sequence.backwards(rolled)
     return iter(_items(session, args)[::-1])
 
 

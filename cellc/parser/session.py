@@ -10,11 +10,11 @@ import numpy as np
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Builder, Graph, Node
-from cellc.ir.prims import control
+from cellc.ir.prims import control, effect
 from cellc.ir.types import TupleType
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe, unknown
+from cellc.parser.values import Owned, describe
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -54,13 +54,14 @@ class Session:
         self.records: list[Record] = [self.record]
         self.owned = Owned()
         self.journals: list[dict[int, tuple[Any, Any]]] = []
-        self.prints: list[Any] = []
+        self.messages: list[Any] = []       # what the program says; kept as long as it is
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.frames: list[Any] = []
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
         self.gradients = 0          # how many functions around here are being differentiated
+        self.rules = 0              # how many calls with a rule for their gradient were met
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -84,18 +85,39 @@ class Session:
 
     @contextmanager
     def closed(self, builder: TraceBuilder):
-        """Build a graph of its own: prints are collected anew, outer branches do not count."""
-        outer = self.prints, self.conditions, self.journals, self.owned
-        self.prints, self.conditions, self.journals, self.owned = [], [], [], Owned()
+        """Build a graph of its own: outer branches do not count."""
+        outer = self.conditions, self.journals, self.owned
+        self.conditions, self.journals, self.owned = [], [], Owned()
         try:
             with self.building(builder):
                 yield builder
         finally:
-            self.prints, self.conditions, self.journals, self.owned = outer
+            self.conditions, self.journals, self.owned = outer
 
-    def append_call(self, graph: Graph, operands: list) -> list[Node]:
-        """Append `call` of the graph; its results as separate nodes."""
-        return self.parts(control.call(*operands, graph=graph), len(graph.results))
+    @contextmanager
+    def attempt(self, variables: dict):
+        """What fails in here has never been: variables, containers and the graph are put back."""
+        builder, journal = self.builder, {}
+        length, assigned = len(builder.body), dict(builder.assigned)
+        self.journals.append(journal)
+        self.journal(variables)
+        try:
+            yield
+        except BaseException:
+            for value, held in journal.values():
+                restore(value, held)
+            del builder.body[length:]
+            builder.assigned = assigned
+            raise
+        finally:
+            self.journals.pop()
+        if self.journals:
+            for key, entry in journal.items():
+                self.journals[-1].setdefault(key, entry)
+
+    def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
+        """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
+        return self.parts(control.call(*operands, graph=graph, **rule or {}), len(graph.results))
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""
@@ -108,6 +130,10 @@ class Session:
         if isinstance(value, np.ndarray):
             value = self.tensor_of(value)
         return self.builder.lift(value)
+
+    def lift_anywhere(self, value) -> Node:
+        """The node of a traced value, of whatever graph it is."""
+        return value if isinstance(value, Node) else self.lift(value)
 
     def tensor_of(self, array):
         """The Tensor that stands for a NumPy array from the user's code; one for each array."""
@@ -176,13 +202,10 @@ class Session:
                 "write a loop over a known range instead")
         self.frames.append(frame)
 
-    def print(self, effect) -> None:
-        if self.conditions:
-            raise unknown(
-                self.conditions[-1],
-                "a print inside an `if` whose condition is known only when the program runs",
-                "print after the `if`, or choose what to print with ops.where")
-        self.prints.append(effect)
+    def message(self, message) -> int:
+        """The number by which the program knows a message."""
+        self.messages.append(message)
+        return effect.register(message)
 
 
 def contents(value):

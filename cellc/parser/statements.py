@@ -5,13 +5,13 @@ from __future__ import annotations
 import gast
 
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
-from cellc.ir.graph import Apply, Input, Node
+from cellc.ir.graph import Apply, Input, Node, scalar
 from cellc.parser import attributes, control, hooks, operators
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
 from cellc.parser.syntax import executors, refusal
-from cellc.parser.text import Text
+from cellc.parser.text import Failed, Raised, Text, check
 from cellc.parser.values import Closure, describe, unknown
 
 # -- assignment ------------------------------------------------------------------------------------
@@ -200,23 +200,28 @@ def define(frame, node, name: str) -> Closure:
 
 
 @executors.handles(gast.Assert)
-def run_assert(frame, node, rest) -> None:
+def run_assert(frame, node, rest):
     condition = control.test(frame, node.test)
     if not isinstance(condition, bool):
-        raise unknown(condition, "this assertion is about a value known only when the program runs",
-                      "assert on shapes and attributes here, and on values outside")
+        content = None if node.msg is None else frame.eval(node.msg)
+        frame.here(node)
+        check(frame.session, condition, Failed(frame.session, content))
+        return None
     if not condition:
+        if frame.session.conditions:
+            content = None if node.msg is None else frame.eval(node.msg)
+            check(frame.session, scalar(False), Failed(frame.session, content))
+            return control.NOWHERE
         message = None if node.msg is None else frame.eval(node.msg)
         text = "the assertion does not hold" if message is None else str(message)
         raise AssertionFault(text, loc=frame.loc(node))
+    return None
 
 
 @executors.handles(gast.Raise)
-def run_raise(frame, node, rest) -> None:
+def run_raise(frame, node, rest):
     if frame.session.conditions:
-        raise unknown(frame.session.conditions[-1],
-                      "`raise` under a condition known only when the program runs",
-                      "check shapes and attributes here, and values outside")
+        return _raise_when_run(frame, node)
     if node.exc is None:
         raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
     error = frame.eval(node.exc)
@@ -235,6 +240,25 @@ def run_raise(frame, node, rest) -> None:
     if loc is not None:
         error.add_note(f"raised at {loc}{loc.snippet()}")
     raise UserRaise(error)
+
+
+def _raise_when_run(frame, node):
+    """A `raise` that the program comes to or not: the call ends there."""
+    made = node.exc
+    if made is None or node.cause is not None:
+        raise SyntaxFault("`raise` alone, or with `from`, under a condition known only when the "
+                          "program runs", "raise a new exception")
+    if type(made) is gast.Call and not made.keywords:
+        kind, args = frame.eval(made.func), tuple(map(frame.eval, made.args))
+    else:
+        kind, args = frame.eval(made), ()
+    if isinstance(kind, BaseException):
+        kind, args = type(kind), kind.args
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        raise TypeFault(f"found {describe(kind)} after raise, expected an exception")
+    frame.here(node)
+    check(frame.session, scalar(False), Raised(frame.session, (kind, args)))
+    return control.NOWHERE
 
 
 @executors.handles(gast.Import, gast.ImportFrom)

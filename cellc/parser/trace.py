@@ -23,7 +23,7 @@ from cellc.parser.calls import Interpreted
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import Guard
 from cellc.parser.session import Session
-from cellc.parser.text import Piece, PrintEffect, Text
+from cellc.parser.text import Piece, Text
 from cellc.parser.values import Closure, Leaf, describe
 from cellc.record import record
 
@@ -35,12 +35,12 @@ class Traced:
     """One parsed program.
 
     graph      inputs: the traced arguments in order, then what was captured; results: the traced
-               parts of the value, then new values of Parameters, then what is printed
+               parts of the value, then new values of Parameters
     captured   the objects (Parameters, constant Tensors) that the further inputs are
     assigned   pairs (Parameter, index of the result that becomes its value)
     structure  of the returned value; its slots count the results
     guards     what the parse read of the world outside
-    prints     what is printed after each call, in order: `effect.show(results)`
+    messages   what the program may say, which lives as long as it does
     """
 
     graph: Graph
@@ -48,7 +48,7 @@ class Traced:
     assigned: list[tuple[Any, int]]
     structure: Any
     guards: list[Guard]
-    prints: list[PrintEffect]
+    messages: list[Any]
 
 
 def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
@@ -77,7 +77,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     finally:
         sys.setrecursionlimit(limit)
     return Traced(graph, closed.captured, closed.assigned, closed.structure,
-                  session.record.reads, closed.prints)
+                  session.record.reads, session.messages)
 
 
 def session_name(name: str) -> str:

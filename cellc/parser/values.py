@@ -34,17 +34,31 @@ class Slot:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unbound:
-    """The value of a variable that one branch of a traced `if` did not bind."""
+    """What to say of a variable that is read where the way taken has not bound it. As a message of
+    a program it takes no values."""
 
+    name: str
+    what: str                   # `if`, `while` or `for`
     bound_at: Loc | None
-    condition_at: Loc | None
+    at: Loc | None              # where that statement is
+    types = ()
 
-    def refuse(self, name: str):
-        raise NameFault(f"{name} is bound in one branch of the `if` at {self.condition_at} only "
-                        f"(at {self.bound_at}), and which branch runs is known only when the "
-                        "program runs", f"give {name} a value before the `if`")
+    def fault(self, values=()) -> NameFault:
+        return NameFault(f"{self.name} is read, and has no value: it is bound only in the "
+                         f"`{self.what}` at {self.at} (at {self.bound_at}), on a way that was not "
+                         "taken", f"give {self.name} a value before the `{self.what}`")
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """The value of a variable that not every way to this place has bound: `flag` says whether it
+    is, when the program runs, and `unbound` what to say where it is not."""
+
+    value: Any
+    flag: Any
+    unbound: Unbound
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,9 @@ def flatten(value, leaves: list, lift):
         return _same_kind(value, [flatten(x, leaves, lift) for x in value])
     if isinstance(value, dict):
         return _same_dict(value, {k: flatten(x, leaves, lift) for k, x in value.items()})
+    if kind is Maybe:
+        return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
+                     value.unbound)
     if is_instance_of_dataclass(value) and traced_in(value):
         return _same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
                                     for f in fields(value)})
@@ -129,6 +146,9 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
         return structure
     if isinstance(structure, (tuple, list)):
         result = _same_kind(structure, [unflatten(x, leaves, known, made, keep) for x in structure])
+    elif kind is Maybe:
+        return Maybe(unflatten(structure.value, leaves, known, made, keep),
+                     unflatten(structure.flag, leaves, known, made, keep), structure.unbound)
     elif isinstance(structure, dict):
         result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
                                         for k, x in structure.items()})
@@ -173,6 +193,8 @@ def _parts(value):
         return value.values()
     if isinstance(value, slice):
         return (value.start, value.stop, value.step)
+    if type(value) is Maybe:
+        return (value.value, value.flag)
     if is_instance_of_dataclass(value):
         return [getattr(value, f.name, None) for f in fields(value)]
     return ()

@@ -3,8 +3,8 @@
     %a = exp(%x); %b = exp(%x)   ->   %a = exp(%x), and %a wherever %b stood
 
 Primitives are pure (random numbers take their counter as an operand), so equal applies are equal
-values; effects are not shared, and neither is what works on a tape. Assumes nothing. LLVM sees kernels with different buffers, not
-equal values.
+values; effects are not shared, and neither is what works on a tape. Assumes nothing. LLVM sees
+kernels with different buffers, not equal values.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     %a = exp(%x); %b = tanh(%x); return %b   ->   %b = tanh(%x); return %b
 
-Effects stay. A `gather` that nobody uses goes, and its index check with it. LLVM cannot do it: it does not know that a kernel only writes its buffer.
+Effects stay. A `gather` that nobody uses goes, and its index check with it. LLVM cannot do it: it
+does not know that a kernel only writes its buffer.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ What is generated, by kind of node, walking the list forwards and then backwards
                                            references to forward values become residuals.
     tuple, item                            bwd: cotangents are passed through by index.
     call g                                 fwd: call g.fwd, bwd: call g.bwd on its residuals.
+    call g {bwd=h, fwd=k, wrt}             fwd: the same call, and k's further results; bwd: call h.
+                                           So its own rule holds at every order.
     cond p {then=g, orelse=h}              fwd: a cond of g.fwd and h.fwd, each giving also `empty`
                                            values in the other's residual places; bwd: a cond on
                                            the same p of g.bwd and h.bwd. What is not taken is free.
@@ -18,18 +20,19 @@ What is generated, by kind of node, walking the list forwards and then backwards
 The residuals need no analysis: f.bwd is built by a second Builder, and a forward value that a rule
 mentions there is *captured*, as any outside value is. A value is active where a float depends on an
 active input; only active values get cotangents, and a structural zero is None and never exists at
-run time. Everything made is an ordinary graph, so it can be differentiated again.
+run time; `masked.py` keeps those that a `select` makes. Everything made is an ordinary graph, so it
+can be differentiated again.
 """
 
 from __future__ import annotations
 
 from cellc.errors import TypeFault
-from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
 from cellc.passes import cse, dead_code, inline, prune, simplify
-from cellc.passes.rebuild import copy_body, copy_input, renew
+from cellc.passes.masked import Adjoint, expose, pull
+from cellc.passes.rebuild import copy_body, copy_input, renew, restricted
 from cellc.passes.rebuild import parts as _parts
 from cellc.record import record
 
@@ -92,7 +95,7 @@ def check_floats(what: str, graph: Graph, wrt: tuple[int, ...], outputs: tuple[i
 
 def tidy(graph: Graph) -> Graph:
     """Inline, simplify, share and sweep, so that a gradient of a gradient starts from little."""
-    return dead_code.run(prune.run(cse.run(simplify.run(inline.run(graph)))))
+    return dead_code.run(prune.run(cse.run(simplify.run(inline.run(graph, keep_rules=True)))))
 
 
 def _one(type):
@@ -104,7 +107,7 @@ def _zero(type):
 
 
 def _is_float(node: Node) -> bool:
-    return not isinstance(node.type, TupleType) and node.type.dtype.is_float
+    return control.is_differentiable(node.type)
 
 
 class _Differentiator:
@@ -113,6 +116,7 @@ class _Differentiator:
     def __init__(self):
         self.made: dict[tuple, tuple[Graph, Halves]] = {}
         self.activity: dict[tuple, tuple[Graph, set[int]]] = {}
+        self.rules: dict[tuple, tuple[Graph, tuple[Graph, list[int]]]] = {}
 
     def active_results(self, graph: Graph, active: tuple[int, ...]) -> set[int]:
         """Which results of the graph depend differentiably on the active inputs."""
@@ -131,6 +135,12 @@ class _Differentiator:
                 parts[node] = {i for i, x in enumerate(node.operands) if x in live}
             elif name == "item":
                 if node.attrs["index"] in parts.get(node.operands[0], ()):
+                    live.add(node)
+            elif "bwd" in node.attrs:
+                found = set(_float_results(node)) if any(x in live for x in node.operands) else ()
+                if isinstance(node.type, TupleType):
+                    parts[node] = set(found)
+                elif found:
                     live.add(node)
             elif name in ("call", "cond"):
                 for g in _branches(node):
@@ -153,13 +163,17 @@ class _Differentiator:
         return self.made[key][1]
 
     def _make(self, graph: Graph, active: tuple[int, ...], seeds: tuple[int, ...]) -> Halves:
+        graph = expose(graph)
         live = self._active_nodes(graph, active)
         fwd = Builder(f"{graph.name}.fwd", map(copy_input, graph.inputs))
         env: dict[Node, Node] = dict(zip(graph.inputs, fwd.inputs, strict=True))
         backward: dict[Node, _Control] = {}
+        kept: dict[Node, list[Node]] = {}
         with fwd:
             for node in graph.body:
-                if node.prim.name in ("call", "cond") and _mentions(node, live):
+                if "bwd" in node.attrs and _mentions(node, live):
+                    env[node], kept[node] = self._forward_rule(fwd, node, env)
+                elif node.prim.name in ("call", "cond") and _mentions(node, live):
                     env[node], backward[node] = self._forward_control(fwd, node, env, live)
                 else:
                     env[node] = fwd.append(renew(node, env))
@@ -168,8 +182,11 @@ class _Differentiator:
             for i in seeds:
                 cotangents.add(graph.results[i], bwd.input(graph.results[i].type, f"d{i}"))
             for node in reversed(graph.body):
-                bwd.loc = node.loc
-                self._backward(node, env, live, cotangents, backward)
+                bwd.loc = node.loc and node.loc.in_gradient()
+                if node in kept:
+                    self._backward_rule(node, live, cotangents, kept[node])
+                else:
+                    self._backward(node, env, live, cotangents, backward)
             answers = [cotangents.get(graph.inputs[i]) for i in active]
             answered = tuple(i for i, a in zip(active, answers, strict=True) if a is not None)
             bwd_graph = bwd.finish(control.tuple(*(a for a in answers if a is not None)))
@@ -192,21 +209,55 @@ class _Differentiator:
         if name == "tuple":
             for i, x in enumerate(node.operands):
                 if x in live:
-                    cotangents.add(x, cotangents.get((node, i)))
+                    cotangents.put(x, cotangents.sums.get((node, i)))
         elif name == "item":
             if node in live:
-                cotangents.add((node.operands[0], node.attrs["index"]), cotangents.get(node))
+                cotangents.put((node.operands[0], node.attrs["index"]), cotangents.sums.get(node))
         elif node in backward:
             self._backward_control(node, cotangents, backward[node])
         elif node in live:
-            g = cotangents.get(node)
+            g = cotangents.sums.get(node)
             if g is None:
                 return
             operands = [env.get(x, x) for x in node.operands]
-            for x, dx in zip(node.operands,
-                             node.prim.vjp(g, env[node], *operands, **node.attrs), strict=True):
-                if dx is not None and x in live:
-                    cotangents.add(x, dx)
+            for x, dx in zip(node.operands, pull(node.prim, g, env[node], operands, node.attrs),
+                             strict=True):
+                if x in live:
+                    cotangents.put(x, dx)
+
+    # -- call with a rule ----------------------------------------------------------------------
+    def _forward_rule(self, fwd: Builder, node: Apply, env):
+        """Append the call; returns its value, and all that its rule may want of the forward half.
+        """
+        value = fwd.append(renew(node, env))
+        count = len(node.attrs["graph"].results)
+        if "fwd" in node.attrs:
+            both = control.call(*value.operands, graph=node.attrs["fwd"])
+            return value, [control.item(both, index=i)
+                           for i in range(count, len(node.attrs["fwd"].results))]
+        own = [control.item(value, index=i) for i in range(count)] if isinstance(
+            value.type, TupleType) else [value]
+        return value, [*value.operands, *own]
+
+    def _backward_rule(self, node: Apply, live, cotangents: _Cotangents, kept: list[Node]) -> None:
+        many, floats = isinstance(node.type, TupleType), _float_results(node)
+        given = [cotangents.get((node, i) if many else node) for i in floats]
+        if all(g is None for g in given):
+            return
+        bwd, wrt = node.attrs["bwd"], node.attrs["wrt"]
+        for i, x in enumerate(node.operands):
+            if x in live and i not in wrt:
+                raise _no_gradient(node, x)
+        types = [node.attrs["graph"].results[i].type for i in floats]
+        dys = [_zero(t) if g is None else g for g, t in zip(given, types, strict=True)]
+        wanted = tuple(k for k, i in enumerate(wrt) if node.operands[i] in live)
+        key = (id(bwd), wanted)
+        if key not in self.rules:
+            self.rules[key] = (bwd, restricted(bwd, wanted))
+        rule, used = self.rules[key][1]
+        result = control.call(*([*kept, *dys][i] for i in used), graph=rule)
+        for position, k in enumerate(wanted):
+            cotangents.add(node.operands[wrt[k]], control.item(result, index=position))
 
     # -- call and cond -------------------------------------------------------------------------
     def _forward_control(self, fwd: Builder, node: Apply, env, live):
@@ -273,14 +324,30 @@ class _Cotangents:
     """The sum of the contributions to each node's cotangent; for tuples, keyed by (node, index)."""
 
     def __init__(self):
-        self.sums: dict = {}
+        self.sums: dict[object, Adjoint] = {}
+
+    def put(self, key, adjoint: Adjoint | None) -> None:
+        if adjoint is not None:
+            self.sums[key] = self.sums[key].plus(adjoint) if key in self.sums else adjoint
 
     def add(self, key, value) -> None:
-        if value is not None:
-            self.sums[key] = arith.add(self.sums[key], value) if key in self.sums else value
+        self.put(key, None if value is None else Adjoint(value))
 
     def get(self, key):
-        return self.sums.get(key)
+        found = self.sums.get(key)
+        return None if found is None else found.clean()
+
+
+def _float_results(node: Apply) -> list[int]:
+    """Which results of a call have cotangents."""
+    return [i for i, r in enumerate(node.attrs["graph"].results) if _is_float(r)]
+
+
+def _no_gradient(node: Apply, x: Node) -> TypeFault:
+    rule = node.attrs["bwd"]
+    return TypeFault(
+        f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does "
+        "not take", "pass it as an argument", next((n.loc for n in rule.body if n.loc), node.loc))
 
 
 def _arguments(node: Apply) -> tuple[Node, ...]:

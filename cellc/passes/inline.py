@@ -4,8 +4,10 @@
 
 Fusion does not look into calls, so what is worth fusing must stand in one list. A graph that is
 large and called often stays a call: it is compiled once, however many cells share it. So does one
-that calls itself. Assumes nothing; branches and loops keep their graphs. LLVM could inline the machine code, but by then every
-intermediate array has its buffer.
+that calls itself. A call's own rule for its gradient (`bwd`) is gone then; with `keep_rules`, for
+graphs that may be differentiated yet, calls that have one stay. Assumes nothing; branches and loops
+keep their graphs. LLVM could inline the machine code, but by then every intermediate array has its
+buffer.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from __future__ import annotations
 from collections import Counter
 
 from cellc.ir.graph import Builder, Graph, Node, calling_themselves, subgraphs
-from cellc.passes.rebuild import copy_body, renew
+from cellc.passes.rebuild import copy_body, everywhere, renew
 
 GROWTH = 160     # applies that sharing a graph must save before it stays a call
 
 
-def run(graph: Graph) -> Graph:
+def run(graph: Graph, keep_rules: bool = False) -> Graph:
+    if not keep_rules:
+        graph = everywhere(graph, _without_rules)
     graphs = graph.reachable()
     calls = Counter(id(node.attrs["graph"]) for g in graphs for node in g.body
                     if node.prim.name == "call")
@@ -35,7 +39,8 @@ def run(graph: Graph) -> Graph:
         env: dict[Node, Node] = {}
         for node in g.body:
             inner = {key: visit(h) for key, h in subgraphs(node).items()}
-            if node.prim.name == "call" and id(node.attrs["graph"]) not in stay:
+            if (node.prim.name == "call" and id(node.attrs["graph"]) not in stay
+                    and "bwd" not in node.attrs):
                 operands = [env.get(x, x) for x in node.operands]
                 env[node] = copy_body(builder, inner["graph"], operands)
             else:
@@ -45,3 +50,14 @@ def run(graph: Graph) -> Graph:
         return made
 
     return visit(graph)
+
+
+def _without_rules(graph: Graph) -> Graph:
+    """The graph with plain calls only."""
+    if not any("bwd" in node.attrs for node in graph.body):
+        return graph
+    env: dict[Node, Node] = {}
+    for node in graph.body:
+        plain = {"graph": node.attrs["graph"]} if "bwd" in node.attrs else None
+        env[node] = renew(node, env, plain)
+    return Graph(graph.name, graph.inputs, env.values(), env.get(graph.result, graph.result))

@@ -13,8 +13,7 @@ for registers, and does not know that arrays are only carried.
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Graph, Input, Node, has_effect, subgraphs
-from cellc.ir.graph import PRIMITIVES
+from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import TupleType
 from cellc.passes.rebuild import everywhere, renew
@@ -59,7 +58,7 @@ def _prune(graph: Graph) -> Graph:
                 body.append(item)
             parts[node, index] = item
         parts.update(((node, i), x) for i, x in others.items())
-        if not isinstance(node.type, TupleType):
+        if not isinstance(node.type, TupleType) and (node, 0) in parts:
             env[node] = parts[node, 0]
     if not changed:
         return graph
@@ -136,8 +135,6 @@ def _reads(graph: Graph, results=None) -> set[int]:
 def _cut(graph: Graph, order: list[int], result) -> Graph:
     """The graph with only these inputs, in this order, and this result, or tuple of results."""
     body = list(graph.body)
-    if isinstance(result, list) and isinstance(graph.type, TupleType):
-        body.remove(graph.result)           # the tuple of all results
     if isinstance(result, list):
         if len(result) == 1:
             result = result[0]

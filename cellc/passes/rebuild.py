@@ -1,8 +1,8 @@
 """What passes share: copying a graph into a builder, and running a pass on every sub-graph once.
 
 A pass handles one straight list of applies. `everywhere` walks the graphs held in attributes, inner
-ones first, each object once, so that a graph shared by many calls stays shared, and one that calls itself
-calls what becomes of it.
+ones first, each object once, so that a graph shared by many calls stays shared, and one that calls
+itself calls what becomes of it.
 """
 
 from __future__ import annotations
@@ -81,3 +81,18 @@ def use_counts(graph: Graph) -> Counter[Node]:
     counts = Counter(x for node in graph.body for x in node.operands)
     counts[graph.result] += 1
     return counts
+
+
+def restricted(graph: Graph, wanted: Iterable[int]) -> tuple[Graph, list[int]]:
+    """The graph with only the results listed, what they need, and the inputs that are used; and
+    which inputs those are."""
+    result = Apply(PRIMITIVES["tuple"], tuple(graph.results[i] for i in wanted), {})
+    live: set[Node] = {result}
+    body = [result]
+    for node in (result, *reversed(graph.body)):
+        if node in live:
+            live.update(node.operands)
+            if node is not result:
+                body.append(node)
+    used = [i for i, x in enumerate(graph.inputs) if x in live]
+    return Graph(graph.name, [graph.inputs[i] for i in used], reversed(body), result), used

@@ -124,38 +124,11 @@ def global_assignment(x):
     return x
 
 
-@refused(TypeFault, "while` is known only when the program runs", "x.sum()", X)
-def traced_while(x):
-    while x.sum() > 0:  # <--
-        x = x - 1
-    return x
-
-
 @refused(TypeFault, "range() of f64", "range", S)
 def traced_range(n):
     for _ in range(n):  # <--
         pass
     return n
-
-
-@refused(TypeFault, "this assertion is about a value", "assert", X)
-def traced_assert(x):
-    assert x.sum() > 0  # <--
-    return x
-
-
-@refused(TypeFault, "`raise` under a condition", "raise", S)
-def traced_raise(x):
-    if x > 0:
-        raise ValueError("positive")  # <--
-    return x
-
-
-@refused(TypeFault, "a print inside an `if`", "print", S)
-def traced_print(x):
-    if x > 0:
-        print(x)  # <--
-    return x
 
 
 @refused(TypeFault, "whether this item is kept", "v.sum()", X)
@@ -187,13 +160,6 @@ def read_before_assignment(x):
     z = x + y  # <--  # noqa: F821
     y = z
     return y
-
-
-@refused(NameFault, "y is bound in one branch", "y", S)
-def bound_in_one_branch(x):
-    if x > 0:
-        y = x
-    return y  # <--
 
 
 @refused(TypeFault, "the two branches give y no one type: f32[3]", "y", X)

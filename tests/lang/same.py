@@ -66,8 +66,6 @@ def interpreted(fn, *args, **kwargs):
                for x, node in zip(results, traced.graph.results, strict=True)]
     for parameter, index in traced.assigned:
         parameter.set_data(results[index])
-    for effect in traced.prints:
-        effect.show(results)
     return unflatten(traced.structure, results)
 
 

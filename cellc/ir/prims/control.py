@@ -40,9 +40,39 @@ def _item_types(t, index):
     return t.items[index]
 
 
-def _call_types(*xs, graph: Graph):
+def _call_types(*xs, graph: Graph, bwd: Graph | None = None, fwd: Graph | None = None, wrt=()):
     _takes_inputs("call", graph, xs)
+    if bwd is not None:
+        _check_rule(xs, graph, bwd, fwd, wrt)
     return graph.type
+
+
+def _check_rule(xs, graph: Graph, bwd: Graph, fwd: Graph | None, wrt) -> None:
+    """A call's own rule for its gradient fits the call.
+
+    bwd takes what the forward half keeps, then a cotangent for each float result of `graph`, and
+    gives one for each operand listed in wrt. What is kept: the operands and the results; or, where
+    there is a fwd, which gives the results as `graph` does, its further results.
+    """
+    results = [r.type for r in graph.results]
+    kept = [*xs, *results]
+    if fwd is not None:
+        _takes_inputs("call", fwd, xs)
+        found = [r.type for r in fwd.results]
+        if found[:len(results)] != results:
+            raise TypeFault(f"call: {fwd.name} gives {TupleType(found)}, expected it to begin "
+                            f"with {TupleType(results)}")
+        kept = found[len(results):]
+    _takes_inputs("call", bwd, [*kept, *filter(is_differentiable, results)])
+    wanted = [xs[i] for i in wrt]
+    if [r.type for r in bwd.results] != wanted:
+        raise TypeFault(f"call: {bwd.name} gives {TupleType(r.type for r in bwd.results)}, "
+                        f"expected {TupleType(wanted)}")
+
+
+def is_differentiable(type) -> bool:
+    """Whether values of this type have cotangents."""
+    return not isinstance(type, TupleType) and type.dtype.is_float
 
 
 def _cond_types(pred, *xs, then: Graph, orelse: Graph):
@@ -89,8 +119,8 @@ tuple = primitive("tuple", "*xs", doc="Several values as one.", kind="control",
                   types=lambda *xs: TupleType(xs), eval=lambda *xs: xs, vjp=None)
 item = primitive("item", "t", doc="One value of a tuple.", kind="control", types=_item_types,
                  eval=lambda t, index: t[index], vjp=None)
-call = primitive("call", "*xs", doc="The result of a graph on these operands.", kind="control",
-                 types=_call_types, eval=None, vjp=None)
+call = primitive("call", "*xs", kind="control", types=_call_types, eval=None, vjp=None,
+                 doc="The result of a graph on these operands; bwd, fwd and wrt are its gradient.")
 cond = primitive("cond", "pred *xs", kind="control", types=_cond_types, eval=None, vjp=None,
                  doc="The result of one of two graphs on the operands xs: then or orelse.")
 while_ = primitive("while", "*xs", kind="control", types=_while_types, eval=None, vjp=None,
@@ -99,6 +129,11 @@ fused = primitive("fused", "*xs", doc="A call of a graph that becomes one kernel
                   types=_fused_types, eval=None, vjp=None)
 empty = primitive("empty", "", doc="A value that is never read.", kind="control",
                   types=lambda type: type, eval=_empty, vjp=None)
+barrier = primitive("barrier", "x *after", kind="control", types=lambda x, *after: x,
+                    eval=lambda x, *after: x,
+                    doc="x, in what is computed when all of `after` is there, and not before.",
+                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)],
+                    jvp=lambda dxs, y, x, *after: dxs[0])
 
 
 def state_size(node) -> int:

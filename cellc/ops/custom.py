@@ -1,0 +1,336 @@
+"""Functions with a rule of their own for the gradient: `custom_vjp`, `recompute`; a cell's `bprop`.
+
+In graph mode the parser makes calls of them (`parser/custom.py`). Here is what eager mode does: the
+function runs, and what it recorded on the tape is thrown away. In its place comes one Joint, whose
+sources are the arguments on the tape and whatever else the function used that is on it. When a
+cotangent arrives there, the rule runs as ordinary code; where gradients nest it is recorded, so it
+can be differentiated again.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import threading
+
+from cellc.errors import TypeFault, ValueFault
+from cellc.ir.graph import current_builder
+from cellc.parameter import as_before, noting_assignments
+from cellc.parser import hooks
+from cellc.parser.custom import Rule, place_of
+from cellc.parser.structures import rebuilt
+from cellc.tensor import Tensor, wrap
+
+
+class CustomVjp:
+    """A function whose gradient is what `defvjp` says. See `custom_vjp`."""
+
+    def __init__(self, fn, nondiff_argnums=()):
+        self.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
+        self.__doc__, self.__module__ = fn.__doc__, getattr(fn, "__module__", __name__)
+        self.fn, self.fwd, self.bwd = fn, None, None
+        self.nondiff_argnums = tuple(nondiff_argnums)
+        self._running = threading.local()       # the call of fwd that is the call of fn
+
+    def defvjp(self, fwd, bwd):
+        """Set the rule; returns self.
+
+        fwd: of fn's arguments; gives (fn's result, residuals), any structure of tensors and others.
+        bwd: of the arguments in nondiff_argnums, the residuals, the cotangent of the result; gives
+             a tuple with one gradient, or None, for each of the other arguments.
+        """
+        self.fwd, self.bwd = fwd, bwd
+        return self
+
+    def check(self) -> None:
+        if self.bwd is None:
+            raise ValueFault(f"the gradient of {self.__name__}, a custom_vjp without a rule",
+                             f"{self.__name__}.defvjp(fwd, bwd)")
+
+    def pair(self, value, place):
+        """What fwd gave, which must be (result, residuals)."""
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise TypeFault(f"fwd of {self.__name__} returns no pair",
+                            "return (result, residuals)", place)
+        return value
+
+    def __call__(self, *args, **kwargs):
+        if current_builder() is not None or getattr(self._running, "on", False):
+            return self.fn(*args, **kwargs)
+        args, names = positional(self.fn, args, kwargs)
+        if not _may_tape(args):
+            return self.fn(*args)
+        self.check()
+        held: list = []
+
+        def run(*given):
+            self._running.on = True
+            try:
+                value, residuals = self.pair(self.fwd(*given), place_of(self.fwd))
+            finally:
+                self._running.on = False
+            held[:] = [rebuilt(residuals, off_tape)]
+            return value
+
+        fixed = [i for i in self.nondiff_argnums if i < len(args)]
+        moving = [i for i in range(len(args)) if i not in fixed]
+        rule = Rule(f"bwd of {self.__name__}", place_of(self.bwd), tuple(names[i] for i in moving))
+
+        def backward(given, out, dout, again: bool):
+            residuals = self.fwd(*given)[1] if again else held[0]
+            returned = self.bwd(*(given[i] for i in fixed), residuals, dout)
+            return rule.answers([given[i] for i in moving], returned)
+
+        return with_rule(run, args, backward, moving, rule)
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self):
+        return f"<custom_vjp of {self.__name__}>"
+
+
+class Recomputed:
+    """A function or cell that is computed again in the backward pass. See `recompute`."""
+
+    def __init__(self, fn):
+        self.fn = fn
+        self.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
+
+    def __call__(self, *args, **kwargs):
+        if current_builder() is not None:
+            return self.fn(*args, **kwargs)
+        return recomputing(self.fn, args, kwargs)
+
+    def __getattr__(self, name):
+        if name == "fn":        # not there yet
+            raise AttributeError(name)
+        return getattr(self.fn, name)       # trainable_params() and the like of a cell
+
+    def __repr__(self):
+        return f"<recompute of {self.__name__}>"
+
+
+hooks.register_rules(CustomVjp, Recomputed)
+
+
+# -- what users call ------------------------------------------------------------------------------
+
+def custom_vjp(fn=None, nondiff_argnums=()):
+    """Give a function a gradient of your own, as JAX does.
+
+        @cellc.custom_vjp
+        def safe_norm(x):
+            return ops.sqrt((x * x).sum())
+
+        def fwd(x):
+            y = safe_norm(x)
+            return y, (x, y)
+
+        def bwd(residuals, g):
+            x, y = residuals
+            return (g * x / ops.maximum(y, 1e-9),)
+
+        safe_norm.defvjp(fwd, bwd)
+
+    nondiff_argnums: positions of arguments that have no gradient and go to bwd in front, such as
+                     functions and options.
+    The rule holds for gradients of every order; it is differentiated as any other code.
+    Errors: TypeFault at the rule's line for a gradient of another number, dtype or shape, or one by
+            what the function uses and does not take as an argument.
+    """
+    if fn is None:
+        return functools.partial(custom_vjp, nondiff_argnums=nondiff_argnums)
+    if not callable(fn):
+        raise TypeFault(f"custom_vjp of {type(fn).__name__}, expected a function")
+    return CustomVjp(fn, nondiff_argnums)
+
+
+def recompute(block, *args, **kwargs):
+    """A function or cell whose call is computed again in the backward pass.
+
+    Between the two passes only its arguments are kept, and not what it computes on the way: less
+    memory for more time. `recompute(f)` is such a function; `recompute(f, x)` calls it, as in
+    MindSpore. `cell.recompute()` says it of a cell once and for all.
+    """
+    if not callable(block):
+        raise TypeFault(f"recompute of {type(block).__name__}, expected a function or a cell")
+    made = Recomputed(block)
+    return made(*args, **kwargs) if args or kwargs else made
+
+
+# -- on the tape ----------------------------------------------------------------------------------
+
+def _leaves(structure) -> list:
+    found: list = []
+    rebuilt(structure, lambda x: found.append(x) or x)
+    return found
+
+
+def off_tape(x):
+    """The value without its record."""
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        return x
+    from cellc.eager import to_value
+
+    return to_value(wrap(x._array, x.type))
+
+
+def _may_tape(args) -> bool:
+    from cellc import eager
+
+    return eager.state.recording and (eager.state.depth > 0 or any(
+        isinstance(x, Tensor) and x.requires_grad for x in _leaves(args)))
+
+
+def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
+    """The arguments of a call by position, defaults filled in, and their names."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    if bound.kwargs:
+        raise TypeFault(f"{function.__name__} has a rule for its gradient, and takes arguments by "
+                        "keyword only", "make them positional", place_of(function))
+    names = []
+    for name, p in inspect.signature(function).parameters.items():
+        many = p.kind is p.VAR_POSITIONAL
+        names += [f"{name}[{i}]" for i in range(len(bound.arguments[name]))] if many else [name]
+    return list(bound.args), names
+
+
+def with_bprop(cell, args: tuple, kwargs: dict):
+    """A call of a cell that has a bprop."""
+    args, names = positional(cell.construct, args, kwargs)
+    rule = Rule(f"bprop of {type(cell).__name__}", place_of(cell.bprop), tuple(names))
+
+    def backward(given, out, dout, again: bool):
+        return rule.answers(given, cell.bprop(*given, out, dout))
+
+    return with_rule(cell.construct, args, backward, range(len(args)), rule)
+
+
+def with_rule(run, args: list, backward, moving, rule: Rule):
+    """run(*args) as one Joint; backward(args, out, dout, again) gives the cotangents of the float
+    leaves of the arguments in `moving`; `again`: its work is recorded."""
+    from cellc import eager
+
+    result = run(*args)
+    answered = [x for i in moving for x in _leaves(args[i])
+                if isinstance(x, Tensor) and x.type.dtype.is_float]
+
+    def pull(args, out, dout, used, useful):
+        for x in used:
+            if id(x) in useful:
+                raise rule.fault(f"gives no gradient by {getattr(x, 'name', 'a tensor')} "
+                                 f"({x.type}), which the function uses and does not take",
+                                 "pass it as an argument")
+        return backward(args, out, dout, eager.state.recording)
+
+    return _joint(result, args, answered, pull)
+
+
+def recomputing(fn, args: tuple, kwargs: dict):
+    """fn(*args, **kwargs), of which the tape keeps the arguments only."""
+    from cellc import eager
+
+    with noting_assignments() as notes:
+        result = fn(*args, **kwargs)
+    if not eager.state.recording:
+        return result
+    flat = [*args, *kwargs.values()]
+    answered = [x for x in _leaves(flat) if isinstance(x, Tensor) and x.requires_grad]
+
+    def pull(given, out, dout, used, useful):
+        nested = eager.state.recording
+        positional_args = given[:len(args)]
+        named = dict(zip(kwargs, given[len(args):], strict=True))
+        marks: list = []
+        marked, named = rebuilt((positional_args, named), lambda x: _stand_in(x, marks))
+        with eager.enable_grad(), as_before(notes):
+            again = fn(*marked, **named)
+        outputs, cotangents = [], []
+        for y, g in zip(_leaves(again), _leaves(dout), strict=True):
+            if isinstance(y, Tensor) and y.requires_grad:
+                outputs.append(y)
+                cotangents.append(g)
+        return eager.pullback(outputs, cotangents, [*marks, *used], create_graph=nested)
+
+    return _joint(result, flat, answered, pull)
+
+
+def _stand_in(x, marks: list):
+    """A value of its own on the tape, linked to x where that is recorded now."""
+    from cellc import eager
+    from cellc.ir.prims import elementwise as e
+
+    if not isinstance(x, Tensor) or not x.requires_grad:
+        return x
+    if eager.state.recording:
+        new = e.cast(x, dtype=x.type.dtype)
+    else:
+        new = wrap(x._array, x.type)
+        new.requires_grad = True
+    marks.append(new)
+    return new
+
+
+def _joint(result, args, answered: list, rule):
+    """The result with one Joint in the place of all that was recorded since the arguments.
+
+    rule(args, out, dout, used, useful) gives a cotangent for each of `answered`, leaves of the
+    arguments, and, where it has any, for each of `used`: what else the function used of the tape.
+    """
+    from cellc import eager
+
+    outputs = list(filter(_on_tape, _leaves(result)))
+    if not outputs or not eager.state.recording:
+        return result
+    stop = {id(eager.source_of(x)) for x in answered if _on_tape(x)}
+    used = list(eager.reachable(outputs, stop)[1].values())
+    del outputs
+    held = [(eager.as_it_is(x), eager.source_of(x)) for x in _leaves(args)]
+    result = rebuilt(result, _without_record)      # what was recorded can go
+
+    def run(cotangents: dict, useful: set[int]) -> list:
+        given, numbers, more = iter(held), itertools.count(), itertools.count()
+        with eager.outside_vjp():
+            found = rule(
+                rebuilt(args, lambda _: _linked(*next(given))),
+                rebuilt(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
+                rebuilt(result, lambda y: _cotangent(
+                    y, cotangents.get(next(more)) if _on_tape(y) else None)), used, useful)
+        return [*found, *[None] * (len(answered) + len(used) - len(found))]
+
+    joint = eager.Joint(run, held, [*map(eager.source_of, answered), *used])
+    count = itertools.count()
+    return rebuilt(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
+
+
+def _without_record(y):
+    """A result that is on the tape as one that is a leaf."""
+    if not _on_tape(y):
+        return y
+    new = wrap(y._array, y.type)
+    new.requires_grad = True
+    return new
+
+
+def _on_tape(x) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad
+
+
+def _linked(x, source):
+    from cellc import eager
+
+    return x if source is None else eager.linked(x, source)
+
+
+def _cotangent(y, g):
+    """What a rule gets for one part of the result: zeros where no cotangent has come."""
+    from cellc import eager
+
+    if g is not None:
+        return eager.to_value(g)
+    if isinstance(y, (Tensor, bool, int, float)):
+        return eager.to_value(eager.zeros_like(y))
+    return None

@@ -1,0 +1,400 @@
+"""Calls whose gradient has a rule of its own: a cell's `bprop`, `custom_vjp`, `recompute`.
+
+Each is a closed graph as any other call's, and where a gradient is being taken around it its `call`
+says in attributes what its backward half is (`ir/prims/control.py`):
+
+    bprop        bwd takes operands, results and cotangents: what `bprop(self, *inputs, out, dout)`
+                 makes of them
+    custom_vjp   fwd gives the results and what the user's fwd keeps, bwd is the user's bwd
+    recompute    bwd is the gradient of the graph itself, computed anew from the operands, once the
+                 cotangents are there
+
+The rules are parsed as the user's code is, so they can be differentiated again. A rule matters to
+the gradients around it alone: its own graphs are parsed as if there were one gradient fewer, and so
+a rule may call the very function that it is the rule of.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import fields
+
+from cellc.errors import CellcError, Loc, TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, fill
+from cellc.ir.prims import control
+from cellc.parser import calls, cells, hooks
+from cellc.parser.guards import is_steady
+from cellc.parser.source import source_of
+from cellc.parser.values import (
+    Closure,
+    Slot,
+    describe,
+    flatten,
+    is_instance_of_dataclass,
+    unflatten,
+)
+from cellc.passes.grad import value_and_grad_graph
+from cellc.passes.rebuild import copy_body, copy_input
+from cellc.record import changed, record
+
+
+@record(frozen=True)
+class Rule:
+    """Who gives cotangents for which arguments: what an error about them says."""
+
+    name: str                   # "bprop of Net"
+    place: Loc | None
+    arguments: tuple[str, ...]  # the names of what it answers for
+
+    def fault(self, message: str, hint: str = "") -> TypeFault:
+        return TypeFault(f"{self.name} {message}", hint, self.place)
+
+    def answers(self, args, returned) -> list:
+        """The cotangents of the float leaves of `args`, in order; None for one that is zero.
+
+        `returned` has one entry for each argument, of its structure: values of the leaves' types,
+        or None or 0 for no gradient. What it says of other arguments does not matter.
+        """
+        if not isinstance(returned, (tuple, list)) and len(args) == 1:
+            returned = (returned,)
+        listed = ", ".join(self.arguments)
+        if not isinstance(returned, (tuple, list)):
+            raise self.fault(f"returns {describe(returned)}, expected a tuple of {len(args)} "
+                             f"gradients, by {listed}")
+        if len(returned) != len(args):
+            several = "s" * (len(returned) != 1)
+            raise self.fault(f"returns {len(returned)} gradient{several}, expected {len(args)}, "
+                             f"by {listed}", "return None where there is none")
+        found: list = []
+        for x, given, name in zip(args, returned, self.arguments, strict=True):
+            self._answer(x, given, name, found)
+        return found
+
+    def _answer(self, x, given, name: str, found: list) -> None:
+        if isinstance(x, hooks.traced):
+            if x.type.dtype.is_float:
+                found.append(self._typed(x, given, name))
+            return
+        parts = _parts(x)
+        if not parts:
+            return
+        nothing = given is None or _is_zero(given)
+        own = dict.fromkeys(parts) if nothing else _parts(given)
+        if own.keys() != parts.keys():
+            raise self.fault(f"gives {describe(given)} for the gradient by {name}, expected a "
+                             f"{type(x).__name__} of {len(parts)}, as {name} is")
+        for key, part in parts.items():
+            self._answer(part, own[key], f"{name}[{key!r}]", found)
+
+    def _typed(self, x, given, name: str):
+        if given is None or _is_zero(given):
+            return None
+        if not isinstance(given, (*hooks.traced, bool, int, float)):
+            found = describe(given)
+        else:
+            found = arith.type_of(given)
+            if found == x.type:
+                return given
+        raise self.fault(f"gives {found} for the gradient by {name}, expected {x.type}",
+                         "a gradient has the dtype and shape of what it is the gradient by")
+
+
+def _is_zero(given) -> bool:
+    return type(given) in (int, float) and given == 0
+
+
+def _parts(value) -> dict:
+    """The items of a container by key; nothing for anything else."""
+    if isinstance(value, (tuple, list)):
+        return dict(enumerate(value))
+    if isinstance(value, dict):
+        return value
+    if is_instance_of_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    return {}
+
+
+def place_of(function) -> Loc | None:
+    """Where a function is written."""
+    if isinstance(function, Closure):
+        return function.source.loc(function.source.node)
+    function = getattr(function, "__func__", function)
+    function = getattr(function, "__wrapped__", function)
+    try:
+        source = source_of(function)
+    except (CellcError, AttributeError):
+        return None
+    return source.loc(source.node)
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+def positional(session, function, args: list, kwargs: dict) -> tuple[list, list[str]]:
+    """The arguments of a call by position, defaults filled in, and their names."""
+    inner = getattr(function, "__wrapped__", function)
+    own = getattr(inner, "__func__", inner)
+    if not isinstance(own, (Closure, type(place_of))):
+        if kwargs:
+            raise TypeFault(f"{describe(function)} has a rule for its gradient, and takes its "
+                            "arguments by position only")
+        return args, [f"argument {i}" for i in range(len(args))]
+    bound_self = [inner.__self__] if own is not inner else []
+    source = own.source if isinstance(own, Closure) else source_of(own)
+    return _bound(session, source, own, [*bound_self, *args], kwargs, len(bound_self))
+
+
+def _bound(session, source, function, args: list, kwargs: dict, skip: int):
+    syntax = source.node.args
+    bound = calls.bind(session, source, args, kwargs, function)
+    if syntax.kwonlyargs or syntax.kwarg:
+        raise TypeFault(f"{source.name} has a rule for its gradient, and takes arguments by "
+                        "keyword only", "make them positional", source.loc(source.node))
+    names = [a.id for a in (*syntax.posonlyargs, *syntax.args)]
+    more = bound[syntax.vararg.id] if syntax.vararg else ()
+    listed = [*names, *(f"{syntax.vararg.id}[{i}]" for i in range(len(more)))]
+    return [*(bound[name] for name in names), *more][skip:], listed[skip:]
+
+
+# -- what the parser calls -------------------------------------------------------------------------
+
+def call(session, ruled, args: list, kwargs: dict):
+    """The value of a `custom_vjp` or `recompute` object on these arguments."""
+    session.rules += 1
+    if not session.gradients:
+        return session.call(ruled.fn, args, kwargs)
+    leaves: list[Node] = []
+    name = getattr(ruled.fn, "__name__", None) or type(ruled.fn).__name__
+    if isinstance(ruled, hooks.Recomputed):
+        structure = flatten((tuple(args), kwargs), leaves, session.lift)
+        closed = cells.close(session, name, structure, leaves,
+                             lambda given: session.call(ruled.fn, *given))
+        return cells.use(session, recomputed(closed), leaves, lambda value: value)
+    args, names = positional(session, ruled.fn, args, kwargs)
+    structure = flatten(tuple(args), leaves, session.lift)
+    with depth(session, 0):
+        closed = cells.close(session, name, structure, leaves,
+                             lambda given: session.call(ruled.fn, given))
+    if closed.graph is not None:
+        with depth(session, session.gradients - 1):
+            closed = _with_vjp(session, ruled, name, closed, structure, leaves, names)
+    return cells.use(session, closed, leaves, lambda value: value)
+
+
+def cell(session, of, construct, name: str, structure, leaves: list[Node]) -> cells.Closed:
+    """The closed graph of a cell's construct, with its rule where a gradient is taken around it."""
+    bprop = getattr(type(of), "bprop", None)
+
+    def work(given):
+        return session.call(construct, [of, *given[0]], given[1])
+
+    if bprop is None:
+        closed = cells.close(session, name, structure, leaves, work)
+        session.read("cell_attr", of, "_recomputed", vars(of).get("_recomputed", False))
+        if not vars(of).get("_recomputed"):
+            return closed
+        session.rules += 1
+        return recomputed(closed) if session.gradients else closed
+    session.rules += 1
+    if not session.gradients:
+        return cells.close(session, name, structure, leaves, work)
+    if not is_steady(type(of).__module__):
+        session.read("attr", type(of), "bprop", bprop)
+    with depth(session, 0):
+        closed = cells.close(session, name, structure, leaves, work)
+    if closed.graph is None:
+        return closed
+    source = source_of(construct)
+    args, kwargs = unflatten(structure, [Slot(i) for i in range(len(leaves))])
+    args, names = _bound(session, source, construct, [of, *args], kwargs, 1)
+    rule = Rule(f"bprop of {type(of).__name__}", place_of(bprop), tuple(names))
+    with depth(session, session.gradients - 1):
+        return _with_bprop(session, rule, lambda given: session.call(bprop, [of, *given]),
+                           name, closed, tuple(args), leaves)
+
+
+@contextmanager
+def depth(session, gradients: int):
+    """Parse as if there were this many gradients around."""
+    outer, session.gradients = session.gradients, gradients
+    try:
+        yield
+    finally:
+        session.gradients = outer
+
+
+# -- the graphs ------------------------------------------------------------------------------------
+
+def _with_bprop(session, rule: Rule, bprop, name: str, closed: cells.Closed, args: tuple,
+                leaves: list[Node]) -> cells.Closed:
+    """`args` are the arguments of construct as a structure over `leaves`."""
+    results = list(closed.graph.results)
+    dys = _cotangents(results)
+    n, m = len(leaves), len(leaves) + len(results)
+
+    def work(given):
+        xs, ys, ds = given[:n], given[n:m], given[m:]
+        out = unflatten(closed.structure, ys)
+        returned = bprop([*unflatten(args, xs), out, _dout(closed.structure, results, ds)])
+        return _filled(session, rule.answers(unflatten(args, leaves), returned), leaves, wrt)
+
+    wrt = _float_slots(args, leaves)
+    places = [*leaves, *results, *dys]
+    bwd = _rule_graph(session, rule, f"{name}.bprop", tuple(map(Slot, range(len(places)))), places,
+                      work)
+    captured = _union(closed.captured, bwd.captured)
+    inputs = bwd.graph.inputs
+    graph = _taking(bwd.graph, [*inputs[:n], *_inputs_for(captured, bwd, len(places)),
+                                *inputs[n:len(places)]])
+    return changed(closed, graph=_with_inputs(closed, n, captured), captured=captured,
+                   rule={"bwd": graph, "wrt": wrt})
+
+
+def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves: list[Node],
+              names: list[str]) -> cells.Closed:
+    session.read("attr", ruled, "fwd", ruled.fwd)
+    session.read("attr", ruled, "bwd", ruled.bwd)
+    ruled.check()
+    fixed = [i for i in ruled.nondiff_argnums if i < len(names)]
+    moving = [i for i in range(len(names)) if i not in fixed]
+    where = place_of(ruled.bwd)
+    rule = Rule(f"bwd of {name}", where, tuple(names[i] for i in moving))
+    if closed.assigned or closed.has_effects:
+        raise rule.fault("is the gradient of a function that assigns a Parameter or prints",
+                         "do that outside the function")
+    fwd = _rule_graph(session, changed(rule, name=f"fwd of {name}", place=place_of(ruled.fwd)),
+                      f"{name}.fwd", structure, leaves, lambda given: ruled.pair(
+                          session.call(ruled.fwd, given), place_of(ruled.fwd)))
+    out, count = fwd.structure[0], len(closed.graph.results)
+    if out != closed.structure or [r.type for r in fwd.graph.results[:count]] != [
+            r.type for r in closed.graph.results]:
+        raise TypeFault(f"fwd of {name} gives {describe(unflatten(out, fwd.graph.results))}, and "
+                        f"{name} itself "
+                        f"{describe(unflatten(closed.structure, closed.graph.results))}",
+                        f"return ({name}'s result, residuals)", place_of(ruled.fwd))
+    dys = _cotangents(closed.graph.results)
+    given_leaves: list[Node] = []
+    known = flatten((tuple(unflatten(structure[i], leaves) for i in fixed),
+                     unflatten(fwd.structure[1], fwd.graph.results)), given_leaves, lambda x: x)
+    wrt = _float_slots(tuple(structure[i] for i in moving), leaves)
+    expected = unflatten(tuple(structure[i] for i in moving), leaves)
+
+    def work(given):
+        (fixed_args, residuals), ds = given
+        dout = _dout(closed.structure, closed.graph.results, ds)
+        return _filled(session, rule.answers(expected, session.call(
+            ruled.bwd, [*fixed_args, residuals, dout])), leaves, wrt)
+
+    places = [*given_leaves, *dys]
+    bwd = _rule_graph(session, rule, f"{name}.bwd",
+                      (known, tuple(Slot(len(given_leaves) + i) for i in range(len(dys)))),
+                      places, work)
+    captured = _union(closed.captured, fwd.captured, bwd.captured)
+    forward = _with_inputs(fwd, len(leaves), captured)
+    here = dict(zip(map(id, [*leaves, *captured]), forward.inputs, strict=True))
+    residuals = [here.get(id(x), x) for x in [*given_leaves, *bwd.captured]]
+    last = Apply(PRIMITIVES["tuple"], (*forward.results[:count], *residuals), {})
+    forward = Graph(forward.name, forward.inputs, [*forward.body, last], last)
+    inputs, n = bwd.graph.inputs, len(given_leaves)
+    backward = _taking(bwd.graph, [*inputs[:n], *inputs[len(places):], *inputs[n:len(places)]])
+    return changed(closed, graph=_with_inputs(closed, len(leaves), captured), captured=captured,
+                   rule={"bwd": backward, "fwd": forward, "wrt": wrt})
+
+
+def recomputed(closed: cells.Closed) -> cells.Closed:
+    """The same graph, whose backward half computes it again."""
+    graph = closed.graph
+    if graph is None:
+        return closed
+    wrt = tuple(i for i, x in enumerate(graph.inputs) if control.is_differentiable(x.type))
+    floats = tuple(i for i, r in enumerate(graph.results) if control.is_differentiable(r.type))
+    if not wrt or not floats:
+        return closed
+    again = value_and_grad_graph(graph, wrt, floats, sens=True)
+    with Builder(f"{graph.name}.again", map(copy_input, graph.inputs)) as b:
+        xs = list(b.inputs)
+        for i, r in enumerate(graph.results):
+            b.input(r.type, f"y{i}")
+        dys = [b.input(graph.results[i].type, f"d{i}") for i in floats]
+        found = copy_body(b, again, [*(control.barrier(x, *dys) for x in xs), *dys])
+        bwd = b.finish(control.tuple(*found.operands[len(graph.results):]))
+    return changed(closed, rule={"bwd": bwd, "wrt": wrt})
+
+
+def _rule_graph(session, rule: Rule, name: str, structure, places: list[Node], work):
+    """A closed graph of a rule: its value and nothing else."""
+    closed = cells.close(session, name, structure, places, work)
+    if closed.assigned or closed.has_effects:
+        raise rule.fault("assigns a Parameter or prints, and the gradient is computed where "
+                         "neither is possible", "do that in the function itself")
+    if closed.graph is None:
+        nothing = Apply(PRIMITIVES["tuple"], (), {})
+        inputs = [copy_input(Input(x.type, x.name)) for x in [*places, *closed.captured]]
+        return changed(closed, graph=Graph(name, inputs, [nothing], nothing))
+    return closed
+
+
+def _taking(graph: Graph, inputs: list[Input]) -> Graph:
+    return Graph(graph.name, inputs, graph.body, graph.result)
+
+
+def _union(*lists) -> list:
+    """Every object once, in order."""
+    return list({id(x): x for values in lists for x in values}.values())
+
+
+def _inputs_for(captured: list, closed: cells.Closed, n: int) -> list[Input]:
+    """The graph's inputs for what it captured, which come after n others; new ones for the rest."""
+    own = dict(zip(map(id, closed.captured), closed.graph.inputs[n:], strict=True))
+    return [own[id(x)] if id(x) in own else Input(x.type, getattr(x, "name", None) or "unused")
+            for x in captured]
+
+
+def _with_inputs(closed: cells.Closed, n: int, captured: list) -> Graph:
+    """The closed graph, taking its n arguments and then all that is listed."""
+    return _taking(closed.graph, [*closed.graph.inputs[:n], *_inputs_for(captured, closed, n)])
+
+
+def _float_slots(args: tuple, leaves: list[Node]) -> tuple[int, ...]:
+    """Which leaves a structure names that have cotangents, in its order."""
+    return tuple(i for i in _slots(args) if control.is_differentiable(leaves[i].type))
+
+
+def _slots(structure) -> list[int]:
+    if isinstance(structure, Slot):
+        return [structure.index]
+    return [i for part in _parts(structure).values() for i in _slots(part)]
+
+
+def _cotangents(results) -> list[Input]:
+    """Stand-ins for the cotangents of a graph's results."""
+    return [Input(r.type, f"d{i}") for i, r in enumerate(results)
+            if control.is_differentiable(r.type)]
+
+
+def _dout(structure, results, given):
+    """The cotangent of a result, in its structure; zeros for what has none."""
+    given = iter(given)
+    values = [next(given) if control.is_differentiable(r.type) else fill(r.type, 0)
+              for r in results]
+    return unflatten(_without_values(structure), values)
+
+
+def _without_values(structure):
+    """What is known of a result has the cotangent 0 if it is a number, else None."""
+    if isinstance(structure, Slot):
+        return structure
+    if isinstance(structure, (bool, int, float)):
+        return 0.0
+    if isinstance(structure, dict):
+        return {key: _without_values(x) for key, x in structure.items()}
+    if isinstance(structure, (tuple, list)):
+        items = [_without_values(x) for x in structure]
+        return structure._make(items) if hasattr(structure, "_make") else type(structure)(items)
+    return structure if _parts(structure) else None
+
+
+def _filled(session, answers: list, leaves: list[Node], wrt: tuple[int, ...]) -> tuple:
+    """The answers as nodes, zeros where there is none."""
+    return tuple(session.lift(fill(leaves[i].type, 0) if a is None else a)
+                 for i, a in zip(wrt, answers, strict=True))

@@ -1,0 +1,242 @@
+"""Cotangents that know where they are zero by structure.
+
+    where(x > 0, sqrt(x), 0)      at x = 0 has the gradient 0, and not 0 * inf
+
+The cotangent of a `select`'s branch is zero where the other branch was taken, whatever the rules of
+the branch multiply it with. So it is kept apart as (value, mask): the value is right where the mask
+holds and means zero elsewhere (`dirty`). A chain of elementwise rules works on the value, and at
+its end, where a sum, a product or the result takes it, one `select` puts the zeros in. That select
+stands in the place of the one that `select`'s own rule makes: where no rule lies between, the graph
+is the same, and where nothing was selected, nothing is added.
+
+- Rules that move, repeat and sum cotangents (those of `reshape`, `reduce_sum`, `broadcast`) take
+  the mask along; it is computed only if a rule behind them could make a nan of a zero. Products
+  drop it.
+- Two contributions have the mask that holds where either does.
+- A call whose result is selected from becomes its applies first (`expose`), so that the mask gets
+  into it.
+- `select(x > 0, x, 0)`, a relu, asks about x itself. It is masked at once, and what comes after is
+  masked again behind rules with a pole only (`weak`): a network of relus stays what it is.
+
+Used by graph mode (`passes/grad.py`, on nodes) and by the tape (`cellc/eager.py`, on tensors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cellc.ir import arith
+from cellc.ir.graph import Apply, Builder, Constant, Graph, Node
+from cellc.ir.prims import elementwise as e
+from cellc.passes.rebuild import copy_body, renew
+
+# Rules that give zero for a zero cotangent, whatever the operands.
+_KEEP_ZEROS = frozenset(["add", "sub", "neg", "cast", "min", "max"])
+# Rules that give a nan for a zero cotangent where the operands are finite.
+_POLES = frozenset(["div", "sqrt", "rsqrt", "log", "log1p", "pow", "asin", "acos", "acosh", "atanh",
+                    "tan", "lgamma", "digamma", "polygamma", "atan2", "mod"])
+# Rules that give every element of the cotangent, moved or repeated, and add none up.
+_REARRANGES = frozenset(["reduce_sum", "reshape", "transpose", "flip", "concat", "pad", "to_scalar",
+                         "from_scalar"])
+# Rules that are sums of cotangents, as those of the other views are.
+_SUMS = frozenset(["gather", "cumsum"])
+_QUESTIONS = frozenset(["gt", "ge", "lt", "le", "eq", "ne"])
+
+
+class Mask:
+    """Where a cotangent is not zero by structure: a bool node, made when it is asked for.
+
+    key   equal for masks that hold in the same places
+    weak  matters to rules with a pole only
+    """
+
+    __slots__ = ("key", "weak", "_make", "_made")
+
+    def __init__(self, key: tuple, make: Callable, weak: bool = False):
+        self.key, self.weak, self._make, self._made = key, weak, make, None
+
+    def node(self):
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def choose(self, value, other):
+        """value where the mask holds, else other."""
+        return e.select(self.node(), value, other)
+
+
+class Literal(Mask):
+    """Where a condition holds, or where it does not."""
+
+    __slots__ = ("condition", "holds")
+
+    def __init__(self, condition, holds: bool, weak: bool):
+        super().__init__(("if", id(condition), holds),
+                         lambda: condition if holds else e.bit_not(condition), weak)
+        self.condition, self.holds = condition, holds
+
+    def choose(self, value, other):
+        return (e.select(self.condition, value, other) if self.holds
+                else e.select(self.condition, other, value))
+
+
+def both(outer: Mask | None, inner: Literal) -> Mask:
+    """Where both hold."""
+    if outer is None or _implied(outer.key, inner.key):
+        return outer or inner
+    return Mask(("and", outer.key, inner.key), lambda: e.bit_and(outer.node(), inner.node()),
+                outer.weak and inner.weak)
+
+
+def _implied(key: tuple, literal: tuple) -> bool:
+    return key == literal or key[0] == "and" and (
+        key[2] == literal or _implied(key[1], literal))
+
+
+def either(first: Mask | None, second: Mask | None) -> Mask | None:
+    """Where one of two holds; None for everywhere."""
+    if first is None or second is None or _opposite(first.key, second.key):
+        return None
+    if first.key == second.key:
+        return first
+    return Mask(("or", first.key, second.key), lambda: e.bit_or(first.node(), second.node()),
+                first.weak or second.weak)
+
+
+def _opposite(a: tuple, b: tuple) -> bool:
+    return a[0] == b[0] == "if" and a[1] == b[1] and a[2] != b[2]
+
+
+class Adjoint:
+    """A cotangent: `value`, to be read through `clean` where `dirty`; `mask` None: everywhere."""
+
+    __slots__ = ("value", "mask", "dirty", "_clean")
+
+    def __init__(self, value, mask: Mask | None = None, dirty: bool = False):
+        self.value, self.mask, self.dirty, self._clean = value, mask, dirty, None
+
+    def clean(self):
+        """The cotangent with its zeros in place."""
+        if not self.dirty:
+            return self.value
+        if self._clean is None:
+            self._clean = self.mask.choose(self.value, e.zero(self.value))
+        return self._clean
+
+    def plus(self, other: Adjoint) -> Adjoint:
+        mask = either(self.mask, other.mask)
+        if mask is not None and self.mask.key == other.mask.key:
+            return Adjoint(arith.add(self.value, other.value), mask, self.dirty or other.dirty)
+        return Adjoint(arith.add(self.clean(), other.clean()), mask)
+
+
+def pull(prim, g: Adjoint, y, operands, attrs: dict) -> list[Adjoint | None]:
+    """What a primitive's rule gives for each operand, from the cotangent of its result."""
+    if prim.name == "select":
+        return _through_select(g, y, *operands)
+    mask = g.mask
+    if mask is None:
+        return [_adjoint(dx) for dx in prim.vjp(g.value, y, *operands, **attrs)]
+    if prim.kind == "elementwise" and prim.name != "stop_gradient":
+        dirty = g.dirty or _makes_nan(prim.name, mask, operands)
+        return [None if dx is None else g if dx is g.value else Adjoint(dx, mask, dirty)
+                for dx in prim.vjp(g.value, y, *operands, **attrs)]
+    found = prim.vjp(g.clean(), y, *operands, **attrs)
+    if not (prim.name in _REARRANGES or prim.kind == "view" and not mask.weak
+            or prim.name in _SUMS and not mask.weak) or (
+            prim.name == "broadcast" and _one_in_each_row(mask)):
+        return [_adjoint(dx) for dx in found]
+    return [None if dx is None else Adjoint(dx, _moved(mask, prim, i, y, operands, attrs, dx))
+            for i, dx in enumerate(found)]
+
+
+def _adjoint(value) -> Adjoint | None:
+    return None if value is None else Adjoint(value)
+
+
+def _makes_nan(name: str, mask: Mask, operands) -> bool:
+    """Whether a zero may come out of the rule as a nan."""
+    if mask.weak:
+        return name in _POLES and not (name == "div" and _is_number(operands[1]))
+    if name in ("mul", "div"):
+        return not (_is_number(operands[-1]) or name == "mul" and _is_number(operands[0]))
+    return name not in _KEEP_ZEROS
+
+
+def _is_number(x) -> bool:
+    return isinstance(x, Constant) and x.is_fill
+
+
+def _through_select(g: Adjoint, y, condition, x, other) -> list[Adjoint | None]:
+    found = [None]
+    for branch, holds in ((x, True), (other, False)):
+        if _is_number(branch):
+            found.append(None)
+            continue
+        literal = Literal(condition, holds, _asks_about(condition, branch))
+        made = Adjoint(g.value, both(g.mask, literal), True)
+        if literal.weak and not g.dirty:
+            made = Adjoint(made.clean(), made.mask)
+        found.append(made)
+    return found
+
+
+def _asks_about(condition, x) -> bool:
+    """Whether a condition compares just x with a number."""
+    return (isinstance(condition, Apply) and condition.prim.name in _QUESTIONS
+            and any(a is x and _is_number(b) for a, b in (
+                condition.operands, condition.operands[::-1])))
+
+
+def _one_in_each_row(mask: Mask) -> bool:
+    """A condition such as `place == label`: behind a sum over the places nothing is masked."""
+    condition = getattr(mask, "condition", None)
+    return (isinstance(condition, Apply) and condition.prim.name == "eq"
+            and any(isinstance(x, Apply) and x.prim.name == "iota" for x in condition.operands))
+
+
+def _moved(mask: Mask, prim, i: int, y, operands, attrs: dict, dx) -> Mask:
+    """The mask behind a rule that moves and sums values: where the rule gives more than nothing for
+    ones in its places."""
+
+    def make():
+        if prim.name in _REARRANGES:
+            return prim.vjp(mask.node(), y, *operands, **attrs)[i]
+        ones = e.cast(mask.node(), dtype=dx.type.dtype)
+        moved = prim.vjp(ones, y, *operands, **attrs)[i]
+        return e.gt(moved, e.zero(moved))
+
+    return Mask(("moved", mask.key, prim.name, i, tuple(map(id, operands)), id(y)), make, mask.weak)
+
+
+EXPOSED = 16        # calls within calls that are opened
+
+
+def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
+    """The graph with calls opened that a select's branch is made by, or from whose results it is
+    made by elementwise steps and views."""
+    under: set[Node] = set()
+    calls = set()
+    for node in reversed(graph.body):
+        name = node.prim.name
+        if name == "select":
+            condition, *branches = node.operands
+            under.update(x for x in branches if not _asks_about(condition, x))
+        if node not in under:
+            continue
+        if name == "call" and "bwd" not in node.attrs:
+            calls.add(node)
+        elif name == "item" or node.prim.kind in ("elementwise", "view") or name in _REARRANGES:
+            under.update(node.operands)
+    if not calls or not levels:
+        return graph
+    builder = Builder(graph.name, graph.inputs)
+    env: dict[Node, Node] = {}
+    for node in graph.body:
+        if node in calls:
+            operands = [env.get(x, x) for x in node.operands]
+            env[node] = copy_body(builder, node.attrs["graph"], operands)
+        else:
+            env[node] = builder.append(renew(node, env))
+    opened = Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+    return expose(opened, levels - 1)
