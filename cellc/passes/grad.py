@@ -137,7 +137,7 @@ class _Differentiator:
                 if node.attrs["index"] in parts.get(node.operands[0], ()):
                     live.add(node)
             elif "bwd" in node.attrs:
-                found = set(_float_results(node)) if any(x in live for x in node.operands) else ()
+                found = set(float_results(node)) if any(x in live for x in node.operands) else ()
                 if isinstance(node.type, TupleType):
                     parts[node] = set(found)
                 elif found:
@@ -230,24 +230,17 @@ class _Differentiator:
         """Append the call; returns its value, and all that its rule may want of the forward half.
         """
         value = fwd.append(renew(node, env))
-        count = len(node.attrs["graph"].results)
-        if "fwd" in node.attrs:
-            both = control.call(*value.operands, graph=node.attrs["fwd"])
-            return value, [control.item(both, index=i)
-                           for i in range(count, len(node.attrs["fwd"].results))]
-        own = [control.item(value, index=i) for i in range(count)] if isinstance(
-            value.type, TupleType) else [value]
-        return value, [*value.operands, *own]
+        return value, kept_for_rule(value)
 
     def _backward_rule(self, node: Apply, live, cotangents: _Cotangents, kept: list[Node]) -> None:
-        many, floats = isinstance(node.type, TupleType), _float_results(node)
+        many, floats = isinstance(node.type, TupleType), float_results(node)
         given = [cotangents.get((node, i) if many else node) for i in floats]
         if all(g is None for g in given):
             return
         bwd, wrt = node.attrs["bwd"], node.attrs["wrt"]
         for i, x in enumerate(node.operands):
             if x in live and i not in wrt:
-                raise _no_gradient(node, x)
+                raise no_gradient(node, x)
         types = [node.attrs["graph"].results[i].type for i in floats]
         dys = [_zero(t) if g is None else g for g, t in zip(given, types, strict=True)]
         wanted = tuple(k for k, i in enumerate(wrt) if node.operands[i] in live)
@@ -338,12 +331,23 @@ class _Cotangents:
         return None if found is None else found.clean()
 
 
-def _float_results(node: Apply) -> list[int]:
+def kept_for_rule(call: Apply) -> list[Node]:
+    """What the rule of a call takes before the cotangents."""
+    count = len(call.attrs["graph"].results)
+    if "fwd" in call.attrs:
+        both = control.call(*call.operands, graph=call.attrs["fwd"])
+        return [control.item(both, index=i) for i in range(count, len(call.attrs["fwd"].results))]
+    own = [control.item(call, index=i) for i in range(count)] if isinstance(
+        call.type, TupleType) else [call]
+    return [*call.operands, *own]
+
+
+def float_results(node: Apply) -> list[int]:
     """Which results of a call have cotangents."""
     return [i for i, r in enumerate(node.attrs["graph"].results) if _is_float(r)]
 
 
-def _no_gradient(node: Apply, x: Node) -> TypeFault:
+def no_gradient(node: Apply, x: Node) -> TypeFault:
     rule = node.attrs["bwd"]
     return TypeFault(
         f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does "

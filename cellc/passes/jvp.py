@@ -10,6 +10,7 @@ What is generated, by kind of node, walking the list forwards once:
     tuple, item                            tangents are passed through by index.
     call g                                 call g.jvp; of a g that calls itself, all floats among
                                            its results have tangents.
+    call g {bwd=h, fwd=k, wrt}             the same call, and the transpose of its rule.
     cond p {then=g, orelse=h}              a cond on p of g.jvp and h.jvp; a tangent that only one
                                            of them has is zero in the other.
     while {test=t, body=g}                 one loop of g.jvp, whose state is that of the loop and
@@ -26,7 +27,14 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill
 from cellc.ir.prims import control, tape
 from cellc.ir.types import TapeType, TupleType, Type
-from cellc.passes.grad import check_floats, tidy
+from cellc.passes.grad import (
+    check_floats,
+    float_results,
+    kept_for_rule,
+    no_gradient,
+    tidy,
+    value_and_grad_graph,
+)
 from cellc.passes.rebuild import copy_body, copy_input, parts, renew, seal
 from cellc.record import record
 
@@ -116,6 +124,9 @@ class Pusher:
         """Append the copy of an apply and what its tangent needs; `tangents` of an item of a tuple
         are kept under (node, index)."""
         name = node.prim.name
+        if "bwd" in node.attrs and any(x in tangents for x in node.operands):
+            self._rule(b, node, env, tangents)
+            return
         if name in ("call", "cond"):
             self._control(node, env, tangents)
             return
@@ -158,6 +169,27 @@ class Pusher:
         value = node.prim(*operands, **{key: _widened(p, node.attrs[key], reached)
                                         for key, p in pushed.items()})
         _receive(node, value, reached, env, tangents)
+
+    def _rule(self, b: Builder, node: Apply, env, tangents) -> None:
+        """Append the call, and the transpose of its own rule: bwd is linear in the cotangents, so
+        its pullback, from the tangents of the operands, gives those of the results."""
+        env[node] = b.append(renew(node, env))
+        floats, wrt, bwd = float_results(node), node.attrs["wrt"], node.attrs["bwd"]
+        for i, x in enumerate(node.operands):
+            if x in tangents and i not in wrt:
+                raise no_gradient(node, x)
+        if not floats or not wrt:
+            return
+        kept = kept_for_rule(env[node])
+        seeds = tuple(range(len(kept), len(kept) + len(floats)))
+        back = value_and_grad_graph(bwd, seeds, tuple(range(len(wrt))), sens=True)
+        zeros = [fill(bwd.inputs[i].type, 0) for i in seeds]
+        dxs = [tangents[x] if (x := node.operands[i]) in tangents else nothing(x.type)
+               for i in wrt]
+        found = control.call(*kept, *zeros, *dxs, graph=back)
+        many = isinstance(node.type, TupleType)
+        for position, i in enumerate(floats):
+            tangents[(node, i) if many else node] = control.item(found, index=len(wrt) + position)
 
     def _loop(self, node: Apply, env, tangents) -> None:
         """Append the loop of state and tangents."""

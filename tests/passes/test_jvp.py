@@ -10,9 +10,10 @@ import pytest
 from cellc.errors import TypeFault
 from cellc.ir import arith
 from cellc.ir.check import check
-from cellc.ir.graph import PRIMITIVES, Builder
+from cellc.ir.graph import PRIMITIVES, Builder, Graph
 from cellc.ir.interpret import interpret
-from cellc.ir.prims import control, elementwise
+from cellc.ir.prims import control, element, elementwise, shape
+from cellc.ir.prims import tape as tapes
 from cellc.ir.types import ScalarType, TensorType, f32, f64, i64
 from cellc.passes.grad import value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
@@ -149,3 +150,103 @@ def test_integers_are_refused():
     graph = graph_of(lambda x: elementwise.cast(x, dtype=i64), ScalarType(f64))
     with pytest.raises(TypeFault, match="float result, found i64"):
         jvp_graph(graph, (0,), (0,))
+
+
+# -- calls with a rule of their own, loops, tapes, element access ----------------------------------
+
+def test_a_rule_of_its_own_holds_forwards_too():
+    """A bwd that gives three times the gradient: the tangent is three times that as well."""
+    g = graph_of(lambda x: x * x, X, name="square")
+    bwd = graph_of(lambda x, y, dy: control.tuple(dy * x * 6.0), X, X, X, name="rule")
+    graph = graph_of(lambda x: control.call(x, graph=g, bwd=bwd, wrt=(0,)), X)
+    both = jvp_graph(graph, (0,), (0,))
+    check(both)
+    assert [float(v) for v in interpret(both, 2.0, 5.0)] == [4.0, 60.0]
+    again = jvp_graph(both, (0,), (1,))
+    assert float(interpret(again, 2.0, 5.0, 1.0)[-1]) == pytest.approx(30.0)
+
+
+def rounds(x, n):
+    """x -> sin(x) x + 1, n times: how often is known when the program runs."""
+    test = graph_of(lambda i, x, n: arith.less(i, n), ScalarType(i64), X, ScalarType(i64))
+    body = graph_of(lambda i, x, n: control.tuple(i + 1, elementwise.sin(x) * x + 1.0),
+                    ScalarType(i64), X, ScalarType(i64))
+    return control.item(control.while_(0, x, n, test=test, body=body), index=1)
+
+
+def unrolled(x, n):
+    for _ in range(n):
+        x = mpmath.sin(x) * x + 1
+    return x
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_through_a_loop_to_order_three(n):
+    graph = graph_of(lambda x: rounds(x, n), X)
+    for order in range(1, 4):
+        both = jvp_graph(graph, (0,), (0,))
+        check(both)
+        graph = graph_of(
+            lambda x, g=both: control.item(control.call(x, 1.0, graph=g), index=1), X)
+        expected = float(mpmath.diff(lambda x: unrolled(x, n), 0.4, order))
+        assert float(interpret(graph, 0.4)) == pytest.approx(expected, rel=1e-8, abs=1e-9)
+
+
+def test_a_loop_in_which_a_tangent_arises_late():
+    """z depends on y, y on x: the tangent of z is there after two rounds only."""
+    types = [ScalarType(i64), X, X, X]
+    test = graph_of(lambda i, y, z, x: arith.less(i, 2), *types)
+    body = graph_of(lambda i, y, z, x: control.tuple(i + 1, x * 3.0, z + y * y), *types)
+
+    def f(x):
+        return control.item(control.while_(0, 1.0, 0.0, x, test=test, body=body), index=2)
+
+    both = jvp_graph(graph_of(f, X), (0,), (0,))
+    check(both)
+    assert [float(v) for v in interpret(both, 2.0, 1.0)] == [37.0, 36.0]
+
+
+def test_tapes_have_tangents():
+    def f(x):
+        tape = tapes.push(tapes.push(tapes.tape_new(), x * x, 7), elementwise.sin(x), 3)
+        first = tapes.pop(tape, types=(X, ScalarType(i64)))
+        second = tapes.pop(control.item(first, index=0), types=(X, ScalarType(i64)))
+        tapes.tape_end(control.item(second, index=0))
+        return control.item(first, index=1) * control.item(second, index=1)
+
+    both = jvp_graph(graph_of(f, X), (0,), (0,))
+    check(both)
+    expected = float(mpmath.diff(lambda x: mpmath.sin(x) * x * x, 0.6))
+    assert float(interpret(both, 0.6, 1.0)[1]) == pytest.approx(expected)
+
+
+def test_element_access():
+    t = TensorType(f64, (3, 2))
+
+    def f(x, v):
+        x = element.write(x, element.read(x, 1) * v, 2)
+        x = element.accumulate(x, shape.from_scalar(v), 0, 1)
+        return x * x
+
+    agrees(graph_of(f, t, X), (0, 1), [np.arange(6.0).reshape(3, 2) + 1, np.asarray(0.5)], 0)
+    agrees(graph_of(f, t, X), (1,), [np.arange(6.0).reshape(3, 2) + 1, np.asarray(0.5)], 0)
+
+
+def test_a_graph_that_calls_itself():
+    """f(x, n) = x where n == 0, else sin(f(x, n - 1)) x."""
+    n_type = ScalarType(i64)
+    with Builder("f") as b:
+        x, n = b.input(X, "x"), b.input(n_type, "n")
+        f = Graph.declare("f", b.inputs, X)
+        last = graph_of(lambda x, n: x, X, n_type, name="last")
+        more = graph_of(lambda x, n: elementwise.sin(control.call(x, n - 1, graph=f)) * x, X,
+                        n_type, name="more")
+        y = control.cond(arith.equal(n, 0), x, n, then=last, orelse=more)
+        f.define(b.body, y)
+    both = jvp_graph(f, (0,), (0,))
+
+    def reference(x, n=4):
+        return x if n == 0 else mpmath.sin(reference(x, n - 1)) * x
+
+    expected = float(mpmath.diff(reference, 0.8))
+    assert float(interpret(both, 0.8, 4, 1.0)[1]) == pytest.approx(expected)
