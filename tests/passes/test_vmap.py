@@ -8,13 +8,14 @@ import itertools
 import numpy as np
 import pytest
 
-from cellc.errors import IndexFault
+from cellc.errors import IndexFault, SyntaxFault, ValueFault
 from cellc.ir import arith
 from cellc.ir import numerics as num
 from cellc.ir.check import check
-from cellc.ir.graph import PRIMITIVES, Builder
+from cellc.ir.graph import PRIMITIVES, Builder, Graph
 from cellc.ir.interpret import interpret
-from cellc.ir.prims import contraction, control, elementwise, gather, shape
+from cellc.ir.prims import contraction, control, effect, elementwise, gather, shape
+from cellc.ir.prims import tape as tapes
 from cellc.ir.types import ScalarType, TensorType, f64, i64
 from cellc.passes.grad import value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
@@ -236,3 +237,207 @@ def test_tuples_are_taken_apart():
     made = batch_graph(graph, (True, False), 4)
     assert made.results == (False, True)
     assert as_tuple(interpret(made.graph, POINTS, 2.0))[1].tolist() == (POINTS * 2).tolist()
+
+
+# -- loops -----------------------------------------------------------------------------------------
+
+INT = ScalarType(i64)
+
+
+def halving(x, n):
+    """(rounds until x < 1, or n of them; x then); a state of two numbers."""
+    types = [INT, X, INT]
+    test = graph_of(lambda i, x, n: elementwise.bit_and(arith.greater_equal(x, 1.0),
+                                                        arith.less(i, n)), *types)
+    body = graph_of(lambda i, x, n: control.tuple(i + 1, x * 0.5), *types)
+    both = control.while_(0, x, n, test=test, body=body)
+    return control.tuple(control.item(both, index=0), control.item(both, index=1))
+
+
+def growing(x, n):
+    """One tensor as the state, which doubles n times: the test does not depend on it."""
+    t = TensorType(f64, (2,))
+    test = graph_of(lambda i, x, n: arith.less(i, n), INT, t, INT)
+    body = graph_of(lambda i, x, n: control.tuple(i + 1, x + x), INT, t, INT)
+    return control.item(control.while_(0, x, n, test=test, body=body), index=1)
+
+
+def alone(x):
+    """A state of one number, no tuple."""
+    return control.while_(x, test=graph_of(lambda x: arith.less(x, 10.0), X),
+                          body=graph_of(lambda x: x * 3.0, X))
+
+
+def names(graph):
+    return [n.prim.name for g in graph.reachable() for n in g.body]
+
+
+def test_a_loop_that_each_lane_leaves_when_it_is_done():
+    graph = graph_of(halving, X, INT)
+    xs, ns = np.array([0.5, 1000.0, 3.0, 1e300]), np.array([5, 50, 0, 7])
+    for own in choices(2):
+        stacks(graph, own, [xs if own[0] else xs[1], ns if own[1] else ns[1]], 4)
+    stacks(graph_of(alone, X), (True,), [xs], 4)
+    stacks(graph_of(lambda x: alone(x) + alone(x + 1.0), X), (True,), [xs], 4)
+    assert "select" not in names(batch_graph(graph, (True, True), 4).graph)
+
+
+def test_a_loop_that_all_lanes_leave_together_stays_one_loop():
+    graph = graph_of(growing, TensorType(f64, (2,)), INT)
+    x = np.arange(6.0).reshape(3, 2)
+    stacks(graph, (True, False), [x, np.asarray(3)], 3)
+    made = batch_graph(graph, (True, False), 3).graph
+    assert names(made).count("while") == 1 and "read" not in names(made)
+    stacks(graph, (True, True), [x, np.array([0, 3, 1])], 3)
+    stacks(graph, (False, True), [x[0], np.array([0, 3, 1])], 3)
+
+
+def test_lanes_that_arise_in_a_round():
+    """y depends on z, z on x: the lanes reach y after two rounds only."""
+    types = [INT, X, X, X]
+    test = graph_of(lambda i, y, z, x: arith.less(i, 3), *types)
+    body = graph_of(lambda i, y, z, x: control.tuple(i + 1, z + 1.0, z + x), *types)
+
+    def f(x):
+        return control.item(control.while_(0, 1.0, 0.0, x, test=test, body=body), index=1)
+
+    stacks(graph_of(f, X), (True,), [POINTS], 4)
+
+
+def test_a_loop_in_a_branch_of_some_lanes():
+    """The lanes outside of the branch could loop for ever."""
+    def f(x):
+        then = graph_of(alone, X, name="then")
+        orelse = graph_of(lambda x: x, X, name="orelse")
+        return control.cond(arith.greater(x, 0.0), x, then=then, orelse=orelse)
+
+    stacks(graph_of(f, X), (True,), [POINTS], 4)
+
+
+def test_lanes_of_lanes_of_a_loop():
+    graph = graph_of(halving, X, INT)
+    inner = batch_graph(graph, (True, False), 4).graph
+    xs = np.array([[1.0, 7, 100, 0], [3, 1e9, 2, 5]])
+    stacks(inner, (True, True), [xs, np.array([3, 40])], 2)
+    stacks(inner, (False, True), [xs[0], np.array([3, 40])], 2)
+
+
+def test_tangents_of_lanes_and_lanes_of_tangents_of_a_loop():
+    graph = graph_of(lambda x, n: control.item(control.call(x, n, graph=graph_of(
+        halving, X, INT)), index=1), X, INT)
+    pushed = jvp_graph(graph, (0,), (0,))
+    xs, ns = np.array([0.5, 1000.0, 3.0]), np.array([5, 50, 0])
+    each = stacks(pushed, (True, True, False), [xs, ns, 1.0], 3)
+    lanes = batch_graph(graph, (True, True), 3).graph
+    found = interpret(jvp_graph(lanes, (0,), (0,)), xs, ns, np.ones(3))
+    for a, b in zip(found, each, strict=True):
+        np.testing.assert_allclose(a, b)
+
+
+# -- tapes, element access, checks, recursion, rules -----------------------------------------------
+
+def taped(x, n):
+    """What a gradient of a loop looks like: n pushes, then n pops. x^(2^n) by its last factors."""
+    t = tapes.TAPE
+    go = graph_of(lambda i, x, t, n: arith.less(i, n), INT, X, t, INT)
+    up = graph_of(lambda i, x, t, n: control.tuple(i + 1, x * x, tapes.push(t, x, i)),
+                  INT, X, t, INT)
+    first = control.while_(0, x, tapes.tape_new(), n, test=go, body=up)
+
+    def back(i, g, t):
+        popped = tapes.pop(t, types=(X, INT))
+        return control.tuple(i - 1, g * control.item(popped, index=1) * 2.0,
+                             control.item(popped, index=0))
+
+    more = graph_of(lambda i, g, t: arith.greater(i, 0), INT, X, t)
+    second = control.while_(control.item(first, index=0), 1.0, control.item(first, index=2),
+                            test=more, body=graph_of(back, INT, X, t))
+    tapes.tape_end(control.item(second, index=2))
+    return control.item(second, index=1)
+
+
+def test_tapes_with_lanes():
+    graph = graph_of(taped, X, INT)
+    xs = np.array([0.5, 1.5, 2.0])
+    assert interpret(graph, 0.5, 3) == pytest.approx(8 * 0.5 ** 7)
+    stacks(graph, (True, False), [xs, np.asarray(3)], 3)
+    assert names(batch_graph(graph, (True, False), 3).graph).count("while") == 2
+    stacks(graph, (True, True), [xs, np.array([3, 0, 2])], 3)
+    stacks(graph, (False, True), [xs[1], np.array([3, 0, 2])], 3)
+
+
+@pytest.mark.parametrize("shape_", [(3, 2), (3, 20, 2)])
+@pytest.mark.parametrize("name", ["read", "write", "accumulate"])
+def test_element_access(name, shape_):
+    rng = np.random.default_rng(0)
+    prim, n_index = PRIMITIVES[name], len(shape_) - 1
+    at = [rng.integers(0, size, N) for size in shape_[:n_index]]
+    x = rng.normal(size=(N, *shape_))
+    v = [] if name == "read" else [rng.normal(size=(N, *shape_[n_index:]))]
+    operands = [x, *v, *at]
+    types = [TensorType(f64, o.shape[1:]) for o in [x, *v]] + [INT] * n_index
+    graph = graph_of(lambda *xs: prim(*xs), *types)
+    for own in choices(len(operands)):
+        stacks(graph, own, [o if has else o[0] for o, has in zip(operands, own, strict=True)], N)
+    at[-1][1] = shape_[n_index - 1]
+    made = batch_graph(graph, (False,) * (1 + len(v)) + (True,) * n_index, N).graph
+    with pytest.raises(IndexFault):
+        interpret(made, x[0], *(o[0] for o in v), *at)
+
+
+class Message:
+    def fault(self, values, loc=None):
+        return ValueFault(f"found {values[0]} and {values[1]}")
+
+    def show(self, values):
+        raise AssertionError("nothing is shown")
+
+
+def test_a_check_speaks_of_the_first_lane_that_fails():
+    message = Message()
+    number = effect.register(message)
+
+    def f(x, y):
+        effect.check(arith.less(x, y), x, y, message=number)
+        return x + y
+
+    graph = graph_of(f, X, X)
+    stacks(graph, (True, False), [POINTS, np.asarray(5.0)], 4)
+    with pytest.raises(ValueFault, match="found 4.0 and 1.5"):
+        interpret(batch_graph(graph, (True, False), 4).graph, POINTS[::-1].copy(), 1.5)
+    with pytest.raises(ValueFault, match="found 1.5 and 1.0"):
+        interpret(batch_graph(graph, (False, True), 4).graph, 1.5, np.abs(POINTS[[0, 2, 3, 3]]))
+
+    def shows(x):
+        effect.show(x, message=number)
+        return x
+
+    with pytest.raises(SyntaxFault, match="print"):
+        batch_graph(graph_of(shows, X), (True,), 4)
+
+
+def test_a_graph_that_calls_itself():
+    """The sum of sin over x, x - 1, ... while positive: each lane as deep as it goes."""
+    with Builder("f") as b:
+        x = b.input(X, "x")
+        f = Graph.declare("f", b.inputs, X)
+        more = graph_of(lambda x: elementwise.sin(x) + control.call(x - 1.0, graph=f), X)
+        done = graph_of(lambda x: x * 0.0, X, name="done")
+        f.define(b.body, control.cond(arith.greater(x, 0.0), x, then=more, orelse=done))
+    stacks(f, (True,), [np.array([4.0, -3.0, 1.5])], 3)
+
+
+@pytest.mark.parametrize("own", choices(2))
+def test_a_rule_for_the_gradient_holds_in_lanes(own):
+    """bwd gives ten times the gradient; of what lanes share, the sum over them."""
+    g = graph_of(lambda x, y: x * y, X, X, name="product")
+    bwd = graph_of(lambda x, y, z, dz: control.tuple(dz * y * 10.0, dz * x * 10.0), X, X, X, X)
+    graph = graph_of(lambda x, y: control.call(x, y, graph=g, bwd=bwd, wrt=(0, 1)), X, X)
+    arrays = [POINTS if has else np.asarray(3.0) for has in own]
+    stacks(graph, own, arrays, 4)
+    lanes = batch_graph(graph, own, 4).graph
+    _, *found = interpret(value_and_grad_graph(lanes, (0, 1)), *arrays)
+    for i, has in enumerate(own):
+        other = np.broadcast_to(arrays[1 - i], 4) * 10.0
+        np.testing.assert_allclose(found[i], other if has else other.sum())
+    stacks(value_and_grad_graph(graph, (0, 1)), own, arrays, 4)
