@@ -14,14 +14,21 @@ and what does. What is generated, by kind of node of f.jvp:
     call g                                 early: call g.early, late: call g.late.
     cond p {then=g, orelse=h}, p early     a cond on p both times; early it gives also `empty`
                                            values in the other branch's residual places.
+    while, test early                      early: the loop of the part of the state that is early;
+                                           late: the whole loop again, since what each round leaves
+                                           would take a tape, which can be read but once.
+
+Where even the results of f are late (a graph that calls itself), and where there are tapes, nothing
+is kept, and the second graph begins from the inputs: it is then f.jvp, or fwd and bwd together.
 """
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Builder, Graph, Node, fill
+from cellc.ir.graph import Apply, Builder, Graph, Node, calling_themselves, fill
 from cellc.ir.prims import control
-from cellc.ir.types import TupleType
-from cellc.passes.grad import check_floats, halves_of, tidy
+from cellc.ir.types import TapeType, TupleType
+from cellc.passes import dead_code, prune
+from cellc.passes.grad import check_floats, halves_of, tidy, value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
 from cellc.passes.rebuild import copy_body, copy_input, parts, renew
 from cellc.record import record
@@ -48,8 +55,29 @@ def linearize_graphs(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...
     pushed = jvp_graph(graph, wrt, outputs)
     n, count = len(graph.inputs), len(graph.results)
     late = tuple(i >= n for i in range(len(pushed.inputs)))
-    split = _Splitter().split(pushed, late, tuple(i >= count for i in range(count + len(outputs))))
-    return _tidied(split)
+    splitter = _Splitter(pushed)
+    if _has_tapes(pushed) or any(splitter.late_results(pushed, late)[:count]):
+        return _begun_anew(graph, pushed)
+    results = tuple(i >= count for i in range(count + len(outputs)))
+    return _tidied(splitter.split(pushed, late, results))
+
+
+def _has_tapes(graph: Graph) -> bool:
+    return any(isinstance(node.type, TapeType) for g in graph.reachable() for node in g.body)
+
+
+def _begun_anew(graph: Graph, whole: Graph) -> Split:
+    """`graph` as it is, and as the late graph all of `whole` : (x..., v...) -> (y..., w...)."""
+    n, count = len(graph.inputs), len(graph.results)
+    with Builder(whole.name) as b:
+        given = [b.input(x.type, x.name) for x in whole.inputs[n:]]
+        xs = [b.input(x.type, x.name) for x in whole.inputs[:n]]
+        found = parts(copy_body(b, whole, [*xs, *given]))
+        late = b.finish(control.tuple(*found[count:]))
+    with Builder(graph.name, map(copy_input, graph.inputs)) as b:
+        early = b.finish(control.tuple(*parts(copy_body(b, graph, b.inputs))))
+    residuals = tuple(("input", i) for i in range(n))
+    return Split(early, dead_code.run(prune.run(late)), residuals, count)
 
 
 def vjp_graphs(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Split:
@@ -57,6 +85,8 @@ def vjp_graphs(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> 
     `outputs`, dx for each input in `wrt`, zeros where nothing depends on it."""
     check_floats("gradient", graph, wrt, outputs)
     halves, n = halves_of(graph, wrt, outputs), len(graph.results)
+    if any(isinstance(r.type, TapeType) for r in halves.fwd.results):
+        return _begun_anew(graph, value_and_grad_graph(graph, wrt, outputs, sens=True))
     with Builder(halves.bwd.name) as b:
         given = {i: b.input(graph.results[i].type, f"d{i}") for i in outputs}
         rest = [b.input(x.type, x.name) for x in halves.bwd.inputs[len(halves.seeds):]]
@@ -74,7 +104,8 @@ def _tidied(split: Split) -> Split:
 class _Splitter:
     """The two graphs of every graph met, once for each choice of late inputs and results."""
 
-    def __init__(self):
+    def __init__(self, graph: Graph):
+        self.themselves = calling_themselves(graph.reachable())
         self.made: dict[tuple, tuple[Graph, Split]] = {}
         self.lateness: dict[tuple, tuple[Graph, set]] = {}
 
@@ -113,19 +144,28 @@ class _Splitter:
         return found
 
     def of_control(self, node: Apply, late: set) -> tuple[bool, ...] | None:
-        """Which results of a call, or of a cond on an early choice, are late; None for all."""
-        if not is_split(node, late):
+        """Which results of a late apply of graphs are late; None for all: it is not split."""
+        name, operands = node.prim.name, tuple(x in late for x in node.operands)
+        if name == "while":
+            n, flags = control.state_size(node), self.in_rounds(node, operands)
+            return None if self.late_results(node.attrs["test"], flags)[0] else flags[:n]
+        if "bwd" in node.attrs or not (name == "call" or (name == "cond" and not operands[0])):
             return None
-        first = 1 if node.prim.name == "cond" else 0
-        operands = tuple(x in late for x in node.operands[first:])
+        if name == "call" and id(node.attrs["graph"]) in self.themselves:
+            return None
+        operands = operands[1 if name == "cond" else 0:]
         each = [self.late_results(g, operands) for g in node.attrs.values()]
         return tuple(map(any, zip(*each, strict=True)))
 
-
-def is_split(node: Apply, late: set) -> bool:
-    """Whether a late apply is one whose graphs are split, rather than late as a whole."""
-    name = node.prim.name
-    return name == "call" or (name == "cond" and node.operands[0] not in late)
+    def in_rounds(self, node: Apply, operands: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Which operands of a loop are late in any round."""
+        n = control.state_size(node)
+        while True:
+            found = self.late_results(node.attrs["body"], operands)
+            more = (*map(any, zip(operands[:n], found, strict=True)), *operands[n:])
+            if more == operands:
+                return operands
+            operands = more
 
 
 class _Halving:
@@ -170,8 +210,8 @@ class _Halving:
         elif not any(x in self.late_nodes for x in node.operands):
             with self.early:
                 self._keep(node, self.early.append(renew(node, env)))
-        elif is_split(node, self.late_nodes):
-            self._split(node)
+        elif (results := self.splitter.of_control(node, self.late_nodes)) is not None:
+            (self._split_loop if name == "while" else self._split)(node, results)
         else:
             with self.late:
                 self._keep(node, self.late.apply(
@@ -184,13 +224,32 @@ class _Halving:
             self.env.update({(node, i): control.item(value, index=i)
                              for i in range(len(node.type.items))})
 
-    def _split(self, node: Apply) -> None:
+    def _split_loop(self, node: Apply, results: tuple[bool, ...]) -> None:
+        """The loop of its early state, and the whole loop for the rest."""
+        flags = self.splitter.in_rounds(node, tuple(x in self.late_nodes for x in node.operands))
+        operands = [self.env.get(x, x) for x in node.operands]
+        half = self.splitter.split(node.attrs["body"], flags, results)
+        if half.count:
+            asked = self.splitter.split(node.attrs["test"], flags, (False,))
+            body, test = (_first(h.early, n) for h, n in ((half, half.count), (asked, None)))
+            with self.early:
+                value = node.prim(*(x for x, is_late in zip(operands, flags, strict=True)
+                                    if not is_late), test=test, body=body)
+                own = iter([control.item(value, index=i) for i in range(half.count)])
+        with self.late:
+            whole = self.late.apply(node.prim, operands, node.attrs, node.name)
+            if not isinstance(node.type, TupleType):
+                self.env[node] = whole
+                return
+            for i, is_late in enumerate(results):
+                self.env[node, i] = control.item(whole, index=i) if is_late else next(own)
+
+    def _split(self, node: Apply, results: tuple[bool, ...]) -> None:
         """A call in two calls, or a cond on an early choice in two conds."""
         first = 1 if node.prim.name == "cond" else 0
         outside = node.operands[first:]
         operands = [self.env.get(x, x) for x in outside]
         late = tuple(x in self.late_nodes for x in outside)
-        results = self.splitter.of_control(node, self.late_nodes)
         halves = [self.splitter.split(g, late, results) for g in node.attrs.values()]
         early = [x for x, is_late in zip(operands, late, strict=True) if not is_late]
         chosen = [self.env.get(x, x) for x in node.operands[:first]]
@@ -215,6 +274,13 @@ class _Halving:
             self.env.update({(node, i): y for i, y in enumerate(values)})
         else:
             self.env[node] = values[0]
+
+
+def _first(graph: Graph, n: int | None) -> Graph:
+    """The graph with its first n results only; None for the first alone, in no tuple."""
+    with Builder(graph.name, map(copy_input, graph.inputs)) as b:
+        found = parts(copy_body(b, graph, b.inputs))
+        return dead_code.run(b.finish(found[0] if n is None else control.tuple(*found[:n])))
 
 
 def _padded(half: Split, place: int, halves: list[Split]) -> Graph:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from cellc.ir import arith
 from cellc.ir.check import check
+from cellc.ir.graph import Builder, Graph
 from cellc.ir.interpret import interpret
 from cellc.ir.prims import control, elementwise
 from cellc.ir.types import ScalarType, TensorType, f64
@@ -11,6 +13,7 @@ from cellc.passes.grad import value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
 from cellc.passes.linearize import linearize_graphs, vjp_graphs
 from tests.passes.test_grad import REFERENCES, graph_of
+from tests.passes.test_jvp import rounds
 from tests.prims import cases
 from tests.prims.test_gradients import CASES, floats, results
 
@@ -93,3 +96,29 @@ def test_results_that_do_not_depend():
     np.testing.assert_allclose(found, [np.exp(3.0), 6, 3, 0, 15, 0])
     found = in_two(vjp_graphs(graph, (0,), (0, 1, 2)), [2.0, 3.0], [1.0, 1.0, 1.0])
     np.testing.assert_allclose(found, [np.exp(3.0), 6, 3, 3])
+
+
+def test_a_loop_runs_again_but_what_is_before_and_behind_it_does_not():
+    def f(x):
+        y = rounds(elementwise.exp(x), 5)
+        return elementwise.tanh(y) * y
+
+    graph = graph_of(f, X)
+    expected = results(jvp_graph(graph, (0,), (0,)), [0.3, 2.0])
+    split = linearize_graphs(graph, (0,), (0,))
+    np.testing.assert_allclose(in_two(split, [0.3], [2.0]), expected, rtol=1e-12)
+    assert [n.prim.name for n in split.early.body].count("while") == 1
+    late = [n.prim.name for n in split.late.body]
+    assert late.count("while") == 1 and "tanh" not in late and "exp" not in late
+
+
+def test_a_graph_that_calls_itself_begins_anew():
+    with Builder("f") as b:
+        x = b.input(X, "x")
+        f = Graph.declare("f", b.inputs, X)
+        more = graph_of(lambda x: elementwise.sin(x) * control.call(x - 1.0, graph=f), X)
+        last = graph_of(elementwise.exp, X, name="last")
+        f.define(b.body, control.cond(arith.greater(x, 0.0), x, then=more, orelse=last))
+    expected = results(jvp_graph(f, (0,), (0,)), [2.5, 2.0])
+    found = in_two(linearize_graphs(f, (0,), (0,)), [2.5], [2.0])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
