@@ -117,8 +117,15 @@ def _outputs(record, result, sens):
     given = leaves_of(sens)
     if len(given) != len(outputs):
         raise TypeFault(f"sens has {len(given)} parts for {len(outputs)} results")
-    return outputs, [arith.conform(g, arith.type_of(y))
-                     for g, y in zip(given, outputs, strict=True)]
+    return outputs, [_conformed(g, y) for g, y in zip(given, outputs, strict=True)]
+
+
+def _conformed(g, x):
+    """A tangent or cotangent as a value of the type of x."""
+    from cellc.tensor import Tensor
+
+    return arith.conform(Tensor(g) if isinstance(g, (np.ndarray, np.generic)) else g,
+                         arith.type_of(x))
 
 
 def _off_tape(x):
@@ -144,7 +151,7 @@ class _Linear:
     def __call__(self, *vectors):
         parts = transforms.vectors_of(self.given, self.what, vectors)
         return self.function([
-            arith.conform(v, arith.type_of(x)) if matters and v is not None else None
+            _conformed(v, x) if matters and v is not None else None
             for (x, v), matters in zip(parts, self.matters, strict=True)])
 
 
@@ -251,7 +258,7 @@ def jvp(record, args: tuple, kwargs: dict):
     transforms.check_tangents(primals, tangents)
     along = [dx for _, dx in pairs(primals, tangents, "the tangent")]
     run = _Run(record, primals, kwargs, [dx is not None for dx in along])
-    given = [arith.conform(dx, x.type) for dx, x in
+    given = [_conformed(dx, x) for dx, x in
              zip([dx for dx in along if dx is not None], run.leaves, strict=True)]
     return transforms.apart(record, run.value(), _derivative(run.part, run.forward()(given)))
 

@@ -537,3 +537,63 @@ def test_refused_before_the_call():
             make(3)
     with pytest.raises(TypeFault):
         cellc.jvp(3, (1.0,), (1.0,))
+
+
+# -- loops that depend on data ---------------------------------------------------------------------
+
+def newton(a):
+    """The square root, in as many rounds as it takes."""
+    x = a
+    while ops.abs(x * x - a) > 1e-13 * a:
+        x = 0.5 * (x + a / x)
+    return x
+
+
+def collatz(n):
+    rounds = 0
+    while n > 1:
+        if n % 2 == 0:
+            n = n // 2
+        else:
+            n = 3 * n + 1
+        rounds = rounds + 1
+    return rounds
+
+
+def power(x, n):
+    y = ops.ones_like(x)
+    for _ in range(n):
+        y = y * ops.sin(x)
+    return y
+
+
+A = Tensor(np.array([0.5, 2.0, 9.0, 1e6]))
+
+
+def test_lanes_leave_a_loop_when_they_are_done(run):
+    near(run(lambda a: cellc.vmap(newton)(a))(A), np.sqrt(A.asnumpy()), rtol=1e-12)
+    found = run(lambda n: cellc.vmap(collatz)(n))(Tensor(np.array([1, 2, 27, 7, 97])))
+    assert found.asnumpy().tolist() == [0, 1, 111, 16, 118]
+
+
+def test_tangents_of_loops(run):
+    y, dy = run(lambda a: cellc.jvp(newton, (a,), (1.0,)))(A[2])
+    assert number(y) == pytest.approx(3.0) and number(dy) == pytest.approx(1 / 6)
+    slopes = run(lambda a: cellc.vmap(lambda a: cellc.jvp(newton, (a,), (1.0,))[1])(a))(A)
+    near(slopes, 0.5 / np.sqrt(A.asnumpy()), rtol=1e-9)
+    near(run(lambda a: cellc.jvp(cellc.vmap(newton), (a,), (np.ones(4),)))(A)[1], slopes)
+    near(run(lambda a: cellc.jacfwd(cellc.vmap(newton))(a))(A), np.diag(slopes.asnumpy()))
+    second = run(lambda a: cellc.jvp(lambda a: cellc.jvp(newton, (a,), (1.0,))[1], (a,), (1.0,)))(
+        A[1])[1]
+    assert number(second) == pytest.approx(-0.25 * 2.0 ** -1.5, rel=1e-7)
+
+
+def test_a_count_that_is_an_argument(run):
+    x = draw(3)
+    y, dy = run(lambda x, n: cellc.jvp(power, (x, n), (x, None)))(x, 4)
+    s, c = np.sin(x.asnumpy()), np.cos(x.asnumpy())
+    near((y, dy), (s ** 4, 4 * s ** 3 * c * x.asnumpy()))
+    rows = run(lambda x, n: cellc.vmap(power, (None, 0))(x, n))(x, Tensor(np.array([0, 3, 1])))
+    near(rows, np.stack([s ** 0, s ** 3, s]))
+    lin = run(lambda x, n: cellc.linearize(power, x, n)[1](x, None))(x, 4)
+    near(lin, dy)
