@@ -18,8 +18,8 @@ from cellc.kernels.plan_memory import Block, byte_size, plan
 from cellc.record import record
 
 IN_PART = ("write", "accumulate")       # results that differ from their first operand in one place
-NO_KERNEL = ("tuple", "item", "reshape", "barrier", "empty", "dim_size", "call", "cond", "while", "read",
-             "tape_new", "push", "pop", "tape_end", "check", "show", *IN_PART)
+NO_KERNEL = ("tuple", "item", "reshape", "barrier", "empty", "dim_size", "call", "cond", "while",
+             "read", "tape_new", "push", "pop", "tape_end", "check", "show", *IN_PART)
 ALIASES = ("tuple", "item", "reshape", "barrier")
 
 

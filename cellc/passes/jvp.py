@@ -27,9 +27,9 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill
 from cellc.ir.prims import control, tape
 from cellc.ir.types import TapeType, TupleType, Type
+from cellc.passes.activity import float_results
 from cellc.passes.grad import (
     check_floats,
-    float_results,
     kept_for_rule,
     no_gradient,
     tidy,
@@ -73,7 +73,7 @@ def nothing(type: Type) -> Node:
 
 
 def has_tangent(type: Type) -> bool:
-    return isinstance(type, TapeType) or tape.is_float(type)
+    return isinstance(type, TapeType) or control.is_differentiable(type)
 
 
 class Pusher:
@@ -225,7 +225,7 @@ class Pusher:
 
 def _pop(node: Apply, dx: Node, tangents) -> None:
     types = node.attrs["types"]
-    floats = [i for i, type in enumerate(types) if tape.is_float(type)]
+    floats = [i for i, type in enumerate(types) if control.is_differentiable(type)]
     popped = tape.pop(dx, types=tuple(types[i] for i in floats))
     tangents[node, 0] = control.item(popped, index=0)
     tangents.update({(node, i + 1): control.item(popped, index=k + 1)

@@ -85,7 +85,7 @@ def vjp_graphs(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> 
     `outputs`, dx for each input in `wrt`, zeros where nothing depends on it."""
     check_floats("gradient", graph, wrt, outputs)
     halves, n = halves_of(graph, wrt, outputs), len(graph.results)
-    if any(isinstance(r.type, TapeType) for r in halves.fwd.results):
+    if halves.taped:
         return _begun_anew(graph, value_and_grad_graph(graph, wrt, outputs, sens=True))
     with Builder(halves.bwd.name) as b:
         given = {i: b.input(graph.results[i].type, f"d{i}") for i in outputs}

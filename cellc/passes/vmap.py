@@ -38,7 +38,8 @@ from cellc.ir.prims import control, effect, elementwise, gather, reduce, shape, 
 from cellc.ir.prims.rules import spread
 from cellc.ir.types import ScalarType, TapeType, TensorType, TupleType, boolean, i32, i64
 from cellc.passes import uneven
-from cellc.passes.grad import float_results, tidy
+from cellc.passes.activity import float_results
+from cellc.passes.grad import tidy
 from cellc.passes.rebuild import copy_body, copy_input, parts, renew, seal
 from cellc.passes.uneven import Lanes, Uneven, with_lanes
 

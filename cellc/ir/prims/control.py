@@ -72,7 +72,7 @@ def _check_rule(xs, graph: Graph, bwd: Graph, fwd: Graph | None, wrt) -> None:
 
 def is_differentiable(type) -> bool:
     """Whether values of this type have cotangents."""
-    return not isinstance(type, TupleType) and type.dtype.is_float
+    return not isinstance(type, (TupleType, TapeType)) and type.dtype.is_float
 
 
 def _cond_types(pred, *xs, then: Graph, orelse: Graph):

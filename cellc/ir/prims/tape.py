@@ -4,6 +4,8 @@ A tape is a value: `push` gives a longer one, `pop` the one before and what lies
 other's adjoint, a cotangent of a tape being a tape of cotangents of its floats, so the gradient of
 a gradient through a loop is loops again. `tape_new` and `tape_end` are adjoint to each other too.
 
+The gradient of a `pop` is in passes/grad_loops.py, since it pushes what else would be None.
+
 A back end may keep all tapes that stem from one `tape_new` in one stack and change it in place:
 passes make no program that pushes twice on one tape, or on one from which was popped while what
 lay above is still used. `tape_end` says that the stack is not needed any more.
@@ -13,7 +15,8 @@ from __future__ import annotations
 
 from cellc.errors import TypeFault
 from cellc.ir.graph import fill, primitive
-from cellc.ir.types import TapeType, TupleType, Type
+from cellc.ir.prims import control
+from cellc.ir.types import TapeType, TupleType
 
 TAPE = TapeType()
 
@@ -34,26 +37,20 @@ def _pop_types(tape, types):
     return TupleType((_takes_tape("pop", tape), *types))
 
 
-def is_float(type: Type) -> bool:
-    """Has a value of this type a cotangent?"""
-    return not isinstance(type, (TupleType, TapeType)) and type.dtype.is_float
-
-
 def _push_vjp(g, y, tape, *xs):
     """One pop gives the cotangents of all floats that were pushed."""
-    from cellc.ir.prims import control
-
-    types = tuple(x.type for x in xs if is_float(x.type))
+    types = tuple(x.type for x in xs if control.is_differentiable(x.type))
     popped = pop(g, types=types)
     found = iter([control.item(popped, index=i + 1) for i in range(len(types))])
     return [control.item(popped, index=0),
-            *(next(found) if is_float(x.type) else None for x in xs)]
+            *(next(found) if control.is_differentiable(x.type) else None for x in xs)]
 
 
 def _push_jvp(dxs, y, tape, *xs):
     """A tape has a tangent from the start: a tape of the tangents of its floats."""
-    return push(dxs[0], *(fill(x.type, 0) if dx is None else dx
-                          for x, dx in zip(xs, dxs[1:], strict=True) if is_float(x.type)))
+    return push(dxs[0], *(
+        fill(x.type, 0) if dx is None else dx for x, dx in zip(xs, dxs[1:], strict=True)
+        if control.is_differentiable(x.type)))
 
 
 tape_new = primitive(
