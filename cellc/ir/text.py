@@ -270,6 +270,8 @@ class _Reader:
     def keyed_attribute(self) -> tuple:
         key = self.take("word", "the name of an attribute").text
         self.mark("=")
+        if key == "types":
+            return key, tuple(self.sequence("(", ")", self.type))
         return key, self.type() if key == "type" else self.attribute()
 
     def operand(self) -> Node:

@@ -597,3 +597,30 @@ def test_a_count_that_is_an_argument(run):
     near(rows, np.stack([s ** 0, s ** 3, s]))
     lin = run(lambda x, n: cellc.linearize(power, x, n)[1](x, None))(x, 4)
     near(lin, dy)
+
+
+def test_gradients_of_loops_in_lanes_and_lanes_of_their_gradients(run):
+    expected = 0.5 / np.sqrt(A.asnumpy())
+    near(run(lambda a: cellc.vmap(cellc.grad(newton))(a))(A), expected, rtol=1e-9)
+    near(run(lambda a: cellc.grad(lambda a: cellc.vmap(newton)(a).sum())(a))(A), expected,
+         rtol=1e-9)
+    near(run(lambda a: cellc.vmap(cellc.grad(cellc.grad(newton)))(a))(A),
+         -0.25 * A.asnumpy() ** -1.5, rtol=1e-6)
+    near(run(lambda a: cellc.hessian(lambda a: cellc.vmap(newton)(a).sum())(a))(A[:3]),
+         np.diag(-0.25 * A.asnumpy()[:3] ** -1.5), rtol=1e-6)
+    found = run(lambda a: cellc.jvp(cellc.grad(newton), (a,), (1.0,))[1])(A[1])
+    assert number(found) == pytest.approx(-0.25 * 2.0 ** -1.5, rel=1e-7)
+    found = run(lambda a: cellc.grad(lambda a: cellc.jvp(newton, (a,), (1.0,))[1])(a))(A[1])
+    assert number(found) == pytest.approx(-0.25 * 2.0 ** -1.5, rel=1e-7)
+
+
+def test_a_pullback_through_a_loop_can_be_repeated(run):
+    def both(a, n):
+        y, pullback = cellc.vjp(power, a, n)
+        return pullback(a)[0], pullback(a * 2.0)[0]
+
+    x = draw(3)
+    slope = 4 * np.sin(x.asnumpy()) ** 3 * np.cos(x.asnumpy()) * x.asnumpy()
+    near(run(both)(x, 4), (slope, 2 * slope))
+    near(run(lambda x, n: cellc.jacrev(power)(x, n))(x, 4), run(
+        lambda x, n: cellc.jacfwd(power)(x, n))(x, 4))

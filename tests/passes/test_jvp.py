@@ -9,11 +9,12 @@ import pytest
 
 from cellc.errors import TypeFault
 from cellc.ir import arith
-from cellc.ir.check import check
+from cellc.ir.check import check, same
 from cellc.ir.graph import PRIMITIVES, Builder, Graph
 from cellc.ir.interpret import interpret
 from cellc.ir.prims import control, element, elementwise, shape
 from cellc.ir.prims import tape as tapes
+from cellc.ir.text import print_graph, read
 from cellc.ir.types import ScalarType, TensorType, f32, f64, i64
 from cellc.passes.grad import value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
@@ -216,6 +217,7 @@ def test_tapes_have_tangents():
 
     both = jvp_graph(graph_of(f, X), (0,), (0,))
     check(both)
+    assert same(read(print_graph(both)), both)
     expected = float(mpmath.diff(lambda x: mpmath.sin(x) * x * x, 0.6))
     assert float(interpret(both, 0.6, 1.0)[1]) == pytest.approx(expected)
 
