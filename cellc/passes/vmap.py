@@ -19,7 +19,7 @@ What is generated, by kind of node:
         %y = select(p, %t, %e)
 
     while, test shared by all lanes        the same loop, of test and body with lanes.
-    while, test of each lane               see `uneven`.
+    while, test of each lane               see `uneven` and `lane_pool`.
     push, pop                              the same; what is on a tape has lanes if in any push of
                                            values of these types it has.
     check                                  of the first lane in which it does not hold.
@@ -37,7 +37,7 @@ from cellc.ir.graph import Apply, Builder, Graph, Input, Node, fill
 from cellc.ir.prims import control, effect, elementwise, gather, reduce, shape, tape
 from cellc.ir.prims.rules import spread
 from cellc.ir.types import ScalarType, TapeType, TensorType, TupleType, boolean, i32, i64
-from cellc.passes import uneven
+from cellc.passes import inline, lane_pool, uneven
 from cellc.passes.activity import float_results
 from cellc.passes.grad import tidy
 from cellc.passes.rebuild import copy_body, copy_input, parts, renew, seal
@@ -235,10 +235,24 @@ class Batcher:
         if asked.results[0]:
             if any(isinstance(x.type, TapeType) for x in node.operands):
                 raise Uneven
-            return uneven.loop(node, operands, own, self.n)
+            return self._uneven(node, operands, own)
         value = control.while_(*self.spread(operands, own, lanes), test=asked.graph,
                                body=self.evened(made, lanes[:n]))
         return value, lanes[:n]
+
+    def _uneven(self, node: Apply, operands, own):
+        """A loop that each lane leaves at a time of its own: many in step, or one after another."""
+        n = control.state_size(node)
+        test, body = (inline.run(node.attrs[key], keep_rules=True) for key in ("test", "body"))
+        if not lane_pool.is_for(node, test, body, self.n):
+            return uneven.loop(node, operands, own, self.n)
+        lanes = (*(True for _ in range(n)), *own[n:])
+        seats = Batcher(lane_pool.SEATS)
+        body = seats.evened(seats.batch(body, lanes), (True,) * n)
+        test = seats.evened(seats.batch(test, lanes), (True,))
+        found = lane_pool.loop(node, self.spread(operands, own, lanes), lanes, self.n, test, body)
+        value = control.tuple(*found) if isinstance(node.type, TupleType) else found[0]
+        return value, (True,) * n
 
     def _push(self, node: Apply, operands, own):
         types = tuple(x.type for x in node.operands[1:])

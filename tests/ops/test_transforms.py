@@ -5,6 +5,7 @@ after another.
 """
 
 import itertools
+import time
 
 import mpmath
 import numpy as np
@@ -632,3 +633,32 @@ def test_a_pullback_through_a_loop_can_be_repeated(run):
     near(run(both)(x, 4), (slope, 2 * slope))
     near(run(lambda x, n: cellc.jacrev(power)(x, n))(x, 4), run(
         lambda x, n: cellc.jacfwd(power)(x, n))(x, 4))
+
+
+def slow(x, n):
+    for _ in range(n):
+        x = ops.sin(x) + 0.5
+    return x
+
+
+def test_a_thousand_lanes():
+    a = Tensor(np.random.default_rng(0).uniform(0.1, 1e4, 1000))
+    near(cellc.jit(lambda a: cellc.vmap(newton)(a))(a), np.sqrt(a.asnumpy()), rtol=1e-11)
+    near(cellc.jit(lambda a: cellc.vmap(cellc.grad(newton))(a))(a), 0.5 / np.sqrt(a.asnumpy()),
+         rtol=1e-8)
+
+
+def test_lanes_cost_the_sum_of_their_rounds():
+    """One lane of a million rounds among 20000 of one: in step they would be 2e10 rounds."""
+    many = np.ones(20_000, np.int64)
+    many[7] = 1_000_000
+    alone, lanes = cellc.jit(slow), cellc.jit(lambda x, n: cellc.vmap(slow)(x, n))
+    x = Tensor(np.zeros(20_000))
+    expected = alone(x[7], 1_000_000), lanes(x, Tensor(many))[7]
+    near(*expected)
+    seconds = []
+    for call in (lambda: alone(x[7], 1_000_000), lambda: lanes(x, Tensor(many))):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    assert seconds[1] < 30 * seconds[0]

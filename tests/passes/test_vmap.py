@@ -17,6 +17,7 @@ from cellc.ir.interpret import interpret
 from cellc.ir.prims import contraction, control, effect, elementwise, gather, shape
 from cellc.ir.prims import tape as tapes
 from cellc.ir.types import ScalarType, TensorType, f64, i64
+from cellc.passes import lane_pool
 from cellc.passes.grad import value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
 from cellc.passes.vmap import batch_graph
@@ -441,3 +442,49 @@ def test_a_rule_for_the_gradient_holds_in_lanes(own):
         other = np.broadcast_to(arrays[1 - i], 4) * 10.0
         np.testing.assert_allclose(found[i], other if has else other.sum())
     stacks(value_and_grad_graph(graph, (0, 1)), own, arrays, 4)
+
+
+# -- many lanes in step ----------------------------------------------------------------------------
+
+def costly(x, y, n):
+    """A state of a number and a pair; n rounds, or until x is large."""
+    pair = TensorType(f64, (2,))
+    types = [INT, X, pair, INT]
+    test = graph_of(lambda i, x, y, n: elementwise.bit_and(
+        arith.less(i, n), arith.less(x, 50.0)), *types)
+    body = graph_of(lambda i, x, y, n: control.tuple(
+        i + 1, x + elementwise.exp(elementwise.sin(x)), elementwise.sin(y) + y), *types)
+    both = control.while_(0, x, y, n, test=test, body=body)
+    return control.tuple(*(control.item(both, index=i) for i in range(3)))
+
+
+def one_number(x):
+    return control.while_(x, test=graph_of(lambda x: arith.greater(x, 1.0), X),
+                          body=graph_of(lambda x: elementwise.sqrt(x) - 0.1, X))
+
+
+@pytest.mark.parametrize("own", choices(3))
+@pytest.mark.parametrize("n", [64, 100])
+def test_lanes_take_seats(own, n, monkeypatch):
+    monkeypatch.setattr(lane_pool, "SEATS", 16)
+    rng = np.random.default_rng(n)
+    operands = [rng.uniform(0, 9, n), rng.normal(size=(n, 2)),
+                np.exp(rng.uniform(0, 5, n)).astype(np.int64) - 1]
+    graph = graph_of(costly, X, TensorType(f64, (2,)), INT)
+    arrays = [x if has else x[0] for x, has in zip(operands, own, strict=True)]
+    stacks(graph, own, arrays, n, rtol=1e-9)
+    if own[2] or own[0]:
+        made = batch_graph(graph, own, n).graph
+        assert any(g.name.startswith("lanes.") for g in made.reachable())
+
+
+def test_gradients_of_lanes_with_seats(monkeypatch):
+    monkeypatch.setattr(lane_pool, "SEATS", 4)
+    xs = np.random.default_rng(0).uniform(0.5, 1e6, 20)
+    graph = graph_of(one_number, X)
+    lanes = batch_graph(graph, (True,), 20).graph
+    assert any(g.name.startswith("lanes.") for g in lanes.reachable())
+    _, slopes = stacks(jvp_graph(graph, (0,), (0,)), (True, False), [xs, 1.0], 20)
+    for made in (value_and_grad_graph(lanes, (0,)), jvp_graph(lanes, (0,), (0,))):
+        more = [np.ones(20)] if len(made.inputs) > 1 else []
+        np.testing.assert_allclose(interpret(made, xs, *more)[1], slopes, rtol=1e-9)
