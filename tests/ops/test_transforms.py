@@ -635,6 +635,19 @@ def test_a_pullback_through_a_loop_can_be_repeated(run):
         lambda x, n: cellc.jacfwd(power)(x, n))(x, 4))
 
 
+@pytest.mark.parametrize("f", [chain, newton, collatz, normalized, branches])
+def test_any_number_of_lanes(f):
+    """After a few sizes one program is made for all."""
+    mapped = cellc.jit(lambda x: cellc.vmap(f)(x))
+    for n in (2, 3, 4, 5, 700, 7):
+        if f is collatz:
+            x = Tensor(np.arange(1, n + 1))
+        else:
+            x = draw(n, seed=n) if f is newton else draw(n, 3, seed=n)
+        near(mapped(x), ops.stack([cellc.ops.stack([f(row)])[0] for row in x]) if f is not collatz
+             else np.array([f(int(k)) for k in x.asnumpy()]))
+
+
 def slow(x, n):
     for _ in range(n):
         x = ops.sin(x) + 0.5
