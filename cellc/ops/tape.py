@@ -47,7 +47,8 @@ def _is_nested(leaves) -> bool:
     """Whether what is computed now is itself being differentiated."""
     from cellc import eager
 
-    return eager.state.depth > 0 or any(outer for outer, _ in leaves)
+    return eager.state.recording and (
+        eager.state.depth > 0 or any(outer for outer, _ in leaves))
 
 
 # -- gradients -------------------------------------------------------------------------------------
@@ -84,7 +85,7 @@ def _mark(x, leaves: list, integers: bool = False):
     Appends (whether it is, the stand-in) to `leaves`. Integer tensors are refused unless allowed:
     GradOperation(get_all=True) gives zeros for them.
     """
-    from cellc.eager import filled
+    from cellc.eager import filled, state
     from cellc.tensor import Tensor, wrap
 
     t = arith.type_of(x)
@@ -92,14 +93,15 @@ def _mark(x, leaves: list, integers: bool = False):
         raise TypeFault(f"a gradient by an argument of type {t}, expected a float",
                         "pass a float, or differentiate by another argument")
     own = x if isinstance(x, Tensor) else None
-    if own is not None and own.requires_grad:
+    linked = own is not None and own.requires_grad and state.recording
+    if linked:
         new = e.cast(own, dtype=t.dtype)
     else:
         array = own._array if own is not None else (
             filled(t, x) if isinstance(t, ScalarType) else Tensor(x)._array)
         new = wrap(array, t)
         new.requires_grad = t.dtype.is_float
-    leaves.append((own is not None and own.requires_grad, new))
+    leaves.append((linked, new))
     return new
 
 
@@ -211,8 +213,8 @@ class _Run:
         """Whether the walk must be recorded."""
         from cellc import eager
 
-        return self.nested or eager.state.depth > 0 or any(
-            getattr(v, "requires_grad", False) for _, v in given)
+        return eager.state.recording and (self.nested or eager.state.depth > 0 or any(
+            getattr(v, "requires_grad", False) for _, v in given))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
-from cellc.passes import cse, dead_code, grad_loops, inline, prune, simplify
+from cellc.passes import cse, dead_code, grad_loops, inline, prune, ranges, simplify
 from cellc.passes.activity import CONTROL, Activity, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
@@ -69,6 +69,7 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
     TypeFault where an input or output asked for is no float.
     """
     check_floats("gradient", graph, wrt, outputs)
+    graph = ready(graph)
     halves = halves_of(graph, wrt, outputs)
     with Builder(f"{graph.name}.grad", map(copy_input, graph.inputs)) as b:
         xs = list(b.inputs)
@@ -88,6 +89,11 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
                  for i in wrt]
         result = b.finish(control.tuple(*values[: len(graph.results)], *grads))
     return tidy(result)
+
+
+def ready(graph: Graph) -> Graph:
+    """The graph as it is differentiated: what is not simplified yet would be kept twice."""
+    return prune.run(cse.run(simplify.run(ranges.run(graph))))
 
 
 def halves_of(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Halves:
@@ -180,10 +186,16 @@ class Differentiator(Activity):
             if taped:
                 bwd.inputs.remove(given)
                 bwd.inputs.append(given)
-            bwd_graph = bwd.finish(result)
+            bwd_graph = dead_code.run(bwd.finish(result))
+        used = {x for node in bwd_graph.body for x in node.operands}
+        dead = {x for _, x in bwd.captured.values() if x not in used}   # rules ask for too much
+        bwd_graph = Graph(bwd_graph.name, [x for x in bwd_graph.inputs if x not in dead],
+                          bwd_graph.body, bwd_graph.result)
         results = [env.get(r, r) for r in graph.results]
         residuals = []
-        for value, _ in bwd.captured.values():
+        for value, x in bwd.captured.values():
+            if x in dead:
+                continue
             if id(value) in inputs:
                 residuals.append(("input", inputs[id(value)]))
             else:

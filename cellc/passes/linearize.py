@@ -28,7 +28,7 @@ from cellc.ir.graph import Apply, Builder, Graph, Node, calling_themselves, fill
 from cellc.ir.prims import control
 from cellc.ir.types import TapeType, TupleType
 from cellc.passes import dead_code, prune
-from cellc.passes.grad import check_floats, halves_of, tidy, value_and_grad_graph
+from cellc.passes.grad import check_floats, halves_of, ready, tidy, value_and_grad_graph
 from cellc.passes.jvp import jvp_graph
 from cellc.passes.rebuild import copy_body, copy_input, parts, renew
 from cellc.record import record
@@ -84,6 +84,7 @@ def vjp_graphs(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> 
     """early : (x...) -> (y..., r...), late : (dy..., r...) -> (dx...): dy for each result in
     `outputs`, dx for each input in `wrt`, zeros where nothing depends on it."""
     check_floats("gradient", graph, wrt, outputs)
+    graph = ready(graph)
     halves, n = halves_of(graph, wrt, outputs), len(graph.results)
     if halves.taped:
         return _begun_anew(graph, value_and_grad_graph(graph, wrt, outputs, sens=True))

@@ -67,8 +67,9 @@ def _accumulate(x, v, *index, checked=True):
     return result
 
 
-def zeros(type):
-    return fill(type, 0)
+def _write_vjp(g, y, x, v, *index, checked=True):
+    dv = read(g, *index, checked=checked)       # before g is changed in place
+    return [write(g, fill(v.type, 0), *index, checked=checked), dv, *(None for _ in index)]
 
 
 # -- lanes: all elements at the leading indices as one axis, and a place along it ------------------
@@ -122,7 +123,7 @@ def _put_batch(prim: str):
         else:
             here = scatter_add(s.from_scalar(place), ones, axis=1, size=places)
         row = _one_axis(x, len(index), True)
-        here = s.broadcast(e.ne(here, zeros(here.type)), shape=row.shape, dims=(0, 1))
+        here = s.broadcast(e.ne(here, e.zero(here)), shape=row.shape, dims=(0, 1))
         new = s.broadcast(v, shape=row.shape, dims=(0, *range(2, len(row.shape))))
         if prim == "accumulate":
             new = e.add(row, new)
@@ -154,7 +155,7 @@ def _put_in_order(prim: str, n, own, x, v, index, checked):
 
 def _put_jvp(prim: str):
     def jvp(dxs, y, x, v, *index, checked=True):
-        dx, dv = (zeros(a.type) if da is None else da for a, da in zip((x, v), dxs, strict=False))
+        dx, dv = (fill(a.type, 0) if da is None else da for a, da in zip((x, v), dxs, strict=False))
         return PRIMITIVES[prim](dx, dv, *index, checked=checked)
 
     return jvp
@@ -166,14 +167,11 @@ read = primitive(
     eval=lambda x, *index, checked=True: np.asarray(np.asarray(x)[_place(x, index)]),
     jvp=linear("read"), batch=_read_batch,
     vjp=lambda g, y, x, *index, checked=True: [
-        accumulate(zeros(x.type), g, *index, checked=checked), *(None for _ in index)])
+        accumulate(fill(x.type, 0), g, *index, checked=checked), *(None for _ in index)])
 write = primitive(
     "write", "x v *index", doc="x with v as the element, or block, at these leading indices.",
-    kind="control", types=_put_types("write"), eval=_write, jvp=_put_jvp("write"),
-    batch=_put_batch("write"),
-    vjp=lambda g, y, x, v, *index, checked=True: [
-        write(g, zeros(v.type), *index, checked=checked), read(g, *index, checked=checked),
-        *(None for _ in index)])
+    kind="control", types=_put_types("write"), eval=_write, vjp=_write_vjp,
+    jvp=_put_jvp("write"), batch=_put_batch("write"))
 accumulate = primitive(
     "accumulate", "x v *index", kind="control", eval=_accumulate, jvp=_put_jvp("accumulate"),
     batch=_put_batch("accumulate"),
