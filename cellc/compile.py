@@ -31,8 +31,8 @@ from cellc.kernels import entry
 from cellc.kernels.group import describe
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
-from cellc.ops.composite import GradFunction
 from cellc.parser.trace import Traced, trace
+from cellc.parser.transforms import LinearProgram, Transform
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
@@ -295,9 +295,9 @@ def compiled(fn: Callable) -> Compiled:
 
 def _owner(fn: Callable) -> tuple[object, object]:
     """The object on which the Compiled of `fn` is kept, and the key it has there."""
-    if isinstance(fn, GradFunction):
+    if isinstance(fn, Transform) and not isinstance(fn, LinearProgram):
         owner, key = _owner(fn.fn)
-        return owner, (fn.options, key)
+        return owner, (type(fn), fn.options, key)
     if isinstance(fn, MethodType):
         return fn.__self__, fn.__func__
     if not hasattr(fn, "__dict__"):

@@ -112,10 +112,10 @@ def call(session, function, args: list, kwargs: dict):
         from cellc.parser import cells
 
         return cells.call(session, function, args, kwargs)
-    if isinstance(function, hooks.GradFunction):
-        from cellc.parser import gradients
+    if isinstance(function, hooks.Transform):
+        from cellc.parser import transforms
 
-        return gradients.call(session, function, args, kwargs)
+        return transforms.call(session, function, args, kwargs)
     if isinstance(function, (hooks.CustomVjp, hooks.Recomputed)):
         from cellc.parser import custom
 

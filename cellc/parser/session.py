@@ -12,7 +12,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Input, Node, has_effect
 from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
-from cellc.ir.types import boolean
+from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe
@@ -28,6 +28,7 @@ class TraceBuilder(Builder):
         super().__init__(name)
         self.assigned: dict[int, tuple[Any, Node]] = {}
         self.modes: dict[str, bool] | None = None       # of the session, where it is being run
+        self.session: Session | None = None         # whose parse appends to it
 
     def lift(self, value) -> Node:
         if self.assigned and not isinstance(value, Node):
@@ -43,7 +44,6 @@ class TraceBuilder(Builder):
         node = self.lift(arith.broadcast_to(value, type.shape))
         self.assigned[id(parameter)] = (parameter, node)
         return node
-
 
     def append(self, node: Apply) -> Apply:
         node = super().append(node)
@@ -67,6 +67,7 @@ class Session:
         self.builder = TraceBuilder(name)
         # Under no_grad(); a dict, so that traced branches put it back as they do the user's.
         self.modes = self.builder.modes = {"detached": False, "outside": False}
+        self.builder.session = self
         self.record = Record()
         self.records: list[Record] = [self.record]
         self.journals: list[dict[int, tuple[Any, Any]]] = []
@@ -97,7 +98,7 @@ class Session:
     def building(self, builder: TraceBuilder):
         """Append to another builder for a while."""
         outer, self.builder = self.builder, builder
-        builder.loc = outer.loc
+        builder.loc, builder.session = outer.loc, self
         try:
             with builder:
                 yield builder
@@ -163,7 +164,9 @@ class Session:
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""
-        return [node] if n == 1 else [control.item(node, index=i) for i in range(n)]
+        if not isinstance(node.type, TupleType):
+            return [node]
+        return [control.item(node, index=i) for i in range(n)]
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""
