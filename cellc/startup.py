@@ -6,6 +6,7 @@ while the user's program builds its net and the first callable is parsed.
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 
@@ -67,11 +68,14 @@ def cache_dir() -> str | None:
 def _start() -> dict[str, int]:
     # Imported here, on the thread: none of it is needed to build a net.
     from cellc import epoch
-    from cellc.kernels import entry, runtime
+    from cellc.kernels import engine, entry, runtime
     from cellc.parameter import Parameter
     from cellc.tensor import SLOT_DEFAULTS, Tensor
 
     runtime.use_cache_dir(cache_dir())
+    made = engine.run_aside(runtime.load)
+    importlib.import_module("cellc.compile")    # and all it needs, while LLVM is at work
+    made.result()
     if config.get("THREADS"):
         runtime.set_threads(config.level("THREADS"))
     entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
