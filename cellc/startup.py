@@ -68,10 +68,11 @@ def cache_dir() -> str | None:
 def _start() -> dict[str, int]:
     # Imported here, on the thread: none of it is needed to build a net.
     from cellc import epoch
-    from cellc.kernels import engine, entry, runtime
+    from cellc.kernels import engine, entry, llvm, runtime
     from cellc.parameter import Parameter
     from cellc.tensor import SLOT_DEFAULTS, Tensor
 
+    llvm.binding()
     runtime.use_cache_dir(cache_dir())
     made = engine.run_aside(runtime.load)
     importlib.import_module("cellc.compile")    # and all it needs, while LLVM is at work
