@@ -72,7 +72,7 @@ def _start() -> dict[str, int]:
     from cellc.parameter import Parameter
     from cellc.tensor import SLOT_DEFAULTS, Tensor
 
-    llvm.binding()
+    llvm.identity()             # imports LLVM, which the runtime needs first
     runtime.use_cache_dir(cache_dir())
     made = engine.run_aside(runtime.load)
     importlib.import_module("cellc.compile")    # and all it needs, while LLVM is at work
