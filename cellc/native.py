@@ -100,6 +100,7 @@ _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDict
 
 def _link(program: Program) -> list[engine.Loaded]:
     """Link the kernels, each once however many programs call it, and the host function to them."""
+    host = _compile(program.text, codegen=0)
     symbols = dict(startup.runtime_symbols())
     kept = []
     for unit in program.units:
@@ -108,9 +109,8 @@ def _link(program: Program) -> list[engine.Loaded]:
             loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
         kept.append(loaded)
         symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
-    data = engine.compile_text(program.text, cache_dir=startup.cache_dir(), codegen=0)
     used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
-    return [engine.load(data, used, ["program"]), *kept]
+    return [engine.load(host.result(), used, ["program"]), *kept]
 
 
 def raise_fault(program: Program, record: tuple[int, ...]):

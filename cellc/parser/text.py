@@ -6,22 +6,22 @@ it after each call, when the values are there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from cellc.parser.values import flatten, need_sizes, traced_in, unflatten
+from cellc.record import fresh, record
 
 _CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s, !r, !a
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Text:
     """`how`: "%" (template % args), "format" (template.format(*args)), "join" (parts in a row)."""
 
     how: str
     template: Any
     args: Any
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = fresh(dict)
     holds_traced = True
 
     def make(self) -> str:
@@ -34,7 +34,7 @@ class Text:
         return "".join(args)
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Piece:
     """One `{value!conversion:spec}` of an f-string."""
 
@@ -47,7 +47,7 @@ class Piece:
         return format(_CONVERSIONS[self.conversion](_made(self.value)), self.spec)
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class PrintEffect:
     """One `print` of the user's, done by the driver after each call: `effect.show(results)`.
 
