@@ -1,7 +1,10 @@
 """startup: the runtime, made on a thread of its own as soon as graph mode is chosen.
 
-LLVM is imported and the runtime's code generated (0.1 s where the cache on disk does not hold it)
-while the user's program builds its net and the first callable is parsed.
+Its code is generated (in 0.1 s, where the cache on disk does not hold it) while the user's program
+builds its net and the first callable is parsed. Whoever chose graph mode waits until LLVM is at
+work: the imports that this needs come no later for it, since one thread at a time runs Python,
+while LLVM, which needs none, starts that much earlier. The driver is imported next, on another
+thread.
 """
 
 from __future__ import annotations
@@ -24,17 +27,20 @@ class _Starting(threading.Thread):
         super().__init__(name="cellc start")
         self.symbols: dict[str, int] = {}
         self.fault: BaseException | None = None
+        self.under_way = threading.Event()
 
     def run(self) -> None:
         try:
-            self.symbols = _start()
+            self.symbols = _start(self.under_way)
         except BaseException as fault:      # whoever asks for the symbols gets it
             self.fault = fault
+        finally:
+            self.under_way.set()
 
 
 def begin() -> None:
-    """Start the thread, if it was not started before."""
-    _thread()
+    """Start the thread, if it was not started before, and see LLVM at work."""
+    _thread().under_way.wait()
 
 
 def runtime_symbols() -> dict[str, int]:
@@ -65,18 +71,21 @@ def cache_dir() -> str | None:
     return None if folder == "0" else folder or engine.default_cache_dir()
 
 
-def _start() -> dict[str, int]:
+def _start(under_way: threading.Event) -> dict[str, int]:
     # Imported here, on the thread: none of it is needed to build a net.
     from cellc import epoch
-    from cellc.kernels import engine, entry, llvm, runtime
+    from cellc.kernels import engine, entry, runtime
     from cellc.parameter import Parameter
     from cellc.tensor import SLOT_DEFAULTS, Tensor
 
-    llvm.identity()             # imports LLVM, which the runtime needs first
+    def at_work() -> None:
+        if not under_way.is_set():
+            engine.run_aside(importlib.import_module, "cellc.compile")
+            under_way.set()
+
     runtime.use_cache_dir(cache_dir())
-    made = engine.run_aside(runtime.load)
-    importlib.import_module("cellc.compile")    # and all it needs, while LLVM is at work
-    made.result()
+    runtime.load(at_work)
+    at_work()               # where the code was found on disk
     if config.get("THREADS"):
         runtime.set_threads(config.level("THREADS"))
     entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)

@@ -68,7 +68,8 @@ def timings() -> Timings:
 
 
 # -- compiling -------------------------------------------------------------------------------------
-def _generate(ir_text: str, opt: int, check: bool, codegen: int) -> bytes:
+def _generate(ir_text: str, opt: int, check: bool, codegen: int,
+              under_way: Callable[[], None] = lambda: None) -> bytes:
     """Object code of a text, from LLVM."""
     machine = llvm.machine(codegen)
     started = time.perf_counter()
@@ -77,6 +78,7 @@ def _generate(ir_text: str, opt: int, check: bool, codegen: int) -> bytes:
             parsed = time.perf_counter()
             llvm.run_passes(machine, module, opt)
             passed = time.perf_counter()
+            under_way()
             data = llvm.emit(machine, module)
             done = time.perf_counter()
     except RuntimeError as fault:
@@ -95,12 +97,14 @@ def object_key(ir_text: str, opt: int = 0, codegen: int = CODEGEN_LEVEL) -> str:
 
 
 def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None,
-                 check: bool = False, codegen: int = CODEGEN_LEVEL) -> bytes:
+                 check: bool = False, codegen: int = CODEGEN_LEVEL,
+                 under_way: Callable[[], None] = lambda: None) -> bytes:
     """Object code of one module of LLVM text.
 
     `opt` is 0, 1, 2 or 3 (see the module), `codegen` the level of LLVM's code generator;
     `cache_dir` is where the object is kept for other processes, None for nowhere; `check` runs
-    LLVM's verifier on a text that is compiled. Raises CompileFault with LLVM's message.
+    LLVM's verifier on a text that is compiled; `under_way` is called where code is generated, when
+    from there on nothing needs the GIL. Raises CompileFault with LLVM's message.
     """
     key = object_key(ir_text, opt, codegen)
     with _lock:
@@ -113,7 +117,7 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
         with _lock:
             _timings.disk_hits += 1
     else:
-        data = _generate(ir_text, opt, check, codegen)
+        data = _generate(ir_text, opt, check, codegen, under_way)
         if cache is not None:
             cache.write(key, data)
     _remember(key, data)
