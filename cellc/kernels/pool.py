@@ -20,8 +20,9 @@ Where there is no futex (not Linux) every region runs so.
 
 Linux likes to wake a thread on the CPU of the one that wakes it. There the two would take turns,
 and go on so: whoever sleeps again after 20 us is not there when the scheduler balances its load. So
-a worker that finds itself on the caller's CPU leaves it, and stays away until it meets a caller on
-another.
+a worker that finds itself on the caller's CPU moves to another, where it is woken from then on as
+long as that is idle. It may be moved back: where the other CPUs are busy, a caller that waits for a
+worker leaves its own CPU to it.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def _emit_work(module: Module) -> None:
 
 
 def _emit_part(module: Module) -> None:
-    """Where this worker is on the caller's CPU: only the others of `allowed` from now on."""
+    """Where this worker is on the caller's CPU: move to another one of `allowed`."""
     with Procedure(module, "void", "pool_part", [("ptr", "allowed")]) as p:
         cpu = p.call("i32", "sched_getcpu")
         p.return_if(p.ne("i32", cpu, p.load_atomic("i32", "@pool_caller_cpu")))
@@ -158,9 +159,10 @@ def _emit_part(module: Module) -> None:
         bit = p.op(f"shl i64 1, {p.op(f'and i64 {number}, 63')}")
         p.store("i64", p.op(f"and i64 {every}, {p.op(f'xor i64 {bit}, -1')}"), word)
         # Refused, and without effect, where this was the only one.
-        p.call("i32", "sched_setaffinity", ("i32", "0"), ("i64", str(CPU_SET_BYTES)),
-               ("ptr", "%allowed"))
+        move = ("sched_setaffinity", ("i32", "0"), ("i64", str(CPU_SET_BYTES)), ("ptr", "%allowed"))
+        p.call("i32", *move)
         p.store("i64", every, word)
+        p.call("i32", *move)
         p.give()
 
 
