@@ -12,8 +12,12 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from cellc import config
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 compiling = threading.RLock()       # held while anything is compiled
 _lock = threading.Lock()
@@ -78,9 +82,11 @@ def _start(under_way: threading.Event) -> dict[str, int]:
     from cellc.parameter import Parameter
     from cellc.tensor import SLOT_DEFAULTS, Tensor
 
+    driver: list[Future] = []
+
     def at_work() -> None:
-        if not under_way.is_set():
-            engine.run_aside(importlib.import_module, "cellc.compile")
+        if not driver:
+            driver.append(engine.run_aside(importlib.import_module, "cellc.compile"))
             under_way.set()
 
     runtime.use_cache_dir(cache_dir())
@@ -94,6 +100,7 @@ def _start(under_way: threading.Event) -> dict[str, int]:
     symbols = runtime.symbols()
     if hasattr(os, "register_at_fork"):
         _compile_or_fork()
+    driver[0].result()      # a fork waits for this thread: a child could not end the import
     return symbols
 
 
