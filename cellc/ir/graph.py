@@ -6,7 +6,9 @@ immutable, knows its type, and is compared by identity. Sub-programs are Graphs 
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -141,7 +143,7 @@ class Graph:
     Several results are one `tuple` apply at the end.
     """
 
-    __slots__ = ("name", "inputs", "body", "result")
+    __slots__ = ("name", "inputs", "body", "result", "__weakref__")
 
     def __init__(self, name: str, inputs: Iterable[Input], body: Iterable[Apply], result: Node):
         self.name, self.result = name, result
@@ -176,6 +178,19 @@ class Graph:
 
         visit(self)
         return list(found)
+
+
+def once(function: Callable[[Graph], Any]) -> Callable[[Graph], Any]:
+    """A function of a graph alone, computed once for each: graphs do not change."""
+    known: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembering(graph: Graph):
+        if graph not in known:
+            known[graph] = function(graph)
+        return known[graph]
+
+    return remembering
 
 
 class Primitive:
