@@ -12,7 +12,6 @@ the loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,11 +27,12 @@ from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
 from cellc.parser.values import Conflict, Maybe, Slot, flatten, is_instance_of_dataclass, unflatten
+from cellc.record import record
 
 MOST_ATTEMPTS = 12      # at finding what a loop's state is
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class RoundRest:
     """What follows a statement at the end of a round: the end of the round."""
 
@@ -43,7 +43,7 @@ class RoundRest:
         return control.Outcome(again) if outcome.rank < again else outcome
 
 
-@dataclass(slots=True)
+@record(eq=False)
 class Place:
     """One part of a loop's state: kind is variable, contents (of a container) or parameter."""
 
