@@ -35,6 +35,7 @@ class UserRaise(Exception):
     """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 
     crossed = None      # the traced condition whose branch it has left
+    trail = ()          # as a fault's
 
     def __init__(self, error: BaseException, loc: Loc | None = None):
         self.error, self.loc = error, loc
@@ -121,6 +122,8 @@ class Frame:
             return executors[node.__class__](self, node, rest)
         except Exception as error:
             fault = self.fault_of(error, node)
+            if isinstance(fault, (CellcError, UserRaise)):
+                fault.trail = (*fault.trail, (self, node))
             if fault is error:
                 raise
             raise fault from error
