@@ -23,11 +23,10 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from types import MethodType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellc import binding, config, context, eager, native, startup
+from cellc import binding, config, context, eager, lax, native, startup
 from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.kernels import entry
@@ -41,9 +40,6 @@ from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.record import changed, fresh, record
 from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic
-
-if TYPE_CHECKING:
-    from cellc.lax import Plan       # which compiles pieces by what is here
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
@@ -129,7 +125,7 @@ class Compiled:
         self.notes: list[str] = []
         self._fixed: dict[object, frozenset] = {}     # structure -> leaves known for their values
         self._static: set = set()                     # structures for which "n" was refused
-        self.plans: dict[object, Plan] = {}           # signature -> how it runs where it is refused
+        self.plans: dict[object, lax.Plan] = {}       # signature -> how the refused ones run
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
         self.call: Callable = self._miss              # the entry's, once there is a program
@@ -173,10 +169,8 @@ class Compiled:
         finally:
             self._busy.on = False
 
-    def _plan(self, given, leaves: list) -> Plan | None:
+    def _plan(self, given, leaves: list) -> lax.Plan | None:
         """How to run a signature of which not everything can be compiled; sizes do not matter."""
-        from cellc import lax
-
         key = given, tuple([(t.dtype, getattr(t, "ndim", None)) for t in map(leaf_type, leaves)])
         if key not in self.plans:
             with startup.compiling:

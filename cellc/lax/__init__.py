@@ -39,7 +39,7 @@ from cellc.parser.pieces import RETURNED, Piece, culprit
 from cellc.parser.source import Source, names_in, source_of
 from cellc.parser.transforms import Transform
 from cellc.parser.values import SIMPLE
-from cellc.tensor import Tensor, wrap
+from cellc.tensor import Tensor
 
 __all__ = ["LaxWarning", "Plan", "plan_of"]
 

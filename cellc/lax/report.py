@@ -39,9 +39,9 @@ class Report:
             if self.calls > 1:          # the first may have compiled what is called from there
                 self.seconds += seconds
             elif self.loc is not None and self.key not in _said:
-                _said.add(self.key)
                 warnings.warn_explicit(self.message(seconds), LaxWarning, self.loc.file,
                                        self.loc.line)
+                _said.add(self.key)     # not before: a filter may have made an error of it
 
     @property
     def reason(self) -> str:

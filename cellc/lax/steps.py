@@ -13,8 +13,8 @@ function sees what is assigned later, as it does in Python.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import builtins
 import copy
