@@ -35,7 +35,7 @@ from cellc.lax.report import LaxWarning, Report
 from cellc.lax.steps import Excerpt, bind, shared_names
 from cellc.parser import hooks
 from cellc.parser.guards import is_steady
-from cellc.parser.pieces import RETURNED, Piece, culprit
+from cellc.parser.pieces import GONE, RETURNED, Made, Piece, culprit
 from cellc.parser.source import Source, names_in, source_of
 from cellc.parser.transforms import Transform
 from cellc.parser.values import SIMPLE
@@ -238,6 +238,17 @@ class _Call:
         self.strange.discard(name)
         self.made.discard(name)
 
+    def take(self, found: dict[str, Made], values: tuple) -> None:
+        """Set the variables that a piece has handed on."""
+        made: dict = {}
+        built = [(name, how is GONE or how.build(values, self.get, made), how)
+                 for name, how in found.items()]        # of what was given, before that changes
+        for name, value, how in built:
+            if how is GONE:
+                self.delete(name)
+            else:
+                self.set(name, value)
+
     def delete(self, name: str) -> None:
         if name in self.cells:
             del self.cells[name].cell_contents
@@ -328,22 +339,8 @@ class _Section:
         if first is RETURNED:
             call.value = second
             return True
-        self._take(call, piece.fn, first, iter(second))
+        call.take(piece.fn.kept[first], second)
         return False
-
-    def _take(self, call: _Call, piece: Piece, ways: tuple, values) -> None:
-        """Set the variables that a piece has handed on: see pieces.py."""
-        for way in ways:
-            name, alias, other = way.partition("=")
-            kept_name, kept, index = way.partition("@")
-            if way[0] == "-":
-                call.delete(way[1:])
-            elif alias:
-                call.set(name, call.get(other))
-            elif kept:
-                call.set(kept_name, piece.kept[int(index)])
-            else:
-                call.set(name, next(values))
 
     def _cannot_be_given(self, call: _Call, names, values, piece) -> bool:
         """Divide where a variable holds what a piece cannot be given."""

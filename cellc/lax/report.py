@@ -38,7 +38,7 @@ class Report:
             self.calls += 1
             if self.calls > 1:          # the first may have compiled what is called from there
                 self.seconds += seconds
-            elif self.loc is not None and self.key not in _said:
+            if self.loc is not None and self.key not in _said:
                 warnings.warn_explicit(self.message(seconds), LaxWarning, self.loc.file,
                                        self.loc.line)
                 _said.add(self.key)     # not before: a filter may have made an error of it

@@ -38,7 +38,7 @@ class Fell:
         self.variables = variables
 
 
-_END, _LOCALS = ".end", ".locals"       # no names of the user's
+_STEP, _END, _LOCALS = ".step", ".end", ".locals"       # no names of the user's
 _OURS = {_END: CellType(Fell), _LOCALS: CellType(builtins.locals)}
 
 
@@ -109,7 +109,7 @@ class Excerpt:
         # never run: it makes all of these variables of the function
         local = [ast.Assign([ast.Name(n, ast.Store())], ast.Constant(None))
                  for n in self.names if n not in self.shared]
-        step = _define(own.co_name, given, [*head, *body, end, *local])
+        step = _define(_STEP, given, [*head, *body, end, *local])
         outer = _define("outer", (*dict.fromkeys([*own.co_freevars, *around]), _END, _LOCALS),
                         [step])
         first, last = body[0].lineno, body[-1].end_lineno
@@ -122,7 +122,7 @@ class Excerpt:
         whole = compile(tree, own.co_filename, "exec", flags=own.co_flags & _FUTURE,
                         dont_inherit=True)
         code = _inner(_inner(whole))
-        return code.replace(co_qualname=own.co_qualname)
+        return code.replace(co_name=own.co_name, co_qualname=own.co_qualname)
 
 
 def bind(function: FunctionType, source: Source, args: tuple, kwargs: dict) -> dict:

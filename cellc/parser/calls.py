@@ -379,7 +379,7 @@ def run_body(session, frame: Frame):
     session.enter(frame)
     try:
         if isinstance(node, gast.Lambda):
-            return frame.eval(node.body)
+            return frame.run_lambda()
         return run_block(frame, node.body, FunctionRest()).value
     finally:
         session.frames.pop()

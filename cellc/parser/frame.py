@@ -121,9 +121,7 @@ class Frame:
         try:
             return executors[node.__class__](self, node, rest)
         except Exception as error:
-            fault = self.fault_of(error, node)
-            if isinstance(fault, (CellcError, UserRaise)):
-                fault.trail = (*fault.trail, (self, node))
+            fault = self.passed(error, node)
             if fault is error:
                 raise
             raise fault from error
@@ -132,6 +130,21 @@ class Frame:
         """The applies that follow come from this node."""
         if not self.library:
             self.session.builder.loc = self.source.loc(node)
+
+    def run_lambda(self):
+        """The value of the lambda that this is an activation of."""
+        node = self.source.node
+        try:
+            return self.eval(node.body)
+        except CellcError as fault:
+            raise self.passed(fault, node)      # noqa: B904  (the same)
+
+    def passed(self, error: Exception, node) -> Exception:
+        """`fault_of`; the fault notes that it has come out of this statement, or this lambda."""
+        fault = self.fault_of(error, node)
+        if isinstance(fault, (CellcError, UserRaise)):
+            fault.trail = (*fault.trail, (self, node))
+        return fault
 
     # -- names -------------------------------------------------------------------------------------
 

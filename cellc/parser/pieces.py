@@ -5,14 +5,13 @@ A piece is given the variables that its statements name, and hands on those they
 in a frame of the function itself, with the user's syntax, so that every place and every name is
 what it is in the function. Its value is one of
 
-    (True, x)                 a `return x` ended the function
-    (ways, values)            the statements came to their end; for each name handed on, `ways` says
-                              how: "a" is the next of `values`, "a=b" is the object that b is,
-                              "a@2" is `kept[2]`, an object from outside; "-a" has no value any more
+    (True, x)           a `return x` ended the function
+    (k, values)         the statements came to their end; `kept[k]` says for each variable what it
+                        is now, as a Made, over `values`, which are tensors and numbers
 
-What is handed on must be what Python would have: one object under two names, or in two containers,
-would become two, so that is refused, as is what a compiled call cannot return. The refusal's trail
-names the statement that bound it, which Python then runs.
+One object under two names, or in two containers, is one object afterwards as well: a Made names
+each by its place. What a compiled call cannot return is refused, and the trail of the refusal names
+the statement that bound it, which Python then runs.
 """
 
 from __future__ import annotations
@@ -21,16 +20,15 @@ from typing import Any
 
 from cellc.errors import CellcError, SyntaxFault
 from cellc.ir.graph import Node
-from cellc.ir.types import ScalarType
+from cellc.ir.types import Dim
 from cellc.parser import hooks
-from cellc.parser.calls import Interpreted
 from cellc.parser.control import NEVER, RETURN, FunctionRest, run_block
 from cellc.parser.frame import Frame
 from cellc.parser.guards import MISSING
-from cellc.parser.iteration import Iterator
 from cellc.parser.source import Source, names_in
 from cellc.parser.trace import check_result
-from cellc.parser.values import SIMPLE, Closure, Conflict, Maybe, traced_in
+from cellc.parser.values import SIMPLE, Conflict, Maybe, traced_in
+from cellc.record import record
 
 RETURNED = True
 
@@ -46,7 +44,7 @@ class Piece:
                  wanted: frozenset[str], last: bool):
         self.function, self.source, self.statements = function, source, statements
         self.names, self.wanted, self.last = names, wanted, last
-        self.kept: list[Any] = []
+        self.kept: list[dict[str, Made]] = []
         self.__name__ = source.name
 
     def call_parsed(self, session, args: list, kwargs: dict):
@@ -76,76 +74,125 @@ class _Cut:
                           "assign the result, and return it at the end")
 
 
+@record(frozen=True)
+class Made:
+    """How Python makes a value that a piece hands on. `how` says what `what` is:
+
+    known       the object itself, from outside, or a plain value
+    value       the index of one of the piece's values
+    given       (name, keys...): a variable that was given, or a part of it
+    list, dict  (key, parts): a new one, of further Mades; `key` tells the same one again
+    tuple       the parts, and their class
+    """
+
+    how: str
+    what: Any
+
+    def build(self, values: tuple, given, made: dict):
+        """The value; `given(name)` is a variable, `made` holds the containers made already."""
+        how, what = self.how, self.what
+        if how == "known":
+            return what
+        if how == "value":
+            return values[what]
+        if how == "given":
+            found = given(what[0])
+            for key in what[1:]:
+                found = found[key]
+            return found
+        if how == "tuple":
+            parts, kind = what
+            items = [x.build(values, given, made) for x in parts]
+            return tuple(items) if kind is tuple else kind._make(items)
+        key, parts = what
+        if key not in made:
+            if how == "list":
+                made[key] = new = []
+                new.extend(x.build(values, given, made) for x in parts)
+            else:
+                made[key] = new = {}
+                new.update((k, x.build(values, given, made)) for k, x in parts)
+        return made[key]
+
+
+GONE = Made("gone", None)       # the variable has no value any more
+
+
 class _Handing:
     """How the variables at the end of a piece are handed on."""
 
     def __init__(self, piece: Piece, frame: Frame, args: list):
         self.piece, self.frame = piece, frame
         self.owned = frame.session.owned
-        self.holder = {id(x): name for name, x in zip(piece.names, args, strict=True)
-                       if not isinstance(x, SIMPLE)}
-        self.parts = set(self.holder)       # ids of what is handed on already, at any depth
+        self.given: dict[int, tuple] = {}
+        for name, x in zip(piece.names, args, strict=True):
+            self._note(x, (name,))
+        self.containers: dict[int, int] = {}    # made here: id -> key
+        self.values: dict[int, int] = {}        # id of a node -> index
+        self.nodes: list = []
+
+    def _note(self, value, path: tuple) -> None:
+        """Where the parts of what was given are."""
+        if isinstance(value, (list, dict, tuple)):
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, part in parts:
+                self._note(part, (*path, key))
+        if not isinstance(value, SIMPLE):
+            self.given.setdefault(id(value), path)
 
     def all(self):
-        ways, values = [], []
-        given, variables = set(self.piece.names), self.frame.variables
+        found = {}
+        variables, before = self.frame.variables, set(self.piece.names)
         for name in sorted(self.piece.wanted):
             value = variables.get(name, MISSING)
-            if value is MISSING:
-                ways += [f"-{name}"] if name in given else []
-            elif self.holder.get(id(value)) == name:
-                pass                        # as it was given
-            elif id(value) in self.holder:
-                ways.append(f"{name}={self.holder[id(value)]}")
-            elif self._is_outside(value):
-                self.piece.kept.append(value)
-                ways.append(f"{name}@{len(self.piece.kept) - 1}")
-            else:
-                self._check(name, value)
-                self.holder[id(value)] = name
-                ways.append(name)
-                values.append(value)
-        return tuple(ways), tuple(values)
+            if value is not MISSING:
+                found[name] = self._made_or_refused(name, value)
+            elif name in before:
+                found[name] = GONE
+        self.piece.kept.append(found)
+        return len(self.piece.kept) - 1, tuple(self.nodes)
 
-    def _is_outside(self, value) -> bool:
-        """Is it an object that was there before the call, and will be at the next?"""
-        return not isinstance(value, (*SIMPLE, Node, Maybe, Conflict, Closure, Interpreted,
-                                      Iterator, tuple)) and (
-            value not in self.owned and not traced_in(value)
-            or isinstance(value, hooks.Tensor) and value not in self.owned)
-
-    def _check(self, name: str, value) -> None:
+    def _made_or_refused(self, name: str, value) -> Made:
         try:
             if isinstance(value, Conflict):
                 value.refuse(name)
+            if isinstance(value, Maybe) and value.flag is True:
+                value = value.value
             if isinstance(value, Maybe):
                 raise SyntaxFault(f"whether {name} has a value is known only when the program "
                                   "runs", f"give {name} a value before")
             check_result(value)
-            self._check_parts(name, value)
+            return self._made(name, value)
         except CellcError as fault:
             raise self._placed(fault, name) from None
 
-    def _check_parts(self, name: str, value) -> None:
-        if isinstance(value, SIMPLE) or isinstance(getattr(value, "type", None), ScalarType):
-            return
-        if isinstance(value, tuple):
-            for part in value:
-                self._check_parts(name, part)
-            return
-        if id(value) in self.parts:
-            raise SyntaxFault(f"{name} holds an object that has another name as well, and a "
-                              "statement that follows is run by Python, which could change it",
-                              "make the container where it is used")
-        self.parts.add(id(value))
-        if isinstance(value, Node) or isinstance(value, hooks.Tensor) and value in self.owned:
-            return
+    def _made(self, name: str, value) -> Made:
+        if isinstance(value, SIMPLE):
+            return Made("known", value)
+        if id(value) in self.given:
+            return Made("given", self.given[id(value)])
+        if isinstance(value, (Node, Dim)) or isinstance(value, hooks.Tensor) and (
+                value in self.owned):
+            if id(value) not in self.values:
+                self.values[id(value)] = len(self.nodes)
+                self.nodes.append(value)
+            return Made("value", self.values[id(value)])
+        if isinstance(value, tuple) and (type(value) is tuple or hasattr(value, "_make")):
+            return Made("tuple", (tuple(self._made(name, x) for x in value), type(value)))
+        if value not in self.owned and not traced_in(value):
+            return Made("known", value)     # from outside
         if type(value) not in (list, dict) or value not in self.owned:
             raise SyntaxFault(f"{name} holds an object of the class {type(value).__name__}, which "
                               "no compiled piece can hand to the statements after it",
                               "keep tensors and numbers in variables, tuples, lists or dicts")
-        for part in value.values() if isinstance(value, dict) else value:
-            self._check_parts(name, part)
+        known = id(value) in self.containers
+        key = self.containers.setdefault(id(value), len(self.containers))
+        parts: tuple = ()
+        if not known and isinstance(value, dict):
+            parts = tuple((k, self._made(name, x)) for k, x in value.items())
+        elif not known:
+            parts = tuple(self._made(name, x) for x in value)
+        return Made(type(value).__name__, (key, parts))
 
     def _placed(self, fault: CellcError, name: str) -> CellcError:
         """The fault, of the last statement that binds the name."""
