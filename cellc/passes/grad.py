@@ -160,7 +160,7 @@ class _Differentiator:
 
     def _make(self, graph: Graph, active: tuple[int, ...], seeds: tuple[int, ...]) -> Halves:
         graph = expose(graph)
-        live = self._active_nodes(graph, active)
+        live, wanted = self._active_nodes(graph, active), _wanted(graph, seeds)
         fwd = Builder(f"{graph.name}.fwd", map(copy_input, graph.inputs))
         env: dict[Node, Node] = dict(zip(graph.inputs, fwd.inputs, strict=True))
         backward: dict[Node, _Control] = {}
@@ -170,7 +170,7 @@ class _Differentiator:
                 if "bwd" in node.attrs and _mentions(node, live):
                     env[node], kept[node] = self._forward_rule(fwd, node, env)
                 elif node.prim.name in ("call", "cond") and _mentions(node, live):
-                    env[node], backward[node] = self._forward_control(fwd, node, env, live)
+                    env[node], backward[node] = self._forward_control(fwd, node, env, live, wanted)
                 else:
                     env[node] = fwd.append(renew(node, env))
         with Builder(f"{graph.name}.bwd") as bwd:
@@ -256,14 +256,14 @@ class _Differentiator:
             cotangents.add(node.operands[wrt[k]], control.item(result, index=position))
 
     # -- call and cond -------------------------------------------------------------------------
-    def _forward_control(self, fwd: Builder, node: Apply, env, live):
+    def _forward_control(self, fwd: Builder, node: Apply, env, live, wanted):
         """Append the forward half of a call or cond; returns its value and what `bwd` will need."""
         arguments = [env.get(x, x) for x in _arguments(node)]
         active = tuple(i for i, x in enumerate(_arguments(node)) if x in live)
         graphs = _branches(node)
-        count = len(graphs[0].results)
-        seeds = tuple(i for i in range(count)
-                      if any(i in self.active_results(g, active) for g in graphs))
+        count, many = len(graphs[0].results), isinstance(node.type, TupleType)
+        seeds = tuple(i for i in range(count) if ((node, i) if many else node) in wanted
+                      and any(i in self.active_results(g, active) for g in graphs))
         halves = [self.halves(g, active, seeds) for g in graphs]
         if node.prim.name == "call":
             predicate = None
@@ -280,7 +280,7 @@ class _Differentiator:
                               for kind, i in h.residuals])
             start += len(h.fwd.results) - count
         own = items[:count]
-        shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]
+        shown = control.tuple(*own) if many else own[0]
         return shown, _Control(predicate, arguments, halves, seeds, residuals, own)
 
     def _backward_control(self, node: Apply, cotangents: _Cotangents, c: _Control) -> None:
@@ -332,6 +332,20 @@ class _Cotangents:
     def get(self, key):
         found = self.sums.get(key)
         return None if found is None else found.clean()
+
+
+def _wanted(graph: Graph, seeds: tuple[int, ...]) -> set:
+    """What these results are made of: nodes, and for items of tuples (node, index)."""
+    found: set = {graph.results[i] for i in seeds}
+    for node in reversed(graph.body):
+        if node.prim.name == "tuple":
+            found.update(x for i, x in enumerate(node.operands) if (node, i) in found)
+        elif node.prim.name == "item" and node in found:
+            found.add((node.operands[0], node.attrs["index"]))
+        elif node in found or isinstance(node.type, TupleType) and any(
+                (node, i) in found for i in range(len(node.type.items))):
+            found.update(node.operands)
+    return found
 
 
 def _float_results(node: Apply) -> list[int]:
