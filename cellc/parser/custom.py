@@ -21,7 +21,7 @@ from dataclasses import fields
 
 from cellc.errors import CellcError, Loc, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, fill
+from cellc.ir.graph import PRIMITIVES, Apply, Graph, Input, Node, fill
 from cellc.ir.prims import control
 from cellc.parser import calls, cells, hooks
 from cellc.parser.guards import is_steady
@@ -34,8 +34,8 @@ from cellc.parser.values import (
     is_instance_of_dataclass,
     unflatten,
 )
-from cellc.passes.grad import value_and_grad_graph
-from cellc.passes.rebuild import copy_body, copy_input
+from cellc.passes import recompute
+from cellc.passes.rebuild import copy_input
 from cellc.record import changed, record
 
 
@@ -169,7 +169,7 @@ def call(session, ruled, args: list, kwargs: dict):
         structure = flatten((tuple(args), kwargs), leaves, session.lift)
         closed = cells.close(session, name, structure, leaves,
                              lambda given: session.call(ruled.fn, *given))
-        return cells.use(session, recomputed(closed), leaves, lambda value: value)
+        return cells.use(session, _recomputed(session, closed), leaves, lambda value: value)
     args, names = positional(session, ruled.fn, args, kwargs)
     structure = flatten(tuple(args), leaves, session.lift)
     with depth(session, 0):
@@ -194,7 +194,7 @@ def cell(session, of, construct, name: str, structure, leaves: list[Node]) -> ce
         if not vars(of).get("_recomputed"):
             return closed
         session.rules += 1
-        return recomputed(closed) if session.gradients else closed
+        return _recomputed(session, closed) if session.gradients else closed
     session.rules += 1
     if not session.gradients:
         return cells.close(session, name, structure, leaves, work)
@@ -301,24 +301,11 @@ def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves
                    rule={"bwd": backward, "fwd": forward, "wrt": wrt})
 
 
-def recomputed(closed: cells.Closed) -> cells.Closed:
+def _recomputed(session, closed: cells.Closed) -> cells.Closed:
     """The same graph, whose backward half computes it again."""
-    graph = closed.graph
-    if graph is None:
+    if closed.graph is None:
         return closed
-    wrt = tuple(i for i, x in enumerate(graph.inputs) if control.is_differentiable(x.type))
-    floats = tuple(i for i, r in enumerate(graph.results) if control.is_differentiable(r.type))
-    if not wrt or not floats:
-        return closed
-    again = value_and_grad_graph(graph, wrt, floats, sens=True)
-    with Builder(f"{graph.name}.again", map(copy_input, graph.inputs)) as b:
-        xs = list(b.inputs)
-        for i, r in enumerate(graph.results):
-            b.input(r.type, f"y{i}")
-        dys = [b.input(graph.results[i].type, f"d{i}") for i in floats]
-        found = copy_body(b, again, [*(control.barrier(x, *dys) for x in xs), *dys])
-        bwd = b.finish(control.tuple(*found.operands[len(graph.results):]))
-    return changed(closed, rule={"bwd": bwd, "wrt": wrt})
+    return changed(closed, rule=recompute.rule(closed.graph, session.gradients))
 
 
 def _rule_graph(session, rule: Rule, name: str, structure, places: list[Node], work):
