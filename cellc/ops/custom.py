@@ -94,6 +94,28 @@ class CustomVjp:
         return f"<custom_vjp of {self.__name__}>"
 
 
+class InsertGradientOf(CustomVjp):
+    """x itself, whose cotangent is what `f` makes of it: `clip = ops.InsertGradientOf(clip_by_one)`
+    and then `x = clip(x)`."""
+
+    def __init__(self, f):
+        super().__init__(_itself)
+        self.__name__ = f"InsertGradientOf({getattr(f, '__name__', type(f).__name__)})"
+        self.defvjp(_itself_and_nothing, functools.partial(_cotangent_by, f))
+
+
+def _itself(x):
+    return x
+
+
+def _itself_and_nothing(x):
+    return x, None
+
+
+def _cotangent_by(f, kept, g):
+    return (f(g),)
+
+
 class Recomputed:
     """A function or cell that is computed again in the backward pass. See `recompute`."""
 

@@ -16,6 +16,7 @@ a rule may call the very function that it is the rule of.
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from dataclasses import fields
 
@@ -119,6 +120,8 @@ def place_of(function) -> Loc | None:
     """Where a function is written."""
     if isinstance(function, Closure):
         return function.source.loc(function.source.node)
+    if isinstance(function, functools.partial):
+        function = function.args[0]         # of InsertGradientOf
     function = getattr(function, "__func__", function)
     function = getattr(function, "__wrapped__", function)
     try:
