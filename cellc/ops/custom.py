@@ -217,7 +217,10 @@ def _may_tape(args) -> bool:
 
 def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
     """The arguments of a call by position, defaults filled in, and their names."""
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeFault(f"{function.__name__}: {error}", "", place_of(function)) from None
     bound.apply_defaults()
     if bound.kwargs:
         raise TypeFault(f"{function.__name__} has a rule for its gradient, and takes arguments by "
@@ -231,6 +234,10 @@ def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
 
 def with_bprop(cell, args: tuple, kwargs: dict):
     """A call of a cell that has a bprop."""
+    from cellc import eager
+
+    if not eager.state.recording:
+        return cell.construct(*args, **kwargs)
     args, names = positional(cell.construct, args, kwargs)
     rule = Rule(f"bprop of {type(cell).__name__}", place_of(cell.bprop), tuple(names))
 

@@ -255,30 +255,21 @@ def _with_bprop(session, rule: Rule, bprop, name: str, closed: cells.Closed, arg
 
 def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves: list[Node],
               names: list[str]) -> cells.Closed:
+    """`structure` holds the arguments of the function over `leaves`; `names` are theirs."""
     session.read("attr", ruled, "fwd", ruled.fwd)
     session.read("attr", ruled, "bwd", ruled.bwd)
     ruled.check()
     fixed = [i for i in ruled.nondiff_argnums if i < len(names)]
     moving = [i for i in range(len(names)) if i not in fixed]
-    where = place_of(ruled.bwd)
-    rule = Rule(f"bwd of {name}", where, tuple(names[i] for i in moving))
+    rule = Rule(f"bwd of {name}", place_of(ruled.bwd), tuple(names[i] for i in moving))
     if closed.assigned or closed.prints:
         raise rule.fault("is the gradient of a function that assigns a Parameter or prints",
                          "do that outside the function")
-    fwd = _rule_graph(session, changed(rule, name=f"fwd of {name}", place=place_of(ruled.fwd)),
-                      f"{name}.fwd", structure, leaves, lambda given: ruled.pair(
-                          session.call(ruled.fwd, given), place_of(ruled.fwd)))
-    out, count = fwd.structure[0], len(closed.graph.results)
-    if out != closed.structure or [r.type for r in fwd.graph.results[:count]] != [
-            r.type for r in closed.graph.results]:
-        raise TypeFault(f"fwd of {name} gives {describe(unflatten(out, fwd.graph.results))}, and "
-                        f"{name} itself "
-                        f"{describe(unflatten(closed.structure, closed.graph.results))}",
-                        f"return ({name}'s result, residuals)", place_of(ruled.fwd))
+    fwd = _fwd_graph(session, ruled, name, closed, structure, leaves)
     dys = _cotangents(closed.graph.results)
-    given_leaves: list[Node] = []
+    kept: list[Node] = []           # what the forward half hands on: nodes of leaves and of fwd
     known = flatten((tuple(unflatten(structure[i], leaves) for i in fixed),
-                     unflatten(fwd.structure[1], fwd.graph.results)), given_leaves, lambda x: x)
+                     unflatten(fwd.structure[1], fwd.graph.results)), kept, lambda x: x)
     wrt = _float_slots(tuple(structure[i] for i in moving), leaves)
     expected = unflatten(tuple(structure[i] for i in moving), leaves)
 
@@ -288,20 +279,38 @@ def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves
         return _filled(session, rule.answers(expected, session.call(
             ruled.bwd, [*fixed_args, residuals, dout])), leaves, wrt)
 
-    places = [*given_leaves, *dys]
+    n, places = len(kept), [*kept, *dys]
     bwd = _rule_graph(session, rule, f"{name}.bwd",
-                      (known, tuple(Slot(len(given_leaves) + i) for i in range(len(dys)))),
-                      places, work)
+                      (known, tuple(Slot(i) for i in range(n, len(places)))), places, work)
     captured = _union(closed.captured, fwd.captured, bwd.captured)
-    forward = _with_inputs(fwd, len(leaves), captured)
-    here = dict(zip(map(id, [*leaves, *captured]), forward.inputs, strict=True))
-    residuals = [here.get(id(x), x) for x in [*given_leaves, *bwd.captured]]
-    last = Apply(PRIMITIVES["tuple"], (*forward.results[:count], *residuals), {})
-    forward = Graph(forward.name, forward.inputs, [*forward.body, last], last)
-    inputs, n = bwd.graph.inputs, len(given_leaves)
+    forward = _handing_on(_with_inputs(fwd, len(leaves), captured), len(closed.graph.results),
+                          [*leaves, *captured], [*kept, *bwd.captured])
+    inputs = bwd.graph.inputs
     backward = _taking(bwd.graph, [*inputs[:n], *inputs[len(places):], *inputs[n:len(places)]])
     return changed(closed, graph=_with_inputs(closed, len(leaves), captured), captured=captured,
                    rule={"bwd": backward, "fwd": forward, "wrt": wrt})
+
+
+def _fwd_graph(session, ruled, name: str, closed: cells.Closed, structure, leaves: list[Node]):
+    """The closed graph of the user's fwd, whose first results are those of the function."""
+    rule = Rule(f"fwd of {name}", place_of(ruled.fwd), ())
+    fwd = _rule_graph(session, rule, f"{name}.fwd", structure, leaves, lambda given: ruled.pair(
+        session.call(ruled.fwd, given), rule.place))
+    out, own = fwd.structure[0], closed.graph.results
+    if out != closed.structure or [r.type for r in fwd.graph.results[:len(own)]] != [
+            r.type for r in own]:
+        raise rule.fault(f"gives {describe(unflatten(out, fwd.graph.results))}, and {name} itself "
+                         f"{describe(unflatten(closed.structure, own))}",
+                         f"return ({name}'s result, residuals)")
+    return fwd
+
+
+def _handing_on(fwd: Graph, count: int, operands: list, wanted: list) -> Graph:
+    """fwd with its first results and then what is wanted: nodes of it, or some of its operands."""
+    inputs = dict(zip(map(id, operands), fwd.inputs, strict=True))
+    residuals = [inputs.get(id(x), x) for x in wanted]
+    last = Apply(PRIMITIVES["tuple"], (*fwd.results[:count], *residuals), {})
+    return Graph(fwd.name, fwd.inputs, [*fwd.body, last], last)
 
 
 def _recomputed(session, closed: cells.Closed) -> cells.Closed:
