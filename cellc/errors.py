@@ -167,6 +167,22 @@ class AssertionFault(CellcError, AssertionError):
     """
 
 
+class MemoryFault(CellcError, MemoryError):
+    """There is not enough memory for what a program needs while it runs.
+
+    Fails:     the gradient of a loop of 1e10 rounds
+    Corrected: the same with `cellc.recompute` around its body
+    """
+
+
+class RecursionFault(CellcError, RecursionError):
+    """Functions that call themselves deeper than the stack allows.
+
+    Fails:     `def f(n): return f(n + 1)`
+    Corrected: `def f(n): return n if n > 9 else f(n + 1)`
+    """
+
+
 class CheckpointFault(CellcError, ValueError):
     """A checkpoint that is truncated, damaged or from another net; nothing has been loaded.
 

@@ -17,12 +17,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from cellc import binding, config, startup
-from cellc.errors import IndexFault, caller
+from cellc.errors import CellcError, IndexFault, MemoryFault, RecursionFault, caller
 from cellc.ir.graph import Graph
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
-from cellc.kernels import engine, entry
+from cellc.kernels import engine, entry, message
 from cellc.kernels.group import emit_group
 from cellc.kernels.host import Host, Program
+from cellc.kernels.region import ERROR_DEPTH, ERROR_MEMORY, ERROR_MESSAGE, SITE
 from cellc.kernels.target import host as host_target
 from cellc.passes import run as run_passes
 from cellc.record import record
@@ -46,7 +47,8 @@ class MachineCode:
         return {"program": self.loaded[0].address("program"), "keep": self.loaded,
                 "symbols": (2,) * len(program.symbols),
                 "arena": binding.arena_size(program.arena, program.symbols),
-                "release_gil": work > RELEASE_SECONDS or bool(program.symbols)}
+                "release_gil": (work > RELEASE_SECONDS or program.unbounded
+                                or bool(program.symbols))}
 
 
 @contextmanager
@@ -89,10 +91,10 @@ def target():
     return host_target(config.get("CPU") or None)
 
 
-def _compile(text: str, codegen: int):
+def _compile(text: str, codegen: int, opt: int = 0):
     """Machine code of a kernel, made while the next one is written."""
-    return engine.submit(text, cache_dir=startup.cache_dir(), check=config.level("CHECK") > 1,
-                         codegen=codegen)
+    return engine.submit(text, opt=opt, cache_dir=startup.cache_dir(),
+                         check=config.level("CHECK") > 1, codegen=codegen)
 
 
 _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
@@ -100,6 +102,7 @@ _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDict
 
 def _link(program: Program) -> list[engine.Loaded]:
     """Link the kernels, each once however many programs call it, and the host function to them."""
+    host = _compile(program.text, program.optimise, program.optimise)
     symbols = dict(startup.runtime_symbols())
     kept = []
     for unit in program.units:
@@ -108,16 +111,25 @@ def _link(program: Program) -> list[engine.Loaded]:
             loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
         kept.append(loaded)
         symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
-    data = engine.compile_text(program.text, cache_dir=startup.cache_dir(), codegen=0)
     used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
-    return [engine.load(data, used, ["program"]), *kept]
+    return [engine.load(host.result(), used, ["program"]), *kept]
 
 
 def raise_fault(program: Program, record: tuple[int, ...]):
-    """The fault an error record tells of: [1, _, index, size, _, _, _, site]."""
-    _, _, index, size, *_, site = record
+    """The fault an error record tells of: [what, _, index, size, _, _, _, site]."""
+    what, _, index, size, *_ = record
+    loc = program.sites[record[SITE]] if program.sites else None
+    if what == ERROR_MESSAGE:
+        fault = message.taken()
+        raise fault.at(loc) if isinstance(fault, CellcError) else fault
+    if what == ERROR_MEMORY:
+        raise MemoryFault("the loop leaves more for its gradient than there is memory for",
+                          "cellc.recompute the body, or fewer rounds", loc or caller())
+    if what == ERROR_DEPTH:
+        raise RecursionFault("the recursion goes deeper than the stack allows",
+                             "write it as a loop, or stop it earlier", caller())
     raise IndexFault(f"index {index} is out of range for a size of {size}",
-                     f"indices from 0 to {size - 1}", program.sites[site] or caller())
+                     f"indices from 0 to {size - 1}", loc or caller())
 
 
 def run_graph(graph: Graph, *arrays):

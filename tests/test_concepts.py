@@ -15,7 +15,7 @@ IR = {
     # a program
     "Graph", "Node", "Input", "Constant", "Apply", "Primitive",
     # types
-    "DType", "Dim", "TensorType", "ScalarType", "TupleType",
+    "DType", "Dim", "TensorType", "ScalarType", "TupleType", "TapeType",
     # building and reading one
     "Builder", "Operators", "KnownFault", "Token",
 }
@@ -29,9 +29,10 @@ AFFINE = {"Axis", "Affine", "NotAffine", "NeedSplit"}
 FAULTS = {
     "Loc", "CellcError", "SyntaxFault", "TypeFault", "ShapeFault", "ValueFault", "NameFault",
     "AttributeFault", "IndexFault", "KeyFault", "SourceFault", "AssertionFault", "CheckpointFault",
+    "MemoryFault", "RecursionFault",
     "IRFault", "SymbolicFault",
 }
-PASSES = ("inline", "simplify", "cse", "dead_code", "fuse", "dead_code")
+PASSES = ("inline", "ranges", "simplify", "cse", "prune", "dead_code", "fuse", "dead_code")
 
 
 def classes(place: str) -> set[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from cellc.errors import CellcError, IRFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
-from cellc.ir.types import TupleType
+from cellc.ir.types import TapeType, TupleType
 
 
 def check(graph: Graph) -> None:
@@ -70,7 +70,7 @@ def _check_use(x: Node, defined: set[Node]) -> None:
 
 
 def _check_constant(x: Constant) -> None:
-    if isinstance(x.type, TupleType):
+    if isinstance(x.type, (TupleType, TapeType)):
         raise IRFault(f"found a constant of type {x.type}")
     if isinstance(x.value, np.ndarray):
         found = (num.dtype_of(x.value), x.value.shape)

@@ -6,7 +6,9 @@ immutable, knows its type, and is compared by identity. Sub-programs are Graphs 
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,7 +20,6 @@ from cellc.ir.types import (
     ScalarType,
     Shape,
     TensorType,
-    TupleType,
     Type,
     boolean,
     dtype,
@@ -135,21 +136,47 @@ def subgraphs(node: Apply) -> dict[str, Graph]:
     return {key: value for key, value in node.attrs.items() if isinstance(value, Graph)}
 
 
+def has_effect(node: Apply) -> bool:
+    """Does an apply more than give its result: itself, or a graph it runs?"""
+    return node.prim.effect or any(
+        g.has_effects for g in node.attrs.values() if isinstance(g, Graph))
+
+
 class Graph:
     """A closed program: `name`, `inputs`, `body` (applies in order), `result` (a Node).
 
-    Several results are one `tuple` apply at the end.
+    Several results are one `tuple` apply at the end. A graph that calls itself is declared first,
+    with the type of its result, and defined once, when its body is there.
     """
 
-    __slots__ = ("name", "inputs", "body", "result")
+    __slots__ = ("name", "inputs", "body", "result", "type", "_effects", "__weakref__")
+    type: Type
 
     def __init__(self, name: str, inputs: Iterable[Input], body: Iterable[Apply], result: Node):
-        self.name, self.result = name, result
-        self.inputs, self.body = tuple(inputs), tuple(body)
+        self.name, self.inputs = name, tuple(inputs)
+        self.define(body, result)
+
+    @staticmethod
+    def declare(name: str, inputs: Iterable[Input], type: Type) -> Graph:
+        """A graph without a body as yet: a `call` of it can be built."""
+        graph = Graph.__new__(Graph)
+        graph.name, graph.inputs, graph.type = name, tuple(inputs), type
+        graph.body, graph.result, graph._effects = (), None, None
+        return graph
+
+    def define(self, body: Iterable[Apply], result: Node) -> Graph:
+        """Give a declared graph its body; returns it."""
+        self.body, self.result, self.type = tuple(body), result, result.type
+        self._effects = None
+        return self
 
     @property
-    def type(self) -> Type:
-        return self.result.type
+    def has_effects(self) -> bool:
+        """Does running it do more than give its result?"""
+        if self._effects is None:
+            self._effects = False           # while it is found out, for a graph that calls itself
+            self._effects = any(map(has_effect, self.body))
+        return self._effects
 
     @property
     def results(self) -> tuple[Node, ...]:
@@ -166,9 +193,11 @@ class Graph:
     def reachable(self) -> list[Graph]:
         """This graph and every graph it uses, inner ones first, each once."""
         found: dict[Graph, None] = {}
+        open_: set[Graph] = set()           # those being visited: a graph may call itself
 
         def visit(graph: Graph) -> None:
-            if graph not in found:
+            if graph not in found and graph not in open_:
+                open_.add(graph)
                 for node in graph.body:
                     for inner in subgraphs(node).values():
                         visit(inner)
@@ -176,6 +205,35 @@ class Graph:
 
         visit(self)
         return list(found)
+
+
+def calling_themselves(graphs: Iterable[Graph]) -> set[int]:
+    """The ids of those graphs that are run while they run, through whatever graphs between."""
+    inner = {id(g): [h for node in g.body for h in subgraphs(node).values()] for g in graphs}
+    found = set()
+    for start in inner:
+        seen, todo = set(), list(inner[start])
+        while todo and start not in seen:
+            graph = todo.pop()
+            if id(graph) not in seen:
+                seen.add(id(graph))
+                todo.extend(inner.get(id(graph), ()))
+        if start in seen:
+            found.add(start)
+    return found
+
+
+def once(function: Callable[[Graph], Any]) -> Callable[[Graph], Any]:
+    """A function of a graph alone, computed once for each: graphs do not change."""
+    known: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembering(graph: Graph):
+        if graph not in known:
+            known[graph] = function(graph)
+        return known[graph]
+
+    return remembering
 
 
 class Primitive:
@@ -188,20 +246,26 @@ class Primitive:
     eval      (*arrays, **attrs) -> array: the meaning, in NumPy; None where the interpreter has it
     vjp       (g, y, *operands, **attrs) -> one cotangent or None per operand, built of primitives;
               None where the result is never differentiable
+    jvp       (tangents, y, *operands, **attrs) -> the tangent of y; a tangent of None is zero;
+              None where `vjp` is
+    batch     (n, lanes, *operands, **attrs) -> n applies at once (ir/prims/rules.py); None for
+              control and for what has no operands
     scalar    elementwise: (b, *elements, **attrs) -> element, over the scalar ops of a back end
     reduce    reductions: the scalar op that combines two elements, and its neutral element
     kind      elementwise | reduce | view | kernel | control: how it is lowered
+    effect    does it more than give its result: it stays, once, in its place among the effects
     samples   () -> list of (operands, attrs) for the generated tests
     tolerance relative, by dtype name, with the reason in the family's file
     """
 
     def __init__(self, name: str, operands: str, *, doc: str, kind: str, types: Callable,
-                 eval: Callable | None, vjp: Callable | None, scalar: Callable | None = None,
+                 eval: Callable | None, vjp: Callable | None, jvp: Callable | None = None,
+                 batch: Callable | None = None, scalar: Callable | None = None,
                  reduce: tuple | None = None, samples: Callable | None = None,
-                 tolerance: dict | None = None):
+                 tolerance: dict | None = None, effect: bool = False):
         self.name, self.operands, self.doc, self.kind = name, operands.split(), doc, kind
-        self.types, self.eval, self.vjp = types, eval, vjp
-        self.scalar, self.reduce = scalar, reduce
+        self.types, self.eval, self.scalar, self.reduce = types, eval, scalar, reduce
+        self.vjp, self.jvp, self.batch, self.effect = vjp, jvp, batch, effect
         self.samples, self.tolerance = samples, tolerance or {}
 
     def __repr__(self) -> str:
@@ -306,7 +370,7 @@ class Builder:
         found = self.captured.get(id(value))
         if found is None:
             type = getattr(value, "type", None)
-            if not isinstance(type, (TensorType, ScalarType, TupleType)):
+            if not isinstance(type, Type):
                 raise TypeFault(f"found {_describe(value)} where a tensor or number was expected")
             found = (value, self.input(type, getattr(value, "name", None) or "captured"))
             self.captured[id(value)] = found

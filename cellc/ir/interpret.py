@@ -12,7 +12,8 @@ import numpy as np
 from cellc.errors import CellcError, IRFault, ShapeFault, TypeFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import Apply, Constant, Graph, Node
-from cellc.ir.types import Dim, ScalarType, TensorType, TupleType, Type
+from cellc.ir.prims.control import state_size
+from cellc.ir.types import Dim, ScalarType, TapeType, TensorType, TupleType, Type
 
 
 def interpret(graph: Graph, *arrays, dims: dict[str, int] | None = None,
@@ -49,14 +50,26 @@ def _apply(node: Apply, operands: list, dims: dict[str, int], watch: Callable | 
     if name == "cond":
         taken = attrs["then"] if operands[0] else attrs["orelse"]
         return interpret(taken, *operands[1:], dims=dims, watch=watch)
+    if name == "while":
+        return _loop(node, operands, dims, watch)
     result = node.prim.eval(*operands, **{key: resolve(v, dims) for key, v in attrs.items()})
     _expect(node, result, resolve(node.type, dims))
     return watch(node, operands, result) if watch else result
 
 
+def _loop(node: Apply, operands: list, dims: dict[str, int], watch: Callable | None):
+    """Rounds of a `while` until its test says no."""
+    n = state_size(node)
+    state, rest = tuple(operands[:n]), operands[n:]
+    while interpret(node.attrs["test"], *state, *rest, dims=dims):
+        found = interpret(node.attrs["body"], *state, *rest, dims=dims, watch=watch)
+        state = found if isinstance(node.type, TupleType) else (found,)
+    return state if isinstance(node.type, TupleType) else state[0]
+
+
 def _expect(node: Apply, result, type: Type) -> None:
     """The meaning gives what the type rule says."""
-    if isinstance(type, TupleType):
+    if isinstance(type, (TupleType, TapeType)):
         return
     found = (num.dtype_of(result), np.shape(result))
     if found != (type.dtype, type.shape):
@@ -89,7 +102,7 @@ def resolve(value, dims: dict[str, int]):
 
 def _argument(x: Node, given, dims: dict[str, int]):
     """The argument as an array of the input's type; binds the dimensions it tells."""
-    if isinstance(x.type, TupleType):
+    if isinstance(x.type, (TupleType, TapeType)):
         return given
     if isinstance(x.type, ScalarType) and isinstance(given, (bool, int, float)):
         given = np.asarray(given, x.type.dtype.numpy)

@@ -5,10 +5,12 @@
       return %y
     }
 
-A graph's text holds the graphs it uses, each once, before it. Names are those of the user's
+A graph's text holds the graphs it uses, each once, before it (or after it, where graphs call each
+other). Names are those of the user's
 variables (`%h`, `%h.1`), of the primitive where there is none. Constants carry their type; an array
 is a nested list: `[1, 2]:i64[2]`. In attributes a bare name is a dtype or a symbolic size, `@name`
-a graph; the attribute `type` is a type. A comment, here the user's place, ends with its line.
+a graph; the attribute `type` is a type, and `types` several. A comment, here the user's place, ends
+with its line.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 from cellc.errors import CellcError, IRFault, Loc
 from cellc.ir import numerics as num
 from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
-from cellc.ir.types import DTYPES, Dim, DType, ScalarType, TensorType, TupleType, Type
+from cellc.ir.types import DTYPES, Dim, DType, ScalarType, TapeType, TensorType, TupleType, Type
 
 COMMENT_COLUMN = 72
 _DTYPES = {d.name: d for d in DTYPES}
@@ -87,7 +89,7 @@ def _attribute(value, graphs: dict[Graph, str]) -> str:
     if isinstance(value, (tuple, list)):
         inside = ", ".join(_attribute(v, graphs) for v in value)
         return f"({inside},)" if len(value) == 1 else f"({inside})"
-    if isinstance(value, (DType, Dim, TensorType, ScalarType, TupleType)):
+    if isinstance(value, (DType, Dim, Type)):
         return str(value)
     if isinstance(value, np.generic):
         value = value.item()
@@ -123,10 +125,12 @@ def read_all(text: str, source: str = "<ir>") -> dict[str, Graph]:
     reader = _Reader(text, source)
     if reader.here.kind == "end":
         reader.fault("found no graph")
+    reader.declare_all()
+    found = {}
     while reader.here.kind != "end":
         graph = reader.graph()
-        reader.graphs[graph.name] = graph
-    return reader.graphs
+        found[graph.name] = graph
+    return found
 
 
 class Token(NamedTuple):
@@ -216,6 +220,8 @@ class _Reader:
         if self.here.text == "(":
             return TupleType(tuple(self.sequence("(", ")", self.type)))
         word = self.take("word", "a type")
+        if word.text == "tape":
+            return TapeType()
         if word.text not in _DTYPES:
             self.fault(f"found {word.text}, expected a type", word)
         if self.here.text != "[":
@@ -254,7 +260,7 @@ class _Reader:
             return ast.literal_eval(token.text)
         if token.kind == "graph":
             if token.text[1:] not in self.graphs:
-                self.fault(f"found {token.text}, which is not defined before", token)
+                self.fault(f"found {token.text}, which is not defined", token)
             return self.graphs[token.text[1:]]
         if token.kind != "word":
             self.fault(f"found {token.text}, expected the value of an attribute", token)
@@ -265,6 +271,8 @@ class _Reader:
     def keyed_attribute(self) -> tuple:
         key = self.take("word", "the name of an attribute").text
         self.mark("=")
+        if key == "types":
+            return key, tuple(self.sequence("(", ")", self.type))
         return key, self.type() if key == "type" else self.attribute()
 
     def operand(self) -> Node:
@@ -287,7 +295,7 @@ class _Reader:
         token, value = self.here, self.literal()
         self.mark(":")
         type = self.type()
-        if isinstance(type, TupleType):
+        if isinstance(type, (TupleType, TapeType)):
             self.fault(f"found a constant of type {type}", token)
         if isinstance(value, list):
             return Constant(type, self.array(token, value, type))
@@ -309,14 +317,33 @@ class _Reader:
         return num.from_compute(array, dtype)
 
     # -- graphs --------------------------------------------------------------------------------
-    def graph(self) -> Graph:
+    def declare_all(self) -> None:
+        """Declare every graph of the text, because graphs may call each other."""
+        for at, token in enumerate(self.tokens):
+            if token.kind == "word" and token.text == "graph" and (
+                    self.tokens[at + 1].kind == "graph"):
+                self.at = at
+                head, graph = self.head()
+                if graph.name in self.graphs:
+                    self.fault(f"found graph @{graph.name} a second time", head)
+                self.graphs[graph.name] = graph
+        self.at = 0
+
+    def head(self) -> tuple[Token, Graph]:
+        """`graph @name(%x: f32[3]) -> f32[3]`: a graph without a body."""
         self.mark("graph")
-        head = self.take("graph", "the graph's name")
-        name = head.text[1:]
-        if name in self.graphs:
-            self.fault(f"found graph @{name} a second time", head)
+        name = self.take("graph", "the graph's name")
         self.nodes = {}
         inputs = self.sequence("(", ")", self.input)
+        self.mark("->")
+        return name, Graph.declare(name.text[1:], inputs, self.type())
+
+    def graph(self) -> Graph:
+        self.mark("graph")
+        made = self.graphs[self.take("graph", "the graph's name").text[1:]]
+        self.nodes = {f"%{x.name}": x for x in made.inputs}
+        self.sequence("(", ")", lambda: (self.take("node", "an input"), self.mark(":"),
+                                         self.type()))
         self.mark("->")
         declared = self.type()
         self.mark("{")
@@ -328,7 +355,7 @@ class _Reader:
         if result.type != declared:
             self.fault(f"found a result of type {result.type}, declared is {declared}", token)
         self.mark("}")
-        return Graph(name, inputs, body, result)
+        return made.define(body, result)
 
     def define(self, token: Token, node: Node) -> None:
         if token.text in self.nodes:

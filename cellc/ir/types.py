@@ -1,7 +1,7 @@
-"""Types of the IR: dtypes, symbolic dimensions, and the types tensor, scalar, tuple.
+"""Types of the IR: dtypes, symbolic dimensions, and the types tensor, scalar, tuple, tape.
 
 Text forms: `f32[3,4]`, `f32[n,4]` (symbolic dimension), `f32[]` (a 0-d tensor), `f64` (a scalar:
-Python's own int, float or bool, carried in a register), `(f32[3], i64)` (a tuple).
+Python's own int, float or bool, carried in a register), `(f32[3], i64)` (a tuple), `tape`.
 """
 
 from __future__ import annotations
@@ -251,4 +251,14 @@ class TupleType:
     __repr__ = __str__
 
 
-Type = TensorType | ScalarType | TupleType
+@record(frozen=True)
+class TapeType:
+    """A stack of values of any types: what a loop leaves for its gradient (ir/prims/tape.py)."""
+
+    def __str__(self) -> str:
+        return "tape"
+
+    __repr__ = __str__
+
+
+Type = TensorType | ScalarType | TupleType | TapeType

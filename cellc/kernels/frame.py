@@ -2,42 +2,66 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from cellc.ir.graph import Constant
-from cellc.ir.types import Dim, ScalarType, TensorType
+from cellc.ir.types import Dim, DType, TapeType, TensorType
 from cellc.kernels.plan_memory import byte_size
-from cellc.kernels.scalar_ops import llvm_type
+from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type, memory_type
 from cellc.kernels.text import Function, constant
 
 
+def register_type(type) -> str:
+    """The LLVM type of a register that holds a number, a 0-d tensor or a tape."""
+    return "ptr" if isinstance(type, TapeType) else llvm_type(type.dtype.compute)
+
+
 class Frame:
-    """One LLVM function being written: its arguments, allocas, dims and the way out on failure."""
+    """One LLVM function being written: its arguments, stack, dims and the way out on failure."""
 
     def __init__(self, f: Function, symbols: tuple[str, ...]):
         self.f, self.symbols = f, symbols
         self.bases: dict[str, str] = {}
         self.fails = False
+        self.owned: list[str] = []      # memory to be given back however the function ends
+        self.drops_tapes = False        # whoever fails leaves tapes to be given back here
+        self._cold: list[str] = []
 
     def alloca(self, text: str) -> str:
         """Stack space, reserved once at the function's entry."""
         register = self.f.fresh("stack")
-        self.f.lines.insert(1, f"  {register} = alloca {text}")
+        self.f.allocas.append(f"  {register} = alloca {text}")
         return register
 
+    # -- arguments and results -----------------------------------------------------------------
+    def pointer(self, index: int) -> str:
+        """What argument `index` holds, where that is an address."""
+        return self.f.load("ptr", self.f.gep("ptr", "%args", str(index)))
+
     def argument(self, index: int, type) -> str:
-        """Argument `index`: a scalar in a register, or the pointer to an array."""
-        place = self.f.gep("ptr", "%args", str(index))
-        if isinstance(type, TensorType):
-            return self.f.load("ptr", place)
-        return self.load_scalar(type, place)
+        """Argument `index`: a number or tape, or a 0-d tensor, in a register; else an address."""
+        if not isinstance(type, TensorType):
+            return self.load_register(type, self.f.gep("ptr", "%args", str(index)))
+        pointer = self.pointer(index)
+        return pointer if type.shape else self.load_register(type, pointer)
 
     def out_pointer(self, index: int) -> str:
         return self.f.load("ptr", self.f.gep("ptr", "%outs", str(index)))
 
+    # -- sizes ---------------------------------------------------------------------------------
     def dim(self, name: str) -> str:
         index = self.symbols.index(name)
         return self.f.load("i64", self.f.gep("i64", "%dims", str(index)))
+
+    def extent(self, n) -> str:
+        """A size as an i64."""
+        return self.f.mul(str(n.coef), self.dim(n.name)) if isinstance(n, Dim) else str(n)
+
+    def size(self, unit: str, count: int) -> str:
+        """A byte count as an i64."""
+        return self.f.mul(str(count), self.dim(unit)) if unit else str(count)
 
     def tasks(self, most: int, alone_below: tuple[str, int] | None) -> str:
         """How many tasks a kernel gets: one where the size known now makes too little work."""
@@ -47,21 +71,40 @@ class Frame:
         enough = self.f.op(f"icmp sge i64 {self.dim(symbol)}, {size}")
         return self.f.op(f"select i1 {enough}, i64 {most}, i64 1")
 
-    def size(self, unit: str, count: int) -> str:
-        """A byte count as an i64."""
-        return self.f.mul(str(count), self.dim(unit)) if unit else str(count)
+    # -- memory --------------------------------------------------------------------------------
+    def load_element(self, dtype: DType, pointer: str) -> str:
+        """An element of an array, in the dtype it is computed in."""
+        return ScalarOps(self.f).load(dtype, pointer)
 
-    def load_scalar(self, type: ScalarType, pointer: str) -> str:
+    def store_element(self, dtype: DType, value: str, pointer: str) -> None:
+        text = ScalarOps(self.f).to_memory(Element(value, dtype))
+        self.f.store(memory_type(dtype), text, pointer, dtype.itemsize)
+
+    def load_register(self, type, pointer: str) -> str:
+        """What `store_register` stored: numbers as 8 bytes, 0-d tensors as their element."""
+        if isinstance(type, TapeType):
+            return self.f.load("ptr", pointer)
+        if isinstance(type, TensorType):
+            return self.load_element(type.dtype, pointer)
         if type.dtype.kind == "b":
             return self.f.op(f"trunc i64 {self.f.load('i64', pointer)} to i1")
         return self.f.load(llvm_type(type.dtype), pointer)
 
-    def store_scalar(self, type: ScalarType, value: str, pointer: str) -> None:
-        if type.dtype.kind == "b":
-            value = self.f.op(f"zext i1 {value} to i64")
-            self.f.store("i64", value, pointer)
+    def store_register(self, type, value: str, pointer: str) -> None:
+        if isinstance(type, TapeType):
+            self.f.store("ptr", value, pointer)
+        elif isinstance(type, TensorType):
+            self.store_element(type.dtype, value, pointer)
+        elif type.dtype.kind == "b":
+            self.f.store("i64", self.f.op(f"zext i1 {value} to i64"), pointer)
         else:
             self.f.store(llvm_type(type.dtype), value, pointer)
+
+    def spilled(self, type, value: str) -> str:
+        """The address of 8 bytes on the stack that hold a register."""
+        place = self.alloca("i64")
+        self.store_register(type, value, place)
+        return place
 
     def copy(self, type: TensorType, source: str, target: str) -> None:
         size = self.size(*byte_size(type))
@@ -82,9 +125,29 @@ class Frame:
             return
         size = c.type.size
         count = f.mul(str(size.coef), self.dim(size.name)) if isinstance(size, Dim) else str(size)
+        if c.value == 0 and not (element.is_float and np.signbit(np.float64(c.value))):
+            f.module.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+            f.do(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 "
+                 f"{f.mul(count, str(element.itemsize))}, i1 false)")
+            return
         ty = "i8" if element.kind == "b" else llvm_type(element)
         with f.loop("0", count) as loop:
             f.store(ty, constant(c.value, ty), f.gep(ty, target, loop.index))
+
+    # -- failure -------------------------------------------------------------------------------
+    @contextmanager
+    def failing(self, condition: str):
+        """What is done, out of the way, where the condition holds, before the program ends."""
+        f = self.f
+        bad, onward = f.label("bad"), f.label("onward")
+        f.branch_if(condition, bad, onward)
+        lines, f.lines = f.lines, []
+        f.start(bad)
+        yield
+        f.branch("fail")
+        self._cold += f.lines
+        f.lines, self.fails = lines, True
+        f.start(onward)
 
     def fail_if(self, condition: str) -> None:
         self.fails = True
@@ -93,8 +156,17 @@ class Frame:
         self.f.start(onward)
 
     def close(self) -> None:
+        self._give_back()
         self.f.ret("i32 0")
         if self.fails:
+            self.f.lines += self._cold
             self.f.start("fail")
+            self._give_back()
+            if self.drops_tapes:
+                self.f.call("void", "cellc_tape_drop", ("ptr", "%error"))
             self.f.ret("i32 1")
         self.f.close()
+
+    def _give_back(self) -> None:
+        for memory in self.owned:
+            self.f.call("void", "cellc_free", ("ptr", memory))

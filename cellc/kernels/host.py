@@ -2,36 +2,35 @@
 
     i32 program(ptr args, ptr outs, ptr dims, ptr arena, ptr error)
 
-Arrays live where they are wanted: a result straight in the caller's buffer, a parameter's new value
-in the parameter where nobody still needs the old one, everything else at a planned offset of the
-arena. Scalars live in registers, `cond` is a branch, `call` calls the function of its graph, made
-once however often it is called. A kernel that can fail (an index out of range) leaves its record in
-`error`, and the program returns 1 at once; what updates parameters in place therefore runs last.
+Arrays live where they are wanted (`places.py`): a result straight in the caller's buffer, a
+parameter's new value in the parameter where nobody still needs the old one, everything else at a
+planned offset of the arena. `region.py` writes the instructions. What can fail (an index out of
+range) leaves its record in `error`, and the program returns 1 at once; what updates parameters in
+place therefore runs last.
 
 Functions of called graphs take `bases`, one arena pointer for each unit (bytes, then bytes for each
-symbolic dimension), in the place of `arena`.
+symbolic dimension), in the place of `arena`. A graph that calls itself is called to a depth that
+only the data know: its function takes an arena of its own at each call, and checks how much of the
+stack is left.
+
+The words of `error`: what went wrong, three that say more, the lowest address the stack may reach
+(5), the tapes in use (6), and which apply it was (7).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cellc.ir.graph import Apply, Constant, Graph, Input, Node
-from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
+from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
+from cellc.ir.types import TupleType
 from cellc.kernels.frame import Frame
 from cellc.kernels.loops import Kernel
-from cellc.kernels.plan_memory import Block, byte_size, plan
-from cellc.kernels.scalar_ops import ScalarOps, llvm_type
+from cellc.kernels.region import ERROR_DEPTH, ERROR_MEMORY, LIMIT, Region, failing_apply
 from cellc.kernels.structure import structure
-from cellc.kernels.text import Function, Module, constant
+from cellc.kernels.text import Function, Module
 from cellc.record import fresh, record
 
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
-SITE = 7        # the place in the error record that says which apply failed
-NO_KERNEL = ("tuple", "item", "reshape", "empty", "dim_size", "to_scalar", "call", "cond",
-             "barrier")
-
-_SAME_MEMORY = ("reshape", "barrier")       # the array that their operand is
 
 
 @record(frozen=True)
@@ -63,17 +62,8 @@ class Program:
     text: str = ""                           # of the host function
     units: list[Unit] = fresh(list)
     sites: list = fresh(list)   # the user's place of every apply that can fail
-
-
-@record(eq=False)
-class Slot:
-    """Where an array lives: input `input`, result buffer `target`, or a block of the arena."""
-
-    type: TensorType
-    block: Block | None = None
-    input: int | None = None
-    target: int | None = None
-    constant: Constant | None = None
+    optimise: int = 0           # which of LLVM's pipelines the text needs
+    unbounded: bool = False     # its work depends on the data
 
 
 class Host:
@@ -91,43 +81,57 @@ class Host:
         self.functions: dict[int, tuple[Graph, str, Region]] = {}
         self.sites: list = []
         self.flops = self.bytes = 0.0
+        self.has_loops = self.has_tapes = False
+        self.themselves: set[int] = set()
 
     def program(self, graph: Graph, name: str, in_place: dict[int, int]) -> Program:
         """Emit `graph`; result r of `in_place` goes to the buffer of input in_place[r] instead of
         a buffer in `outs`, where the remaining results go in order."""
         graph = _updates_last(graph, set(in_place))
+        self.themselves = calling_themselves(graph.reachable())
         region = Region(self, graph, in_place)
         f = Function(self.module, "i32", name, [*SIGNATURE[:3], ("ptr", "arena"), SIGNATURE[4]])
         frame = Frame(f, self.symbols)
-        frame.bases = self._split_arena(f, region.totals)
+        frame.bases = self._split_arena(f, region.totals, "%arena")
+        if self.themselves:
+            self._set_limit(f)
         inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
         outs = [i for i in range(len(graph.results)) if i not in in_place]
-        targets = {r: inputs[i] for r, i in in_place.items()}
+        targets = {r: frame.pointer(i) for r, i in in_place.items()}
         targets |= {r: frame.out_pointer(k) for k, r in enumerate(outs)}
         self._finish(frame, region, inputs, targets)
+        unbounded = self.has_loops or bool(self.themselves)
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
                        self.flops, self.bytes, self.module.text(), list(self.kernels.values()),
-                       self.sites)
+                       self.sites, optimise=2 if unbounded else 0, unbounded=unbounded)
 
-    def function(self, graph: Graph) -> tuple[str, Region]:
-        """The name and plan of a called graph's function, emitted at the first call."""
+    def function(self, graph: Graph) -> tuple[str, Region | None]:
+        """The name of a called graph's function, emitted at the first call, and its plan; None
+        where it takes its own arena."""
         if id(graph) not in self.functions:
             name = f"graph.{len(self.functions)}"
+            own_arena = id(graph) in self.themselves
+            self.functions[id(graph)] = (graph, name, None)
             region = Region(self, graph, {})
-            self.functions[id(graph)] = (graph, name, region)
+            self.functions[id(graph)] = (graph, name, None if own_arena else region)
             f = Function(self.module, "i32", name, SIGNATURE, linkage="define internal")
             frame = Frame(f, self.symbols)
-            frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
-                           for i, u in enumerate(self.units)}
+            if own_arena:
+                self._take_arena(frame, region.totals)      # first: whatever fails gives it back
+                self._check_limit(frame)
+            else:
+                frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
+                               for i, u in enumerate(self.units)}
             inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
             targets = {r: frame.out_pointer(r) for r in range(len(graph.results))}
             self._finish(frame, region, inputs, targets)
         return self.functions[id(graph)][1:]
 
     def _finish(self, frame: Frame, region: Region, inputs: list[str], targets) -> None:
-        """The body of a function: everything in the region, then its scalar results."""
+        """The body of a function: everything in the region, then the results in registers."""
         for r, value in region.emit(frame, inputs, targets).items():
-            frame.store_scalar(region.graph.results[r].type, value, targets[r])
+            frame.store_register(region.graph.results[r].type, value, targets[r])
+        frame.drops_tapes = frame.f.name == "program" and self.has_tapes
         frame.close()
 
     def kernel(self, node: Apply) -> Unit:
@@ -144,332 +148,70 @@ class Host:
         self.bytes += unit.kernel.bytes
         return unit
 
-    def _split_arena(self, f: Function, totals: dict[str, int]) -> dict[str, str]:
+    def _split_arena(self, f: Function, totals: dict[str, int], arena: str) -> dict[str, str]:
         bases, offset = {}, "0"
         for unit in self.units:
-            bases[unit] = f.gep("i8", "%arena", offset)
-            size = str(totals.get(unit, 0))
-            if unit:
-                size = f.mul(size, f.load("i64", f.gep("i64", "%dims",
-                                                       str(self.symbols.index(unit)))))
-            offset = f.add(offset, size)
+            bases[unit] = f.gep("i8", arena, offset)
+            offset = f.add(offset, self._unit_size(f, totals, unit))
         return bases
 
+    def _unit_size(self, f: Function, totals: dict[str, int], unit: str) -> str:
+        size = str(totals.get(unit, 0))
+        if not unit:
+            return size
+        return f.mul(size, f.load("i64", f.gep("i64", "%dims", str(self.symbols.index(unit)))))
 
-class Region:
-    """The plan of one graph (where its arrays live) and its emission into a frame."""
+    # -- graphs that call themselves -------------------------------------------------------------
+    def _set_limit(self, f: Function) -> None:
+        """Note how far the stack may grow."""
+        here = f.call("ptr", "llvm.frameaddress.p0", ("i32", "0"))
+        lowest = f.op(f"getelementptr i8, ptr {here}, i64 -{stack_bytes()}")
+        f.store("ptr", lowest, f.gep("i64", "%error", str(LIMIT)))
 
-    def __init__(self, host: Host, graph: Graph, in_place: dict[int, int]):
-        self.host, self.graph = host, graph
-        self.slots: dict[tuple[Node, int], Slot] = {}
-        self.inputs = {x: Slot(x.type, input=i) for i, x in enumerate(graph.inputs)}
-        self.inner: dict[Node, list[Region]] = {}
-        self.inner_blocks: dict[Node, dict[str, Block]] = {}
-        self.scratch: dict[Node, Block] = {}
-        self.made: dict[Node, Unit] = {}
-        self.constants: list[Slot] = []
-        self.blocks: list[Block] = []
-        self.copies: list[tuple[Slot, int, Slot | None]] = []
-        self._place(in_place)
-        self.totals = plan([b for b in self.blocks if b.size])
-
-    # -- planning ------------------------------------------------------------------------------
-    def slot(self, node: Node, index: int = 0) -> Slot:
-        """Where an array value lives; `item`, `reshape`, `barrier` are names for their operand."""
-        if isinstance(node, Input):
-            return self.inputs[node]
-        if isinstance(node, Constant):
-            key = (node, 0)
-            if key not in self.slots:
-                self.slots[key] = Slot(node.type, self._block(node.type, 0), constant=node)
-                self.constants.append(self.slots[key])
-            return self.slots[key]
-        name = node.prim.name
-        if name == "item":
-            source = node.operands[0]
-            if isinstance(source, Apply) and source.prim.name == "tuple":
-                return self.slot(source.operands[node.attrs["index"]])
-            return self.slot(source, node.attrs["index"])
-        return self.slot(node.operands[0]) if name in _SAME_MEMORY else self.slots[node, index]
-
-    def _block(self, type: TensorType, start: int) -> Block:
-        unit, size = byte_size(type)
-        block = Block(unit, size, start, start)
-        self.blocks.append(block)
-        return block
-
-    def _temporary(self, unit: str, size: int, position: int) -> Block:
-        block = Block(unit, size, position, position)
-        self.blocks.append(block)
-        return block
-
-    def _place(self, in_place: dict[int, int]) -> None:
-        """Give every array value a slot with its lifetime, then decide where results live."""
-        end = len(self.graph.body)
-        last_use: dict[int, int] = {}            # input index -> last position that reads it
-        for position, node in enumerate(self.graph.body):
-            for x in node.operands:
-                if isinstance(x.type, TensorType) and node.prim.name not in ("tuple", "item"):
-                    self._use(x, position, last_use)
-            if node.prim.name not in ("tuple", "item", *_SAME_MEMORY):
-                for i, t in enumerate(result_types(node)):
-                    if isinstance(t, TensorType):
-                        self.slots[node, i] = Slot(t, self._block(t, position))
-            if node.prim.name in ("call", "cond"):
-                self._place_inner(node, position)
-            elif node.prim.name not in NO_KERNEL and not is_scalar(node):
-                unit = self.made[node] = self.host.kernel(node)
-                if unit.kernel.scratch:
-                    self.scratch[node] = self._temporary("", unit.kernel.scratch, position)
-        self._place_results(in_place, end, last_use)
-
-    def _use(self, x: Node, position: int, last_use: dict[int, int]) -> None:
-        slot = self.slot(x)
-        if slot.input is not None:
-            last_use[slot.input] = position
-        else:
-            slot.block.end = max(slot.block.end, position)
-
-    def _place_inner(self, node: Apply, position: int) -> None:
-        if node.prim.name == "call":
-            regions = [self.host.function(node.attrs["graph"])[1]]
-        else:
-            regions = [Region(self.host, node.attrs[k], {}) for k in ("then", "orelse")]
-        self.inner[node] = regions
-        self.inner_blocks[node] = {
-            unit: self._temporary(unit, max(r.totals.get(unit, 0) for r in regions), position)
-            for unit in self.host.units}
-
-    def _place_results(self, in_place: dict[int, int], end: int, last_use: dict[int, int]) -> None:
-        arrays = [(r, x) for r, x in enumerate(self.graph.results)
-                  if isinstance(x.type, TensorType)]
-        wanted = [(r, self.slot(x)) for r, x in arrays]
-        for _, slot in wanted:
-            if slot.input is not None:
-                last_use[slot.input] = end
-        position = {node: i for i, node in enumerate(self.graph.body)}
-        makers = {id(slot): node for (node, _), slot in self.slots.items()}
-        for r, slot in wanted:
-            free = slot.input is None and slot.constant is None and slot.target is None
-            if free and r in in_place:
-                maker = makers[id(slot)]
-                free = self._may_overwrite(maker, position[maker], in_place[r], last_use)
-            if free:
-                slot.target = r
-                self.blocks.remove(slot.block)
-                continue
-            through = None
-            if slot.input is not None and slot.input in in_place.values():
-                through = Slot(slot.type, self._temporary(*byte_size(slot.type), end))
-            if slot.block is not None:
-                slot.block.end = end
-            self.copies.append((slot, r, through))
-
-    def _may_overwrite(self, maker: Apply, position: int, index: int, last_use) -> bool:
-        """Whether `maker` may write its result over input `index`: nobody reads the old value
-        later, and maker itself reads it at no other place than the one it writes."""
-        last = last_use.get(index, -1)
-        if last != position:
-            return last < position
-        if maker.prim.name != "fused" or maker.operands.count(self.graph.inputs[index]) != 1:
-            return False
-        body = maker.attrs["graph"]
-        return _pointwise(body, body.inputs[maker.operands.index(self.graph.inputs[index])])
-
-    # -- emission ------------------------------------------------------------------------------
-    def emit(self, frame: Frame, inputs: list[str], targets: dict[int, str]) -> dict[int, str]:
-        """Write the applies in order; returns the registers of the scalar results."""
-        self.pointers: dict[int, str] = {}
-        for slot in [*self.slots.values(), *(t for *_, t in self.copies if t)]:
-            if slot.target is not None:
-                self.pointers[id(slot)] = targets[slot.target]
-            else:
-                self.pointers[id(slot)] = self._at(frame, slot.block)
-        for slot in self.inputs.values():
-            self.pointers[id(slot)] = inputs[slot.input]
-        self.scalars: dict[Node, str] = {
-            x: inputs[i] for i, x in enumerate(self.graph.inputs) if isinstance(x.type, ScalarType)}
-        self.tuples: dict[tuple[Node, int], str] = {}
-        for slot in self.constants:
-            frame.fill(slot.constant, self.pointers[id(slot)])
-        for node in self.graph.body:
-            self._emit(frame, node)
-        for slot, _, through in self.copies:
-            if through:
-                frame.copy(slot.type, self.pointers[id(slot)], self.pointers[id(through)])
-        for slot, r, through in sorted(self.copies, key=lambda c: c[2] is not None):
-            frame.copy(slot.type, self.pointers[id(through or slot)], targets[r])
-        return {r: self._scalar(frame, x) for r, x in enumerate(self.graph.results)
-                if isinstance(x.type, ScalarType)}
-
-    def _at(self, frame: Frame, block: Block) -> str:
-        return frame.f.gep("i8", frame.bases[block.unit], frame.size(block.unit, block.offset))
-
-    def _scalar(self, frame: Frame, x: Node) -> str:
-        if isinstance(x, Constant):
-            return constant(x.value, llvm_type(x.type.dtype))
-        if isinstance(x, Apply) and x.prim.name == "item":
-            source, index = x.operands[0], x.attrs["index"]
-            if isinstance(source, Apply) and source.prim.name == "tuple":
-                return self._scalar(frame, source.operands[index])
-            return self.tuples[source, index]
-        return self.scalars[x]
-
-    def _emit(self, frame: Frame, node: Apply) -> None:
-        name = node.prim.name
-        if name in ("tuple", "item", *_SAME_MEMORY):
-            if name == "barrier" and is_scalar(node):
-                self.scalars[node] = self._scalar(frame, node.operands[0])
-            return
-        if name == "empty":
-            if isinstance(node.type, ScalarType):
-                self.scalars[node] = constant(0, llvm_type(node.type.dtype))
-        elif name == "dim_size":
-            d = node.attrs["dim"]
-            self.scalars[node] = (frame.f.mul(str(d.coef), frame.dim(d.name))
-                                  if isinstance(d, Dim) else str(d))
-        elif name == "to_scalar":
-            self.scalars[node] = self._to_scalar(frame, node)
-        elif name == "call":
-            self._emit_call(frame, node)
-        elif name == "cond":
-            self._emit_cond(frame, node)
-        elif is_scalar(node):
-            ops = ScalarOps(frame.f, lanes=1)
-            self.scalars[node] = ops.apply(node, [self._scalar(frame, x) for x in node.operands])
-        else:
-            self._emit_kernel(frame, node)
-
-    def _to_scalar(self, frame: Frame, node: Apply) -> str:
-        x = node.operands[0]
-        ops = ScalarOps(frame.f, lanes=1)
-        value = ops.load(x.type.dtype, self.pointers[id(self.slot(x))])
-        return ops.convert(value, x.type.dtype, node.type.dtype)
-
-    def _spilled(self, frame: Frame, x: Node) -> str:
-        """The address of 8 bytes holding a scalar."""
-        place = frame.alloca("i64")
-        frame.store_scalar(x.type, self._scalar(frame, x), place)
-        return place
-
-    def _emit_kernel(self, frame: Frame, node: Apply) -> None:
-        f, unit = frame.f, self.made[node]
-        pointers = [self.pointers[id(self.slot(x))] if isinstance(x.type, TensorType)
-                    else self._spilled(frame, x) for x in node.operands]
-        pointers += [self.pointers[id(self.slots[node, i])]
-                     for i in range(len(result_types(node)))]
-        scratch = self.scratch.get(node)
-        pointers += [self._at(frame, scratch) if scratch else "null", "%dims", "%error"]
-        context = frame.alloca(f"[{len(pointers)} x ptr], align 16")
-        for i, pointer in enumerate(pointers):
-            f.store("ptr", pointer, f.gep("ptr", context, str(i)))
-        for function, tasks in unit.kernel.phases:
-            name = f"{unit.name}.{function}"
-            if tasks == 1:
-                f.call("void", name, ("ptr", context), ("i64", "0"), ("i64", "1"))
-            else:
-                f.module.declare(f"void @{name}(ptr, i64, i64)")
-                f.call("void", "cellc_parallel", ("ptr", f"@{name}"), ("ptr", context),
-                       ("i64", frame.tasks(tasks, unit.kernel.alone_below)))
-        if may_fail(node):
-            f.store("i64", str(len(self.host.sites)), f.gep("i64", "%error", str(SITE)))
-            self.host.sites.append(_failing(node).loc or node.loc)
-            frame.fail_if(f.op(f"icmp ne i64 {f.load('i64', '%error')}, 0"))
-
-    def _emit_call(self, frame: Frame, node: Apply) -> None:
+    def _check_limit(self, frame: Frame) -> None:
         f = frame.f
-        name, _ = self.host.function(node.attrs["graph"])
-        arguments = frame.alloca(f"[{max(1, len(node.operands))} x i64]")
-        for i, x in enumerate(node.operands):
-            place = f.gep("i64", arguments, str(i))
-            if isinstance(x.type, TensorType):
-                f.store("ptr", self.pointers[id(self.slot(x))], place)
-            else:
-                frame.store_scalar(x.type, self._scalar(frame, x), place)
-        types = result_types(node)
-        outs = frame.alloca(f"[{max(1, len(types))} x ptr]")
-        cells = {}
-        for i, t in enumerate(types):
-            if isinstance(t, TensorType):
-                pointer = self.pointers[id(self.slots[node, i])]
-            else:
-                pointer = cells[i] = frame.alloca("i64")
-            f.store("ptr", pointer, f.gep("ptr", outs, str(i)))
-        bases = frame.alloca(f"[{len(self.host.units)} x ptr]")
-        for i, unit in enumerate(self.host.units):
-            f.store("ptr", self._at(frame, self.inner_blocks[node][unit]),
-                    f.gep("ptr", bases, str(i)))
-        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr %dims, ptr {bases}, "
-                      "ptr %error)")
-        frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
-        for i, cell in cells.items():
-            self._set_scalar(node, i, frame.load_scalar(types[i], cell))
+        here = f.call("ptr", "llvm.frameaddress.p0", ("i32", "0"))
+        lowest = f.load("ptr", f.gep("i64", "%error", str(LIMIT)))
+        with frame.failing(f.op(f"icmp ult ptr {here}, {lowest}")):
+            f.store("i64", str(ERROR_DEPTH), "%error")
 
-    def _emit_cond(self, frame: Frame, node: Apply) -> None:
-        f, types = frame.f, result_types(node)
-        inputs = [self.pointers[id(self.slot(x))] if isinstance(x.type, TensorType)
-                  else self._scalar(frame, x) for x in node.operands[1:]]
-        targets = {i: self.pointers[id(self.slots[node, i])] for i, t in enumerate(types)
-                   if isinstance(t, TensorType)}
-        labels = [f.label("then"), f.label("else")]
-        done = f.label("join")
-        f.branch_if(self._scalar(frame, node.operands[0]), *labels)
-        bases, found, ends = frame.bases, [], []
-        for label, region in zip(labels, self.inner[node], strict=True):
-            f.start(label)
-            frame.bases = {u: self._at(frame, b)
-                           for u, b in self.inner_blocks[node].items()}
-            found.append(region.emit(frame, inputs, targets))
-            ends.append(f.block)
-            f.branch(done)
-            frame.bases = bases
-        f.start(done)
-        for i, t in enumerate(types):
-            if isinstance(t, ScalarType):
-                ways = ", ".join(f"[ {v[i]}, %{b} ]" for v, b in zip(found, ends, strict=True))
-                self._set_scalar(node, i, f.op(f"phi {llvm_type(t.dtype)} {ways}"))
-
-    def _set_scalar(self, node: Apply, index: int, value: str) -> None:
-        self.tuples[node, index] = value
-        if isinstance(node.type, ScalarType):
-            self.scalars[node] = value
+    def _take_arena(self, frame: Frame, totals: dict[str, int]) -> None:
+        f, size = frame.f, "0"
+        for unit in self.units:
+            size = f.add(size, self._unit_size(f, totals, unit))
+        arena = "null"
+        if size != "0":
+            arena = f.call("ptr", "cellc_alloc", ("i64", size))
+            with frame.failing(f.op(f"icmp eq ptr {arena}, null")):
+                f.store("i64", str(ERROR_MEMORY), "%error")
+            frame.owned.append(arena)
+        frame.bases = self._split_arena(f, totals, arena)
 
 
-def result_types(node: Node) -> tuple:
-    """The types of an apply's results: the items of a tuple type, else the one type."""
-    return node.type.items if isinstance(node.type, TupleType) else (node.type,)
+def stack_bytes() -> int:
+    """How much of the stack a program may use that calls itself: three quarters of what there is
+    in a thread made in the usual way."""
+    try:
+        import resource
 
-
-def is_scalar(node: Apply) -> bool:
-    """Arithmetic that the host function does in registers."""
-    return isinstance(node.type, ScalarType)
-
-
-def _failing(node: Apply) -> Apply | None:
-    """The apply in a group (or the apply itself) whose kernel checks indices."""
-    if node.prim.name in ("gather", "scatter_add"):
-        return node
-    body = node.attrs.get("graph")
-    return next((x for x in body.body if x.prim.name == "gather"), None) if body else None
+        soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    except ImportError:                     # not a Unix
+        soft = 1 << 20
+    if not 0 < soft < 1 << 30:              # unlimited: threads get 2 MB then
+        soft = 2 << 20
+    return soft * 3 // 4
 
 
 def may_fail(node: Apply) -> bool:
-    return _failing(node) is not None
-
-
-def _pointwise(body: Graph, x: Input) -> bool:
-    """Whether a group reads x only at the place it writes, before it writes there: whatever depends
-    on x is elementwise of x's shape, and there is no reduction and no product, whose result holds
-    unfinished sums before the rest of the group is computed."""
-    if any(node.prim.kind == "reduce" or node.prim.name == "dot" for node in body.body):
+    """Can running an apply end the program?"""
+    if node.prim.name in ("read", "write", "accumulate"):
+        return node.attrs.get("checked", True)
+    if node.prim.name in ("check", "show", "push", "tape_new") or failing_apply(node) is not None:
+        return True
+    if node.prim.name == "fused":
         return False
-    dependent: set[Node] = {x}
-    for node in body.body:
-        if node.prim.name != "tuple" and any(o in dependent for o in node.operands):
-            if node.prim.kind != "elementwise" or node.type.shape != x.type.shape:
-                return False
-            dependent.add(node)
-    return True
+    return any(any(map(may_fail, g.body)) for inner in subgraphs(node).values()
+               for g in inner.reachable())
 
 
 def _updates_last(graph: Graph, updated: set[int]) -> Graph:

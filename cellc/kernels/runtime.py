@@ -8,6 +8,8 @@ Exported to programs (`symbols()` gives the addresses for `engine.load`):
 - `i64 cellc_threads()` is the number of threads a region may use.
 - `ptr cellc_alloc(i64 bytes)`, `void cellc_free(ptr)`: 64-byte aligned blocks, recycled, so that a
   program called again touches no fresh pages. Null when there is no memory.
+- `cellc_tape_new`, `cellc_tape_end`, `cellc_tape_drop`: see `tape_memory.py`.
+- `cellc_message`: Python's own part, see `message.py`.
 
 The threads start with the first region. After a fork the child starts its own.
 """
@@ -19,14 +21,16 @@ import functools
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from cellc.kernels import engine, memory, native_entry, native_layout, pool
+from cellc.kernels import engine, memory, message, native_entry, native_layout, pool, tape_memory
 from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
 from cellc.record import record
 
-FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free")
+FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free",
+                *tape_memory.EXPORTS)
 FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
               "memory_in_use", "memory_cached", "memory_fresh",
               "memory_limit", *native_entry.EXPORTS)
@@ -48,6 +52,7 @@ def text() -> str:
     linux = sys.platform.startswith("linux")
     pool.emit(module, platform.machine(), linux)
     memory.emit(module, linux)
+    tape_memory.emit(module, linux)
     native_entry.emit(module)
     return module.text()
 
@@ -55,8 +60,9 @@ def text() -> str:
 class Runtime:
     """The loaded runtime, with its functions as Python callables."""
 
-    def __init__(self, cache_dir: str | Path | None):
-        data = engine.compile_text(text(), OPTIMISATION, cache_dir, codegen=CODEGEN)
+    def __init__(self, cache_dir: str | Path | None, under_way: Callable[[], None]):
+        data = engine.compile_text(text(), OPTIMISATION, cache_dir, codegen=CODEGEN,
+                                   under_way=under_way)
         exports = FOR_PROGRAMS + FOR_PYTHON
         self.loaded = engine.load(data, native_layout.python_symbols(), exports)
         # Sleeping workers return into this code and arrays point to its destructor: it never goes.
@@ -99,6 +105,7 @@ def _default_limit() -> int:
 
 
 _cache_dir: str | Path | None = None
+_loaded: list[Runtime] = []
 
 
 def use_cache_dir(directory: str | Path | None) -> None:
@@ -107,16 +114,19 @@ def use_cache_dir(directory: str | Path | None) -> None:
     _cache_dir = directory
 
 
-@functools.cache
-def load() -> Runtime:
-    """The runtime of this process."""
-    return Runtime(_cache_dir)
+def load(under_way: Callable[[], None] = lambda: None) -> Runtime:
+    """The runtime of this process; `under_way` is for whoever is the first to ask for it (see
+    `engine.compile_text`)."""
+    if not _loaded:
+        _loaded.append(Runtime(_cache_dir, under_way))
+    return _loaded[0]
 
 
 @functools.cache
 def symbols() -> dict[str, int]:
     """Addresses of what programs may call."""
-    return {name: load().loaded.address(name) for name in FOR_PROGRAMS}
+    return {name: load().loaded.address(name) for name in FOR_PROGRAMS} | {
+        "cellc_message": message.address()}
 
 
 def set_threads(n: int) -> None:

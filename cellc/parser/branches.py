@@ -5,8 +5,9 @@ one changes is put back before the other runs (`Session.journals` remember it). 
 what the two have made of each variable, container, Parameter and returned value. What is the same
 in both stays as it is. Where both give a number or tensor, the pair becomes one result of a `cond`,
 in one type: Python's numbers take the other's type as they do in arithmetic, tensors must agree.
-Tuples, lists and dicts are joined item by item. What does not meet becomes a Conflict, which is an
-error only where it is used.
+Tuples, lists and dicts are joined item by item. A variable that one of them has not bound becomes a
+Maybe, and is checked where it is read; what does not meet becomes a Conflict, which is an error
+where it is read. A branch that never ends (it raises) takes what the other has made.
 """
 
 from __future__ import annotations
@@ -17,22 +18,26 @@ import gast
 
 from cellc.errors import CellcError, Loc
 from cellc.ir import arith
-from cellc.ir.graph import Graph, Input, Node
+from cellc.ir.graph import Graph, Input, Node, has_effect
 from cellc.ir.prims import control, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, Type
 from cellc.parser import hooks, operators
+from cellc.parser.frame import Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     Conflict,
+    Maybe,
     Slot,
     Unbound,
     describe,
+    flatten,
     is_instance_of_dataclass,
     unflatten,
 )
 from cellc.passes.rebuild import copy_body
 
+NOTHING = object()      # the side of a pair that has no value: whatever it gives is not read
 _CHEAP_APPLIES = 8
 _CHEAP_SIZE = 16
 
@@ -46,6 +51,7 @@ class Branch:
         self.loc = frame.loc(node)
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
+        self.never_ends = False
         self._journal: dict[int, tuple] = {}
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
@@ -59,11 +65,16 @@ class Branch:
             restore(value, held)
         outer_places, frame.bound_at = frame.bound_at, frame.bound_at | self._bound_at
         session.conditions.append(self.condition)
+        session.traced_depth += 1
         frame.depth += 1
         try:
-            with session.building(self.builder):
+            with session.running(self.builder):
                 return work()
+        except Exception as error:
+            error.crossed = self.condition      # so that nothing outside catches it: `exceptions`
+            raise
         finally:
+            session.traced_depth -= 1
             session.conditions.pop()
             frame.depth -= 1
             session.journals.pop()
@@ -72,6 +83,14 @@ class Branch:
                            for key, (value, _) in self._journal.items()}
             for value, held in self._journal.values():
                 restore(value, held)
+
+    def run_if_known(self, work):
+        """`run`; a branch whose result is not known yet is one that never ends."""
+        try:
+            return self.run(work)
+        except Unsettled:
+            self.never_ends = True
+            return None
 
     def changed(self):
         """The containers this branch may have changed, by id."""
@@ -105,7 +124,7 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
     `leaving`: the function returns here, so that its variables do not matter any more.
     """
     session = frame.session
-    joiner = _Joiner(session, then, orelse, frame.loc(node))
+    joiner = Joiner(session, then, orelse, frame.loc(node))
     returned = joiner.value(_value(then), _value(orelse), "the returned value", strict=True)
     parameters = _assigned(then, orelse)
     assigned = [joiner.pair(then.builder.lift(p), orelse.builder.lift(p)) for p in parameters]
@@ -139,15 +158,19 @@ def _assigned(then: Branch, orelse: Branch) -> list:
     return [parameter for parameter, _ in both.values()]
 
 
-class _Joiner:
-    """Pairs of values from two branches: what is joined becomes a structure over the pairs kept."""
+class Joiner:
+    """Pairs of values from two branches: what is joined becomes a structure over the pairs kept.
 
-    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc):
-        self.session, self.then, self.orelse, self.loc = session, then, orelse, loc
+    `what` is the statement that has them: `if`, or a loop, whose branches are what was there before
+    and what a round makes of it.
+    """
+
+    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc, what: str = "if"):
+        self.session, self.then, self.orelse, self.loc, self.what = session, then, orelse, loc, what
         self.pairs: list[tuple] = []        # (then value, else value, type)
 
-    def pair(self, a, b) -> Slot:
-        self.pairs.append((a, b, meeting_type(a, b)))
+    def pair(self, a, b, type: Type | None = None) -> Slot:
+        self.pairs.append((a, b, type or meeting_type(a, b)))
         return Slot(len(self.pairs) - 1)
 
     def variables(self, frame, node, held: dict) -> dict:
@@ -158,18 +181,45 @@ class _Joiner:
             a, b = first.get(name, MISSING), second.get(name, MISSING)
             if a is b:
                 joined[name] = a
-            elif not is_live(frame, node, name):
-                continue
-            elif a is MISSING or b is MISSING:
-                side = self.then if b is MISSING else self.orelse
-                joined[name] = Unbound(side.place(name), self.loc)
-            else:
-                joined[name] = self.value(a, b, name)
+            elif is_live(frame, node, name):
+                joined[name] = self.variable(a, b, name)
         return joined
+
+    def variable(self, a, b, name: str):
+        """A variable's value in both, either of which may have none."""
+        if a is MISSING and self.then.never_ends or b is MISSING and self.orelse.never_ends:
+            return self.one_sided(b if a is MISSING else a, a is MISSING)
+        if a is not MISSING and b is not MISSING and not isinstance(
+                a, Maybe) and not isinstance(b, Maybe):
+            return self.value(a, b, name)
+        known = next(x for x in (a, b) if x is not MISSING)
+        if isinstance(known, Conflict):
+            return known
+        unbound = next((x.unbound for x in (a, b) if isinstance(x, Maybe)), None)
+        if unbound is None:
+            side = self.then if b is MISSING else self.orelse
+            unbound = Unbound(name, self.what, side.place(name), self.loc)
+        flags = [x is not MISSING and (x.flag if isinstance(x, Maybe) else True) for x in (a, b)]
+        flag = flags[0] if flags[0] is flags[1] else self.pair(*flags)
+        a, b = (x.value if isinstance(x, Maybe) else x for x in (a, b))
+        if a is MISSING or b is MISSING:
+            return Maybe(self.one_sided(known if not isinstance(known, Maybe) else known.value,
+                                        a is MISSING), flag, unbound)
+        joined = self.value(a, b, name)
+        return joined if isinstance(joined, Conflict) else Maybe(joined, flag, unbound)
+
+    def one_sided(self, value, in_second: bool):
+        """A value that only one side has: the other gives anything."""
+        leaves: list = []
+        structure = flatten(value, leaves, self.session.lift_anywhere)
+        slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
+        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
 
     def container(self, value):
         """A list, dict, set or object that was there before the `if`."""
         first, second = self.then.view(value), self.orelse.view(value)
+        if hasattr(type(value), "joined"):      # an iterator
+            return value.joined(first, second, self)
         what = f"a {type(value).__name__} changed in one branch"
         joined = self.value(first, second, what)
         if isinstance(joined, Conflict):
@@ -184,14 +234,16 @@ class _Joiner:
         return joined
 
     def _value(self, a, b, name: str):
+        if self.then.never_ends or self.orelse.never_ends:
+            return self.one_sided(*((b, True) if self.then.never_ends else (a, False)))
         if a is b or same(a, b):
             return a
         if is_number(a) and is_number(b):
             if meeting_type(a, b) is None:
                 return self._conflict(a, b, name)
             return self.pair(a, b)
-        if isinstance(a, (Unbound, Conflict)) or isinstance(b, (Unbound, Conflict)):
-            return a if isinstance(a, (Unbound, Conflict)) else b
+        if isinstance(a, Conflict) or isinstance(b, Conflict):
+            return a if isinstance(a, Conflict) else b
         if type(a) is not type(b):
             return self._conflict(a, b, name)
         if isinstance(a, (list, tuple)):
@@ -240,7 +292,8 @@ class _Joiner:
 
     def append(self, condition: Node) -> list[Node]:
         """The `cond` with one result for each pair; nothing where there is none."""
-        if not self.pairs:
+        if not self.pairs and not any(has_effect(node) for branch in (self.then, self.orelse)
+                                      for node in branch.builder.body):
             return []
         results = []
         for side, branch in enumerate((self.then, self.orelse)):
@@ -255,15 +308,21 @@ class _Joiner:
         return self.session.parts(node, len(self.pairs))
 
     def _in_type(self, value, type: Type) -> Node:
-        """The value as a node of the pair's type, in the branch that is being built."""
-        if isinstance(value, Dim):
-            value = operators.as_number(self.session, value)
-        own = arith.type_of(value)
-        if own != type:
-            value = arith.cast(value, type.dtype)
-            if isinstance(own, ScalarType) and isinstance(type, TensorType):
-                value = shape.from_scalar(value)
-        return self.session.builder.lift(value)
+        return in_type(self.session, value, type)
+
+
+def in_type(session, value, type: Type) -> Node:
+    """The value as a node of a pair's type, in the graph that is being built."""
+    if value is NOTHING:
+        return control.empty(type=type)
+    if isinstance(value, Dim):
+        value = operators.as_number(session, value)
+    own = arith.type_of(value)
+    if own != type:
+        value = arith.cast(value, type.dtype)
+        if isinstance(own, ScalarType) and isinstance(type, TensorType):
+            value = shape.from_scalar(value)
+    return session.builder.lift(value)
 
 
 def is_number(value) -> bool:
@@ -291,7 +350,7 @@ def meeting_type(a, b) -> Type | None:
 def is_live(frame, node, name: str) -> bool:
     """Can the variable still be read after `node`? A loop around it reads it in its next round."""
     source = frame.source
-    if name in source.captured:
+    if name in source.captured or name.startswith("$"):
         return True
     last = source.last_read.get(name)
     if last is None:
@@ -307,7 +366,10 @@ def is_live(frame, node, name: str) -> bool:
 def choose(frame, node, condition: Node, first, second):
     """The joined value of two pieces of work, of which one is done when the program runs."""
     then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
-    then.returned, orelse.returned = _Made(then.run(first)), _Made(orelse.run(second))
+    values = then.run_if_known(first), orelse.run_if_known(second)
+    if then.never_ends and orelse.never_ends:
+        raise Unsettled
+    then.returned, orelse.returned = map(_Made, values)
     frame.here(node)
     return join(frame, node, condition, then, orelse)
 
@@ -346,9 +408,9 @@ def conjunction(frame, node, known: Node, work):
 
 def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool):
     branch, other = Branch(frame, right, known, "then"), Branch(frame, node, known, "else")
-    found = branch.run(lambda: evaluate(frame, right))
+    found = branch.run_if_known(lambda: evaluate(frame, right))
     frame.here(node)
-    if value is known and _is_truth(found) and _is_cheap(branch):
+    if not branch.never_ends and value is known and _is_truth(found) and _is_cheap(branch):
         if isinstance(found, Node):
             outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
             graph = branch.builder.finish(found)

@@ -1,7 +1,7 @@
 """Calls of cells: one closed graph for a class of cell on the same types, used by every instance.
 
 The graph takes the traced arguments, then what it captured: its Parameters, constant tensors. It
-gives the traced parts of the result, then the Parameters it assigned, then what it prints. Which
+gives the traced parts of the result, then the Parameters it assigned. Which
 attributes the parse of `construct` read is kept with the graph (`guards.Record`), and another
 instance takes the same graph where they match, with its own Parameters as operands.
 """
@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from cellc.errors import TypeFault
-from cellc.ir.graph import Graph, Node
+from cellc.ir.graph import Graph, Node, has_effect
 from cellc.ir.prims import control
 from cellc.parser import hooks
 from cellc.parser.guards import Record, is_steady
 from cellc.parser.session import TraceBuilder
-from cellc.parser.text import PrintEffect, flatten_text, unflatten_text
 from cellc.parser.values import SIMPLE, Closure, Slot, flatten, unflatten
 from cellc.record import fresh, record
 
@@ -25,12 +24,16 @@ from cellc.record import fresh, record
 class Closed:
     """A closed graph with what it needs to be called, and what its results are."""
 
-    graph: Graph | None                 # None: it has no results, so there is nothing to run
+    graph: Graph | None                 # None: it has no results and no effects
     captured: list[Any]                 # the objects that are its further operands
     structure: Any                      # of the value; its slots count the results
     assigned: list[tuple[Any, int]]     # a Parameter and the result that is its new value
-    prints: list[PrintEffect]
     rule: dict[str, Any] = fresh(dict)      # of its gradient: further attributes of a call
+
+    @property
+    def has_effects(self) -> bool:
+        """Does it print, or check anything?"""
+        return self.graph is not None and self.graph.has_effects
 
 
 @record(eq=False)
@@ -51,7 +54,8 @@ def call(session, cell, args: list, kwargs: dict):
     construct = construct_of(session, cell)
     leaves: list[Node] = []
     structure = flatten((tuple(args), kwargs), leaves, session.lift)
-    key = (construct, key_of(session, structure), tuple(x.type for x in leaves))
+    key = (construct, key_of(session, structure), tuple(x.type for x in leaves),
+           any(session.modes.values()))
     known = session.cell_graphs.setdefault(key, [])
     for made in known:
         if made.gradients not in (None, session.gradients):
@@ -122,13 +126,11 @@ def finish(session, builder: TraceBuilder, value) -> Closed:
     for parameter, node in builder.assigned.values():
         assigned.append((parameter, len(results)))
         results.append(node)
-    prints = [PrintEffect(flatten_text(p.args, results, session.lift),
-                          flatten_text(p.kwargs, results, session.lift)) for p in session.prints]
     graph = None
-    if results:
+    if results or any(map(has_effect, builder.body)):
         graph = builder.finish(results[0] if len(results) == 1 else control.tuple(*results))
     captured = [value for value, _ in builder.captured.values()]
-    return Closed(graph, captured, shape, assigned, prints)
+    return Closed(graph, captured, shape, assigned)
 
 
 def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
@@ -143,8 +145,5 @@ def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
     for parameter, index in closed.assigned:
         parameter = known(parameter)
         session.builder.assigned[id(parameter)] = (parameter, results[index])
-    for effect in closed.prints:
-        session.print(PrintEffect(unflatten_text(effect.args, results),
-                                  unflatten_text(effect.kwargs, results)))
     value = unflatten(closed.structure, results, known=known, made=session.owned.add)
     return (value, results[len(results) - extra:]) if extra else value

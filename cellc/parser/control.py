@@ -15,36 +15,41 @@ variables, once, and called (`go_on`), so that code never grows exponentially.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
-from cellc.parser import branches, cells, hooks, operators
-from cellc.parser.guards import look
+from cellc.parser import branches, cells, loops, operators
+from cellc.parser.frame import Unsettled
+from cellc.parser.guards import MISSING
+from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
-from cellc.parser.values import describe, flatten, unknown
+from cellc.parser.values import flatten
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a block ended. `rank` orders them by how far out they lead: END, then `continue` and
-    `break` of the innermost loop, those of the loop around it, and so on, then RETURN."""
+    """How a block ended. `rank` orders them by how far out they lead: NEVER, where the program ends
+    in it, END, then `continue` and `break` of the innermost loop, those of the loop around it, and
+    so on, then RETURN."""
 
     rank: int
     value: Any = None
     loc: Loc | None = None
+    left: tuple = ()        # the `with` and `try` blocks left on the way: see `protected`
 
     @property
     def is_return(self) -> bool:
         return self.rank == RETURN
 
 
-END, RETURN = 0, 1_000_000
+NEVER, END, RETURN = -1, 0, 1_000_000
 AT_END = Outcome(END)
+NOWHERE = Outcome(NEVER)        # it raises
 
 
 def continue_of(depth: int) -> int:
@@ -63,7 +68,7 @@ def run_block(frame, body: list, rest, start: int = 0) -> Outcome:
     return AT_END
 
 
-COMPOUND = (gast.If, gast.For, gast.While, gast.Match)
+COMPOUND = (gast.If, gast.For, gast.While, gast.Match, gast.With, gast.Try)
 
 
 # -- continuations ---------------------------------------------------------------------------------
@@ -73,7 +78,7 @@ class FunctionRest:
     """After a function's last statement: it returns None."""
 
     def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
-        return outcome if outcome.rank == RETURN else Outcome(RETURN)
+        return outcome if outcome.rank in (RETURN, NEVER) else Outcome(RETURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class BlockRest:
         """Go on from `outcome` until one of rank `target` or higher is reached."""
         if outcome.rank == END:
             outcome = run_block(frame, self.body, self.outer, self.start)
-        if outcome.rank >= target:
+        if outcome.rank >= target or outcome.rank == NEVER:
             return outcome
         return go_on(frame, self.outer, outcome, target)
 
@@ -111,6 +116,8 @@ class LoopRest:
             if target <= again:
                 return Outcome(again)
             outcome = self.run_rest()
+            if outcome.rank == NEVER:
+                return outcome
         elif outcome.rank == leave:
             outcome = AT_END
         if outcome.rank == END and target <= leave:
@@ -134,7 +141,8 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
     shared = (leaving and frame.depth >= NESTED) or id(rest) in session.shared
     if not shared or target != RETURN or outcome.is_return or isinstance(rest, FunctionRest):
         return rest.resume(frame, outcome, target)
-    if frame.parent is not None or any(_is_changeable(session, x) for x in variables.values()):
+    if frame.parent is not None or frame.pinned or any(
+            _is_changeable(session, x) for x in variables.values()):
         return rest.resume(frame, outcome, target)
     session.shared[id(rest)] = rest         # kept, so that the id stays its own
     leaves: list = []
@@ -169,24 +177,55 @@ def run_if(frame, node, rest) -> Outcome:
     condition = test(frame, node.test)
     if isinstance(condition, bool):
         return run_block(frame, node.body if condition else node.orelse, rest)
+    return run_either(frame, node, condition, lambda: run_block(frame, node.body, rest),
+                      lambda: run_block(frame, node.orelse, rest), rest)
+
+
+def run_either(frame, node, condition, first, second, rest) -> Outcome:
+    """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
-    outcomes = [then.run(lambda: run_block(frame, node.body, rest)),
-                orelse.run(lambda: run_block(frame, node.orelse, rest))]
     pair = (then, orelse)
-    while outcomes[0].rank != outcomes[1].rank:
+    outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
+    if then.never_ends and orelse.never_ends:
+        raise Unsettled
+    while True:
+        outcomes = [NOWHERE if side.never_ends else outcome
+                    for side, outcome in zip(pair, outcomes, strict=True)]
+        if NEVER in (outcomes[0].rank, outcomes[1].rank):
+            gone = 0 if outcomes[0].rank == NEVER else 1
+            if outcomes[1 - gone].rank == NEVER:
+                branches.join(frame, node, condition, then, orelse, leaving=True)
+                return NOWHERE
+            pair[gone].never_ends = True
+            outcomes[gone] = outcomes[1 - gone]
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
-        target = outcomes[1 - behind].rank
-        outcome = outcomes[behind]
-        outcomes[behind] = pair[behind].run(
-            lambda o=outcome, t=target: go_on(frame, rest, o, t, leaving=False))
+        outcome, other = outcomes[behind], outcomes[1 - behind]
+        if outcome.rank != other.rank:
+            outcomes[behind] = pair[behind].run_if_known(
+                lambda o=outcome, t=other.rank: go_on(frame, rest, o, t, leaving=False))
+        elif set(outcome.left) != set(other.left):
+            blocks = (*outcome.left, *other.left)
+            outcomes = [branch.run(partial(leave_blocks, o, blocks))
+                        for branch, o in zip(pair, outcomes, strict=True)]
+        else:
+            break
     frame.here(node)
     if not outcomes[0].is_return:
         branches.join(frame, node, condition, then, orelse)
         return outcomes[0]
     then.returned, orelse.returned = outcomes
     value = branches.join(frame, node, condition, then, orelse, leaving=True)
-    return Outcome(RETURN, value, frame.loc(node))
+    return Outcome(RETURN, value, frame.loc(node), outcomes[0].left)
+
+
+def leave_blocks(outcome: Outcome, blocks) -> Outcome:
+    """Leave those of the `with` and `try` blocks that this branch has not left yet."""
+    for block in dict.fromkeys(blocks):
+        if block not in outcome.left:
+            left = (*outcome.left, block)
+            outcome = replace(block.leave(replace(outcome, left=())), left=left)
+    return outcome
 
 
 def test(frame, node):
@@ -211,37 +250,7 @@ def test(frame, node):
 
 @executors.handles(gast.For)
 def run_for(frame, node, rest) -> Outcome:
-    items = items_of(frame.session, frame.eval(node.iter))
-    return run_rounds(frame, node, items, rest, 0)
-
-
-def items_of(session, value) -> list:
-    """What a loop goes through, all at once; refused where that is known only at run time."""
-    found = []
-    for item in iterate(session, value):
-        found.append(item)
-        if len(found) > MAX_UNROLLED:
-            raise SyntaxFault(f"a loop of more than {MAX_UNROLLED} rounds is not unrolled",
-                              "use operations on whole tensors instead")
-    return found
-
-
-def iterate(session, value):
-    """An iterable over the items of a known container or of a tensor's first axis."""
-    if isinstance(value, hooks.traced):
-        node = session.lift(value)
-        if node.type.ndim == 0:
-            raise TypeFault(f"found {describe(value)} where something to go through is needed",
-                            "loop over a known range, or over a tensor with at least one axis")
-        n = node.type.shape[0]
-        return (hooks.getitem(node, i) for i in range(n))
-    if isinstance(value, hooks.Cell):
-        session.read("contents", value, "", look("contents", value, ""))
-        return tuple(value)
-    function = operators.user_special(value, "__iter__")
-    if function is not None:
-        return iterate(session, session.call(function, [value]))
-    return iter(value)
+    return loops.run_for(frame, node, frame.eval(node.iter), rest)
 
 
 def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
@@ -254,51 +263,64 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
             assign(frame, node.target, items[i], node)
             after = LoopRest(node, partial(run_rounds, frame, node, items, rest, i + 1), rest)
             outcome = run_block(frame, node.body, after)
-            if outcome.rank >= leave:
+            if outcome.rank >= leave or outcome.rank == NEVER:
                 return AT_END if outcome.rank == leave else outcome
     finally:
         frame.loops.pop()
+    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+
+
+def run_lazily(frame, node, items, rest, state=0) -> Outcome:
+    """`run_rounds` over an iterator: what comes next is found after each round, as Python does."""
+    from cellc.parser.statements import assign
+
+    if state != 0:          # another branch may have gone on from here already
+        items.arrive()
+        items.restore(state)
+    leave = continue_of(node._depth) + 1
+    pinned = not isinstance(items, (Items, Rows))
+    frame.loops.append(node)
+    frame.pinned += pinned
+    try:
+        for _ in range(MAX_UNROLLED):
+            item = next(items, MISSING)
+            if item is MISSING:
+                break
+            assign(frame, node.target, item, node)
+            again = partial(run_lazily, frame, node, items, rest, items.state())
+            outcome = run_block(frame, node.body, LoopRest(node, again, rest))
+            if outcome.rank >= leave or outcome.rank == NEVER:
+                return AT_END if outcome.rank == leave else outcome
+        else:
+            raise SyntaxFault(f"a loop of more than {MAX_UNROLLED} rounds is not unrolled",
+                              "use operations on whole tensors instead")
+    finally:
+        frame.loops.pop()
+        frame.pinned -= pinned
     return run_block(frame, node.orelse, rest) if node.orelse else AT_END
 
 
 @executors.handles(gast.While)
-def run_while(frame, node, rest, start: int = 0) -> Outcome:
-    leave = continue_of(node._depth) + 1
-    frame.loops.append(node)
-    try:
-        for i in range(start, MAX_UNROLLED):
-            condition = test(frame, node.test)
-            if not isinstance(condition, bool):
-                raise unknown(
-                    condition,
-                    "the condition of this `while` is known only when the program runs",
-                    "loop over a known range with `for`, and keep or replace values with ops.where"
-                ).at(frame.loc(node.test))
-            if not condition:
-                break
-            after = LoopRest(node, partial(run_while, frame, node, rest, i + 1), rest)
-            outcome = run_block(frame, node.body, after)
-            if outcome.rank >= leave:
-                return AT_END if outcome.rank == leave else outcome
-        else:
-            raise SyntaxFault(f"a `while` of more than {MAX_UNROLLED} rounds is not unrolled",
-                              "use operations on whole tensors instead")
-    finally:
-        frame.loops.pop()
-    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+def run_while(frame, node, rest) -> Outcome:
+    return loops.run_while(frame, node, rest)
 
 
 @executors.handles(gast.Break)
 def run_break(frame, node, rest) -> Outcome:
-    return Outcome(continue_of(node._depth) + 1)
+    return leave(frame, Outcome(continue_of(node._depth) + 1))
 
 
 @executors.handles(gast.Continue)
 def run_continue(frame, node, rest) -> Outcome:
-    return Outcome(continue_of(node._depth))
+    return leave(frame, Outcome(continue_of(node._depth)))
 
 
 @executors.handles(gast.Return)
 def run_return(frame, node, rest) -> Outcome:
     value = None if node.value is None else frame.eval(node.value)
-    return Outcome(RETURN, value, frame.loc(node))
+    return leave(frame, Outcome(RETURN, value, frame.loc(node)))
+
+
+def leave(frame, outcome: Outcome) -> Outcome:
+    """The outcome, which in a loop that the program runs is the end of a round that notes it."""
+    return frame.rolled[-1].leave(outcome) if frame.rolled else outcome

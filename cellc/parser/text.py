@@ -1,27 +1,31 @@
 """Strings made of values that are known only when the program runs.
 
-They can be printed, and nothing else: the parser keeps how the string is made, and the driver makes
-it after each call, when the values are there.
+They can be printed, or be the text of a fault, and nothing else: the parser keeps how the string is
+made as a message (ir/prims/effect.py), and the program has it made when the values are there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from cellc.errors import AssertionFault
+from cellc.ir.prims import effect
+from cellc.ir.types import ScalarType
+from cellc.parser import hooks
 from cellc.parser.values import flatten, need_sizes, traced_in, unflatten
+from cellc.record import fresh, record
 
 _CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s, !r, !a
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Text:
     """`how`: "%" (template % args), "format" (template.format(*args)), "join" (parts in a row)."""
 
     how: str
     template: Any
     args: Any
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = fresh(dict)
     holds_traced = True
 
     def make(self) -> str:
@@ -34,7 +38,7 @@ class Text:
         return "".join(args)
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Piece:
     """One `{value!conversion:spec}` of an f-string."""
 
@@ -47,19 +51,62 @@ class Piece:
         return format(_CONVERSIONS[self.conversion](_made(self.value)), self.spec)
 
 
-@dataclass(eq=False)
-class PrintEffect:
-    """One `print` of the user's, done by the driver after each call: `effect.show(results)`.
+class Message:
+    """What a program says to the user, made of values of these types when it is said.
 
-    `args` and `kwargs` are structures; their slots count the program's results.
+    `content` is a structure, whose slots count the values.
     """
 
-    args: Any
-    kwargs: dict[str, Any]
+    def __init__(self, session, content):
+        self.leaves: list = []
+        self.content = flatten_text(content, self.leaves, session.lift)
+        self.types = tuple(x.type for x in self.leaves)
 
-    def show(self, results) -> None:
-        print(*_made(unflatten_text(self.args, results)),
-              **_made(unflatten_text(self.kwargs, results)))
+    def made(self, values):
+        """The content with the values, as the user knows them, in place."""
+        known = [_as_user_has_it(t, x) for t, x in zip(self.types, values, strict=True)]
+        return _made(unflatten_text(self.content, known))
+
+
+class Printed(Message):
+    """One `print` of the user's; its content is (arguments, keyword arguments)."""
+
+    def show(self, values) -> None:
+        args, kwargs = self.made(values)
+        print(*args, **kwargs)
+
+
+class Failed(Message):
+    """An `assert` that does not hold; its content is the message, or None."""
+
+    def fault(self, values) -> AssertionFault:
+        text = self.made(values)
+        return AssertionFault("the assertion does not hold" if text is None else str(text))
+
+
+class Raised(Message):
+    """A `raise` under a condition; its content is (the class, the arguments)."""
+
+    def fault(self, values) -> BaseException:
+        kind, args = self.made(values)
+        return kind(*args)
+
+
+def say(session, message: Message) -> None:
+    """Append a print to the program."""
+    effect.show(*message.leaves, message=session.message(message))
+
+
+def check(session, condition, message: Message) -> None:
+    """Append a check to the program: where the condition fails, the call ends with the fault."""
+    effect.check(condition, *message.leaves, message=session.message(message))
+
+
+def _as_user_has_it(type, value):
+    """A program's value as a Python number or a Tensor."""
+    if isinstance(type, ScalarType):
+        return value.item() if hasattr(value, "item") else value
+    return hooks.Tensor(value, type.dtype)
 
 
 def format_piece(value, conversion: int, spec: str) -> str | Piece:

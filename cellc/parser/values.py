@@ -7,7 +7,7 @@ A *structure* is a nesting of tuples, lists, dicts and objects whose traced part
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
@@ -16,38 +16,53 @@ from cellc.ir.graph import KnownFault, Node
 from cellc.ir.types import Dim, Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
+from cellc.record import record
 
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Leaf:
     """In the arguments given to `trace`: a tensor or number of this type, known when called."""
 
     type: Type
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Slot:
     """In a structure: the place of the index-th traced value."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Unbound:
-    """The value of a variable that one branch of a traced `if` did not bind."""
+    """What to say of a variable that is read where the way taken has not bound it. As a message of
+    a program it takes no values."""
 
+    name: str
+    what: str                   # `if`, `while` or `for`
     bound_at: Loc | None
-    condition_at: Loc | None
+    at: Loc | None              # where that statement is
+    types = ()
 
-    def refuse(self, name: str):
-        raise NameFault(f"{name} is bound in one branch of the `if` at {self.condition_at} only "
-                        f"(at {self.bound_at}), and which branch runs is known only when the "
-                        "program runs", f"give {name} a value before the `if`")
+    def fault(self, values=()) -> NameFault:
+        return NameFault(f"{self.name} is read, and has no value: it is bound only in the "
+                         f"`{self.what}` at {self.at} (at {self.bound_at}), on a way that was not "
+                         "taken", f"give {self.name} a value before the `{self.what}`")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
+class Maybe:
+    """The value of a variable that not every way to this place has bound: `flag` says whether it
+    is, when the program runs, and `unbound` what to say where it is not."""
+
+    value: Any
+    flag: Any
+    unbound: Unbound
+
+
+@record(frozen=True)
 class Conflict:
     """The value of a variable whose two values, from the branches of a traced `if`, do not meet."""
 
@@ -62,7 +77,7 @@ class Conflict:
                         "make both branches give the same dtype and shape")
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Closure:
     """A function or lambda defined in parsed code; `frame` is the activation it was defined in."""
 
@@ -83,15 +98,34 @@ class Closure:
 class Owned:
     """Which containers and objects were made by the parsed code, and so may be changed by it.
 
-    Kept by identity together with the object, so that an id is never another object's.
+    Kept by identity together with the object, so that an id is never another object's. For what is
+    made in a traced branch, `journals` (the session's) says in which.
     """
 
-    def __init__(self):
+    def __init__(self, journals: list):
         self._objects: dict[int, Any] = {}
+        self._journals = journals
+        self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
 
     def add(self, value):
+        if self._journals and id(value) not in self._objects:
+            self._made_in[id(value)] = self._journals[-1]
         self._objects[id(value)] = value
         return value
+
+    def is_of_this_branch(self, value) -> bool:
+        """Was it made in the innermost traced branch, so that no other branch knows it?"""
+        return self._made_in.get(id(value)) is self._journals[-1]
+
+    def adopt(self, journal: dict) -> None:
+        """What was made in an inner branch counts as made in the one around it."""
+        for key, made_in in self._made_in.items():
+            if made_in is journal:
+                self._made_in[key] = self._journals[-1]
+
+    def of_kind(self, *kinds: type) -> list:
+        """All that are of these classes."""
+        return [x for x in self._objects.values() if isinstance(x, kinds)]
 
     def __contains__(self, value) -> bool:
         return id(value) in self._objects
@@ -111,6 +145,9 @@ def flatten(value, leaves: list, lift):
         return _same_kind(value, [flatten(x, leaves, lift) for x in value])
     if isinstance(value, dict):
         return _same_dict(value, {k: flatten(x, leaves, lift) for k, x in value.items()})
+    if kind is Maybe:
+        return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
+                     value.unbound)
     if is_instance_of_dataclass(value) and traced_in(value):
         return _same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
                                     for f in fields(value)})
@@ -129,6 +166,9 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
         return structure
     if isinstance(structure, (tuple, list)):
         result = _same_kind(structure, [unflatten(x, leaves, known, made, keep) for x in structure])
+    elif kind is Maybe:
+        return Maybe(unflatten(structure.value, leaves, known, made, keep),
+                     unflatten(structure.flag, leaves, known, made, keep), structure.unbound)
     elif isinstance(structure, dict):
         result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
                                         for k, x in structure.items()})
@@ -173,6 +213,8 @@ def _parts(value):
         return value.values()
     if isinstance(value, slice):
         return (value.start, value.stop, value.step)
+    if type(value) is Maybe:
+        return (value.value, value.flag)
     if is_instance_of_dataclass(value):
         return [getattr(value, f.name, None) for f in fields(value)]
     return ()

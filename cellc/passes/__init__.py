@@ -1,8 +1,10 @@
 """The pipeline: one straight list of passes, each graph to graph, each run once.
 
     inline      small and single-use calls become their applies
+    ranges      comparisons and index checks that loops decide
     simplify    algebra, constant folding, views of views
     cse         equal applies once
+    prune       what loops and branches carry and nobody needs goes
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
     dead_code   what fusion left without users goes
@@ -21,13 +23,15 @@ from cellc.errors import IRFault
 from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, fuse, inline, simplify
+from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify
 from cellc.record import fresh, record
 
 PIPELINE = (
     ("inline", inline.run),
+    ("ranges", ranges.run),
     ("simplify", simplify.run),
     ("cse", cse.run),
+    ("prune", prune.run),
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),
     ("dead_code", dead_code.run),

@@ -3,13 +3,14 @@
     %a = exp(%x); %b = exp(%x)   ->   %a = exp(%x), and %a wherever %b stood
 
 Primitives are pure (random numbers take their counter as an operand), so equal applies are equal
-values. Assumes nothing. LLVM sees kernels with different buffers, not
-equal values.
+values; effects are not shared, and neither is what works on a tape. Assumes nothing. LLVM sees
+kernels with different buffers, not equal values.
 """
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Constant, Graph, Node
+from cellc.ir.graph import Apply, Constant, Graph, Node, has_effect
+from cellc.ir.types import TapeType
 from cellc.passes.rebuild import everywhere, renew
 
 
@@ -23,6 +24,11 @@ def _number(graph: Graph) -> Graph:
     body = []
     for node in graph.body:
         new = renew(node, env) if any(x in env for x in node.operands) else node
+        if has_effect(node) or any(isinstance(x.type, TapeType) for x in node.operands):
+            if new is not node:
+                env[node] = new
+            body.append(new)
+            continue
         key = (node.prim.name, tuple(map(_identity, new.operands)), _frozen(node.attrs))
         first = seen.setdefault(key, new)
         if first is not new:

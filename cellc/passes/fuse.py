@@ -8,7 +8,8 @@ One walk over the list. An apply joins the group of one of its operands where bo
 in one walk over the same axes (fuse_groups.py), and then draws its other operands' groups in.
 Values used only inside a group never reach memory. A matrix product takes views into its operands
 and elementwise work on its result into its epilogue, if nobody else wants the values between.
-What a group cannot hold (control, scalar arithmetic, kernels such as concat) stays as it is.
+What a group cannot hold (control, kernels such as concat) stays as it is, and so does arithmetic on
+numbers and 0-d tensors, which the host function does in registers, where no group is at hand.
 
 Assumes a flat graph (calls that are worth it are inlined). LLVM cannot do it: buffers would exist.
 """
@@ -20,6 +21,7 @@ from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
 from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import TupleType
 from cellc.kernels.lower import NotFusable, lower
+from cellc.kernels.places import done_in_registers
 from cellc.kernels.product import NoProduct, product_of
 from cellc.kernels.views import Affine
 from cellc.passes.fuse_groups import (
@@ -79,6 +81,7 @@ class Clusters:
         self.joining = Joining(self.floating)
         self.groups: list[Group] = []
         self.refusal: dict[Group, Exception] = {}
+        self.bodies: dict[Group, tuple] = {}      # what is tried in `lowers` is what is built
         self.group_of: dict[Node, Group] = {}
         self.readers: dict[Node, set] = {}        # source -> who reads it, floating nodes aside
         for node in graph.body:
@@ -130,6 +133,9 @@ class Clusters:
                     self._join(node, group, index)
                     self._draw_in(node, group)
                     return
+        if done_in_registers(node):
+            self._new("single", node).index[node] = []
+            return
         group = self._new("loop", node)
         start(group, node)
 
@@ -344,7 +350,7 @@ class Clusters:
 
     def lowers(self, group: Group) -> bool:
         """Whether the group's body is a nest, or a product, after all."""
-        body, _, results = self._body(group)
+        body, _, results = self.bodies[group] = self._body(group)
         if not results:
             return True
         if group.kind == "dot":
@@ -440,7 +446,7 @@ class Clusters:
             (node,) = group.index
             self._outside(node)
             return
-        graph, operands, results = self._body(group)
+        graph, operands, results = self.bodies[group]
         if not results:
             return
         given = tuple(map(self._outside, operands))

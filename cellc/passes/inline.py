@@ -3,17 +3,18 @@
     %y = call(%x) {graph=@relu}   ->   %y = max(%x, 0)
 
 Fusion does not look into calls, so what is worth fusing must stand in one list. A graph that is
-large and called often stays a call: it is compiled once, however many cells share it. A call's own
-rule for its gradient (`bwd`) is gone then; with `keep_rules`, for graphs that may be differentiated
-yet, calls that have one stay. Assumes nothing; `cond` branches keep their graphs. LLVM
-could inline the machine code, but by then every intermediate array has its buffer.
+large and called often stays a call: it is compiled once, however many cells share it. So does one
+that calls itself. A call's own rule for its gradient (`bwd`) is gone then; with `keep_rules`, for
+graphs that may be differentiated yet, calls that have one stay. Assumes nothing; branches and loops
+keep their graphs. LLVM could inline the machine code, but by then every intermediate array has its
+buffer.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
-from cellc.ir.graph import Builder, Graph, Node, subgraphs
+from cellc.ir.graph import Builder, Graph, Node, calling_themselves, subgraphs
 from cellc.passes.rebuild import copy_body, everywhere, renew
 
 GROWTH = 160     # applies that sharing a graph must save before it stays a call
@@ -26,11 +27,14 @@ def run(graph: Graph, keep_rules: bool = False) -> Graph:
     calls = Counter(id(node.attrs["graph"]) for g in graphs for node in g.body
                     if node.prim.name == "call")
     stay = {id(g) for g in graphs if len(g.body) * (calls[id(g)] - 1) > GROWTH}
+    stay |= (themselves := calling_themselves(graphs))
     done: dict[int, Graph] = {}
 
     def visit(g: Graph) -> Graph:
         if id(g) in done:
             return done[id(g)]
+        if id(g) in themselves:
+            done[id(g)] = Graph.declare(g.name, g.inputs, g.type)
         builder = Builder(g.name, g.inputs)
         env: dict[Node, Node] = {}
         for node in g.body:
@@ -41,8 +45,9 @@ def run(graph: Graph, keep_rules: bool = False) -> Graph:
                 env[node] = copy_body(builder, inner["graph"], operands)
             else:
                 env[node] = builder.append(renew(node, env, node.attrs | inner if inner else None))
-        done[id(g)] = Graph(g.name, g.inputs, builder.body, env.get(g.result, g.result))
-        return done[id(g)]
+        made = done.get(id(g)) or Graph.declare(g.name, g.inputs, g.type)
+        done[id(g)] = made.define(builder.body, env.get(g.result, g.result))
+        return made
 
     return visit(graph)
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Constant, Graph, Node
+from cellc.ir.graph import Apply, Builder, Constant, Graph, Node, calling_themselves
 from cellc.ir.prims import elementwise as e
 from cellc.passes.rebuild import copy_body, renew
 
@@ -259,6 +259,9 @@ def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
             calls.add(node)
         elif name == "item" or node.prim.kind in ("elementwise", "view") or name in _REARRANGES:
             under.update(node.operands)
+    if calls:
+        again = calling_themselves(graph.reachable())
+        calls = {node for node in calls if id(node.attrs["graph"]) not in again}
     if not calls or not levels:
         return graph
     builder = Builder(graph.name, graph.inputs)

@@ -1,7 +1,8 @@
 """What passes share: copying a graph into a builder, and running a pass on every sub-graph once.
 
 A pass handles one straight list of applies. `everywhere` walks the graphs held in attributes, inner
-ones first, each object once, so that a graph shared by many calls stays shared.
+ones first, each object once, so that a graph shared by many calls stays shared, and one that calls
+itself calls what becomes of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, subgraphs
+from cellc.ir.types import TupleType
 
 
 def copy_input(node: Input) -> Input:
@@ -31,13 +33,30 @@ def renew(node: Apply, env: dict[Node, Node], attrs: dict | None = None) -> Appl
                  node.loc)
 
 
+def parts(node: Node) -> list[Node]:
+    """The operands of a `tuple` apply; any other node is its own single part."""
+    if isinstance(node, Apply) and node.prim.name == "tuple":
+        return list(node.operands)
+    return [node]
+
+
+def seal(builder: Builder, results: list[Node], like: Graph) -> Graph:
+    """Close the builder's graph; a single result is no tuple where that of `like` is none."""
+    if len(results) == 1 and not isinstance(like.type, TupleType):
+        return builder.finish(results[0])
+    return builder.finish(PRIMITIVES["tuple"](*results))
+
+
 def everywhere(graph: Graph, run: Callable[[Graph], Graph],
                memo: dict[int, tuple[Graph, Graph]] | None = None) -> Graph:
     """`run` on every sub-graph, inner first, then on the graph itself."""
     memo = {} if memo is None else memo
     found = memo.get(id(graph))
     if found is not None:
+        if found[1] is None:                # it is being rebuilt: the call of a graph in itself
+            found = memo[id(graph)] = (graph, Graph.declare(graph.name, graph.inputs, graph.type))
         return found[1]
+    memo[id(graph)] = (graph, None)
     if any(subgraphs(node) for node in graph.body):
         env: dict[Node, Node] = {}
         body = []
@@ -50,6 +69,9 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     else:
         renewed = graph
     result = run(renewed)
+    declared = memo[id(graph)][1]
+    if declared is not None:
+        result = declared.define(result.body, result.result)
     memo[id(graph)] = (graph, result)      # the original is kept alive, so its id stays its own
     return result
 

@@ -182,7 +182,7 @@ def body(*lines):
     (body("  %y = add(%x, [1]:f32[2]) : f32[2]"), 2, 16, "shape [1] for f32[2]"),
     (body("  %y = add(%x, [[1], [1, 2]]:f32[2]) : f32[2]"), 2, 16, "an array that is no f32[2]"),
     (body("  %y = gather(%x, [300]:u8[1]) {axis=0} : f32[1]"), 2, 19, "an array that is no u8[1]"),
-    (body("  %y = call(%x) {graph=@g} : f32[2]"), 2, 24, "found @g, which is not defined before"),
+    (body("  %y = call(%x) {graph=@g} : f32[2]"), 2, 24, "found @g, which is not defined"),
     (body("  %y = exp(%x) {a=} : f32[2]"), 2, 19, "found }, expected the value of an attribute"),
     (body("  %y = exp(%x : f32[2]"), 2, 15, "found :, expected )"),
     (body(), 2, 10, "found %y, which is not defined before"),

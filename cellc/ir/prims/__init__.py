@@ -7,9 +7,12 @@ import cellc.ir.arith  # noqa: F401  (gradient rules use the operators it puts o
 from cellc.ir.prims import (  # noqa: F401
     contraction,
     control,
+    effect,
+    element,
     elementwise,
     gather,
     random,
     reduce,
     shape,
+    tape,
 )

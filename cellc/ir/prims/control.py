@@ -1,7 +1,13 @@
-"""Control: tuples, calls, branches, and what passes put between them.
+"""Control: tuples, calls, branches, loops, and what passes put between them.
 
-The interpreter runs `call`, `cond` and `fused`: their meaning is a graph's, not a function's of
-arrays. `passes/grad.py` differentiates all of these: hence no `eval` or `vjp` for them here.
+The interpreter runs `call`, `cond`, `while` and `fused`: their meaning is a graph's, not a
+function's of arrays. `passes/grad.py` differentiates all of these: hence no `eval` or `vjp` for
+them here.
+
+A `while` has a state, as many operands as its body has results, and behind it invariants; test and
+body take both. It gives the state with which the test first says no.
+
+    %s = while(%x, %i, %n) {test=@more, body=@round} : (f32[], i64)
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ import numpy as np
 from cellc.errors import IRFault, TypeFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import Graph, primitive
-from cellc.ir.types import ScalarType, TupleType, boolean
+from cellc.ir.types import ScalarType, TapeType, TupleType, boolean
 
 
 def _takes_inputs(prim: str, graph: Graph, types) -> None:
@@ -65,7 +71,7 @@ def _check_rule(xs, graph: Graph, bwd: Graph, fwd: Graph | None, wrt) -> None:
 
 def is_differentiable(type) -> bool:
     """Whether values of this type have cotangents."""
-    return not isinstance(type, TupleType) and type.dtype.is_float
+    return not isinstance(type, (TupleType, TapeType)) and type.dtype.is_float
 
 
 def _cond_types(pred, *xs, then: Graph, orelse: Graph):
@@ -79,6 +85,18 @@ def _cond_types(pred, *xs, then: Graph, orelse: Graph):
     return then.type
 
 
+def _while_types(*xs, test: Graph, body: Graph):
+    _takes_inputs("while", test, xs)
+    _takes_inputs("while", body, xs)
+    if test.type != ScalarType(boolean):
+        raise TypeFault(f"while: the test gives {test.type}, expected a bool number")
+    state = body.type.items if isinstance(body.type, TupleType) else (body.type,)
+    if tuple_of(xs[:len(state)]) != state:
+        raise TypeFault(f"a round of a loop turns {', '.join(map(str, xs[:len(state)]))} into "
+                        f"{', '.join(map(str, state))}", "a loop variable keeps one type")
+    return body.type
+
+
 def _fused_types(*xs, graph: Graph, **_):
     _takes_inputs("fused", graph, xs)
     return graph.type
@@ -88,11 +106,14 @@ def _empty(type):
     """A pattern that shows if it is read after all: NaN, or the largest number."""
     if isinstance(type, TupleType):
         return (*map(_empty, type.items),)
+    if isinstance(type, TapeType):
+        return None
     value = np.nan if type.dtype.is_float else True if type.dtype is boolean else np.iinfo(
         type.dtype.numpy).max
     return num.full(type.shape, value, type.dtype)
 
 
+tuple_of = tuple        # the builtin: `tuple` is a primitive from here on
 tuple = primitive("tuple", "*xs", doc="Several values as one.", kind="control",
                   types=lambda *xs: TupleType(xs), eval=lambda *xs: xs, vjp=None)
 item = primitive("item", "t", doc="One value of a tuple.", kind="control", types=_item_types,
@@ -101,6 +122,8 @@ call = primitive("call", "*xs", kind="control", types=_call_types, eval=None, vj
                  doc="The result of a graph on these operands; bwd, fwd and wrt are its gradient.")
 cond = primitive("cond", "pred *xs", kind="control", types=_cond_types, eval=None, vjp=None,
                  doc="The result of one of two graphs on the operands xs: then or orelse.")
+while_ = primitive("while", "*xs", kind="control", types=_while_types, eval=None, vjp=None,
+                   doc="The state after the last round of a loop over `body`, while `test` holds.")
 fused = primitive("fused", "*xs", doc="A call of a graph that becomes one kernel.", kind="control",
                   types=_fused_types, eval=None, vjp=None)
 empty = primitive("empty", "", doc="A value that is never read.", kind="control",
@@ -108,4 +131,10 @@ empty = primitive("empty", "", doc="A value that is never read.", kind="control"
 barrier = primitive("barrier", "x *after", kind="control", types=lambda x, *after: x,
                     eval=lambda x, *after: x,
                     doc="x, in what is computed when all of `after` is there, and not before.",
-                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)])
+                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)],
+                    jvp=lambda dxs, y, x, *after: dxs[0])
+
+
+def state_size(node) -> int:
+    """How many operands of a `while` are its state; the rest are invariants."""
+    return len(node.type.items) if isinstance(node.type, TupleType) else 1

@@ -1,0 +1,280 @@
+"""places: where every array of one graph lives.
+
+An array is an input, a result in the caller's buffer, or a block of the arena, planned by lifetime.
+Numbers and 0-d tensors live in registers and tapes elsewhere; they have no place here.
+
+What changes an array only in part (`write`, `accumulate`, a round of a `while`, both sides of a
+`cond`) takes over its operand's place, where nobody looks at the operand any more and the place is
+this graph's to change: then nothing is copied. A loop's state that is made anew in each round gets
+two places, whose pointers change sides after the round.
+"""
+
+from __future__ import annotations
+
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.prims.control import state_size
+from cellc.ir.types import ScalarType, TapeType, TensorType, TupleType
+from cellc.kernels.plan_memory import Block, byte_size, plan
+from cellc.record import record
+
+IN_PART = ("write", "accumulate")       # results that differ from their first operand in one place
+NO_KERNEL = ("tuple", "item", "reshape", "barrier", "empty", "dim_size", "call", "cond", "while",
+             "read", "tape_new", "push", "pop", "tape_end", "check", "show", *IN_PART)
+ALIASES = ("tuple", "item", "reshape", "barrier")
+
+
+@record(eq=False)
+class Slot:
+    """Where an array lives: input `input`, result buffer `target`, a block of the arena; none of
+    these for what lies on a tape. `maker` is the apply that writes it first."""
+
+    type: TensorType
+    block: Block | None = None
+    input: int | None = None
+    target: int | None = None
+    constant: Constant | None = None
+    maker: Apply | None = None
+    position: int = -1
+
+
+class Places:
+    """The plan of one graph. Subclasses say what is inside it (`Region`)."""
+
+    def __init__(self, graph: Graph, in_place: dict[int, int], owned=frozenset(),
+                 swappable: bool = False):
+        """Result r of `in_place` is wanted in the buffer of input in_place[r]. The buffers of the
+        inputs `owned` may be overwritten once their values are not needed. `swappable`: such a
+        result may go to another buffer instead, and is then noted in `swapped`."""
+        self.graph, self.owned = graph, owned
+        self.slots: dict[tuple[Node, int], Slot] = {}
+        self.inputs = {x: Slot(x.type, input=i) for i, x in enumerate(graph.inputs)}
+        self.constants: list[Slot] = []
+        self.blocks: list[Block] = []
+        self.spares: dict[tuple[Node, int], tuple[Slot, Block]] = {}
+        self.copies: list[tuple[Slot, int, Slot | None]] = []
+        self.swapped: set[int] = set()
+        self.last = self._last_uses()
+        for position, node in enumerate(graph.body):
+            self._place(node, position)
+        self._place_results(in_place, swappable)
+        for slot, spare in self.spares.values():
+            if slot.block is not None:
+                spare.end = max(spare.end, slot.block.end)
+        self.totals = plan([b for b in self.blocks if b.size])
+
+    # -- uses ----------------------------------------------------------------------------------
+    def root(self, x: Node) -> tuple[Node, int]:
+        """The value whose memory x is another name for."""
+        while isinstance(x, Apply):
+            if x.prim.name == "item":
+                source = x.operands[0]
+                if source.prim.name != "tuple":
+                    return source, x.attrs["index"]
+                x = source.operands[x.attrs["index"]]
+            elif x.prim.name in ALIASES and is_array(x) and is_array(x.operands[0]):
+                x = x.operands[0]
+            else:
+                break
+        return x, 0
+
+    def _last_uses(self) -> dict[tuple[Node, int], int]:
+        """The position of the last apply that reads each array."""
+        last: dict[tuple[Node, int], int] = {}
+        for position, node in enumerate(self.graph.body):
+            if node.prim.name not in ALIASES or in_register(node.type):
+                last.update((self.root(x), position) for x in node.operands if is_array(x))
+        end = len(self.graph.body)
+        last.update((self.root(x), end) for x in self.graph.results if is_array(x))
+        return last
+
+    # -- places --------------------------------------------------------------------------------
+    def slot(self, x: Node, index: int = 0) -> Slot:
+        """Where an array value lives."""
+        if isinstance(x, Apply):
+            x, found = self.root(x)
+            index = index or found
+        if isinstance(x, Input):
+            return self.inputs[x]
+        if isinstance(x, Constant) and (x, 0) not in self.slots:
+            self.slots[x, 0] = Slot(x.type, self.temporary(*byte_size(x.type), 0), constant=x)
+            self.constants.append(self.slots[x, 0])
+        return self.slots[x, index]
+
+    def temporary(self, unit: str, size: int, position: int) -> Block:
+        block = Block(unit, size, position, position)
+        self.blocks.append(block)
+        return block
+
+    def _place(self, node: Apply, position: int) -> None:
+        name = node.prim.name
+        if name in ALIASES and not (name == "reshape" and _crosses(node)):
+            return
+        for k, x in enumerate(node.operands):
+            if is_array(x) and not fills_place(node, k):
+                slot = self.slot(x)
+                if slot.block is not None:
+                    slot.block.end = max(slot.block.end, position)
+        for i, type in enumerate(result_types(node)):
+            if in_register(type):
+                continue
+            slot = self._taken_over(node, i, position)
+            if slot is None:
+                slot = Slot(type, maker=node, position=position)
+                if name != "pop":
+                    slot.block = self.temporary(*byte_size(type), position)
+            elif slot.block is not None:
+                slot.block.end = max(slot.block.end, position)
+            self.slots[node, i] = slot
+        self.place_inner(node, position)
+
+    def place_inner(self, node: Apply, position: int) -> None:
+        """What the node needs besides places for its results."""
+
+    def _taken_over(self, node: Apply, index: int, position: int) -> Slot | None:
+        """The place of an operand that result `index` may change in place."""
+        k = changed_operand(node, index)
+        if k is None:
+            return None
+        x = node.operands[k]
+        if isinstance(x, Constant) or not is_array(x):
+            return None
+        root = self.root(x)
+        if self.last[root] != position or sum(
+                is_array(y) and self.root(y) == root for y in node.operands) > 1:
+            return None
+        slot = self.slot(x)
+        free = slot.block is not None or slot.input in self.owned
+        return slot if free and slot.constant is None else None
+
+    # -- results -------------------------------------------------------------------------------
+    def _place_results(self, in_place: dict[int, int], swappable: bool) -> None:
+        arrays = [(r, x) for r, x in enumerate(self.graph.results) if is_array(x)]
+        wanted = [(r, self.slot(x)) for r, x in arrays]
+        last_read = self._last_reads()
+        end = len(self.graph.body)
+        for r, slot in wanted:
+            home = in_place.get(r)
+            if slot.input is not None and slot.input == home:
+                continue
+            free = (slot.block is not None and slot.constant is None and slot.target is None)
+            if free and home is not None:
+                free = swappable or self._may_overwrite(slot, home, last_read)
+                if free and swappable and not self._may_overwrite(slot, home, last_read):
+                    self.swapped.add(r)
+            if free:
+                slot.target = r
+                self.blocks.remove(slot.block)
+                slot.block = None
+                continue
+            through = None
+            if slot.input is not None and slot.input in in_place.values():
+                through = Slot(slot.type, self.temporary(*byte_size(slot.type), end))
+            if slot.block is not None:
+                slot.block.end = end
+            self.copies.append((slot, r, through))
+
+    def _last_reads(self) -> dict[int, int]:
+        """The position of the last apply that reads what lies in each input's buffer."""
+        found: dict[int, int] = {}
+        for (x, index), position in self.last.items():
+            slot = self.inputs.get(x) or self.slots.get((x, index))
+            if slot is not None and slot.input is not None:
+                found[slot.input] = max(position, found.get(slot.input, -1))
+        return found
+
+    def _may_overwrite(self, slot: Slot, index: int, last_read: dict[int, int]) -> bool:
+        """Whether what lives in `slot` may be written over input `index` from the beginning: nobody
+        reads the old value later, and the maker reads it at no other place than the one it writes.
+        """
+        last, maker = last_read.get(index, -1), slot.maker
+        if last != slot.position:
+            return last < slot.position
+        if maker.prim.name != "fused" or maker.operands.count(self.graph.inputs[index]) != 1:
+            return False
+        body = maker.attrs["graph"]
+        return _pointwise(body, body.inputs[maker.operands.index(self.graph.inputs[index])])
+
+
+def in_register(type) -> bool:
+    """Is a value of this type carried in a register: numbers, 0-d tensors, tapes?"""
+    return isinstance(type, (ScalarType, TapeType)) or (
+        isinstance(type, TensorType) and not type.shape)
+
+
+def is_array(x: Node) -> bool:
+    return isinstance(x.type, TensorType) and bool(x.type.shape)
+
+
+def result_types(node: Node) -> tuple:
+    """The types of an apply's results: the items of a tuple type, else the one type."""
+    return node.type.items if isinstance(node.type, TupleType) else (node.type,)
+
+
+def done_in_registers(node: Apply) -> bool:
+    """Arithmetic on registers that the host function does itself."""
+    return (in_register(node.type) and all(in_register(x.type) for x in node.operands)
+            and (node.prim.kind == "view"
+                 or node.prim.kind == "elementwise" and node.prim.scalar is not None))
+
+
+def fills_place(node: Apply, operand: int) -> bool:
+    """Is the operand a constant that is written straight into the place of the result?"""
+    x = node.operands[operand]
+    if not isinstance(x, Constant) and not _is_empty(x):
+        return False
+    return node.prim.name in IN_PART and operand == 0 or (
+        node.prim.name == "while" and operand < state_size(node))
+
+
+def _is_empty(x: Node) -> bool:
+    return isinstance(x, Apply) and x.prim.name == "empty"
+
+
+def _crosses(node: Apply) -> bool:
+    """Is a reshape between a register and memory?"""
+    return in_register(node.type) != in_register(node.operands[0].type)
+
+
+def changed_operand(node: Apply, index: int) -> int | None:
+    """The operand that result `index` of an apply is a changed version of."""
+    name = node.prim.name
+    if name in IN_PART:
+        return 0
+    if name == "while":
+        return index
+    if name == "cond":
+        found = {_origin(g, index) for g in (node.attrs["then"], node.attrs["orelse"])}
+        k = found.pop()
+        return None if found or k is None else k + 1
+    return None
+
+
+def _origin(graph: Graph, result: int) -> int | None:
+    """The input that a result of a graph is, or is a changed version of."""
+    x, index = graph.results[result], 0
+    while isinstance(x, Apply):
+        if x.prim.name == "item":
+            x, index = x.operands[0], x.attrs["index"]
+            if x.prim.name == "tuple":
+                x, index = x.operands[index], 0
+            continue
+        k = changed_operand(x, index)
+        if k is None:
+            return None
+        x, index = x.operands[k], 0
+    return graph.inputs.index(x) if isinstance(x, Input) else None
+
+
+def _pointwise(body: Graph, x: Input) -> bool:
+    """Whether a group reads x only at the place it writes, before it writes there: whatever depends
+    on x is elementwise of x's shape, and there is no reduction and no product, whose result holds
+    unfinished sums before the rest of the group is computed."""
+    if any(node.prim.kind == "reduce" or node.prim.name == "dot" for node in body.body):
+        return False
+    dependent: set[Node] = {x}
+    for node in body.body:
+        if node.prim.name != "tuple" and any(o in dependent for o in node.operands):
+            if node.prim.kind != "elementwise" or node.type.shape != x.type.shape:
+                return False
+            dependent.add(node)
+    return True
