@@ -380,6 +380,26 @@ def test_training_with_random_numbers_and_running_averages(mode):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
 
 
+@same_everywhere((f32(4),))
+def test_rules_under_vmap_and_vmap_under_rules(x):
+    rules = (doubled_exp, lambda v: seven(v, v), recompute(lambda v: ops.tanh(v) * v))
+    return [(cellc.vmap(grad(f))(x), grad(lambda v, f=f: cellc.vmap(f)(v).sum())(x),
+             cellc.vmap(grad(grad(f)))(x)) for f in rules]
+
+
+@same_everywhere((f32(3), 4))
+def test_rules_in_loops(x, n):
+    def f(v):
+        k = n
+        while k > 0:
+            v = seven(doubled_exp(v * 0.1), again(v))
+            k = k - 1
+        return v.sum()
+
+    again = recompute(lambda v: ops.tanh(v * 1.5))
+    return grad(f)(x), grad(lambda v: grad(f)(v).sum())(x)
+
+
 # -- refusals --------------------------------------------------------------------------------------
 
 class Wrong(nn.Cell):

@@ -147,6 +147,23 @@ def test_nan_in_the_data(mode):
     assert grad(loss)(Tensor(np.float32([2, 2, 2]))).asnumpy().tolist() == [2, 0, -2]
 
 
+@pytest.mark.parametrize("name", ["sqrt", "log", "product", "nested"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_under_vmap(mode, name):
+    bold, careful = PAIRS[name]
+    for slope in (grad, lambda f: grad(grad(f))):
+        np.testing.assert_allclose(cellc.vmap(slope(bold))(Tensor(VALUES)).asnumpy(),
+                                   cellc.vmap(slope(careful))(Tensor(VALUES)).asnumpy(), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_result_that_is_not_asked_for_is_not_differentiated(mode):
+    """The second derivative of x log x is 1 / x where the function itself is nan."""
+    x = Tensor(np.array([-1.5, 0.4]))
+    found = grad(lambda v: grad(lambda u: (u * ops.log(u)).sum())(v).sum())(x)
+    np.testing.assert_allclose(found.asnumpy(), [-1 / 1.5, 2.5])
+
+
 # -- what it costs ---------------------------------------------------------------------------------
 
 T = TensorType(f32, (8,))
