@@ -50,9 +50,10 @@ class LinearProgram(Transform):
 
     kind = "linear"
 
-    def __init__(self, name: str, what: str, graph: Graph | None, given, types, made):
+    def __init__(self, name: str, what: str, graph: Graph | None, given, types, made, messages):
         self.__name__, self.what, self.graph = name, what, graph
         self.given, self.types, self.made = given, types, made
+        self.messages = messages        # what the graph may say lives as long as it does
 
 
 def vectors_of(expected, what: str, given: tuple) -> list[tuple]:
@@ -237,7 +238,8 @@ def linear(session, record, args: list, kwargs: dict):
     types = [out_types[i] for i in outputs] if backwards else [in_types[i] for i in wrt]
     program = LinearProgram(f"{record.kind} of {name_of(record.fn)}",
                             "cotangent" if backwards else "tangent",
-                            split.late if split else None, shown, types, answered)
+                            split.late if split else None, shown, types, answered,
+                            session.messages)
     return apart(record, value, LinearFunction(program, tuple(residuals)))
 
 

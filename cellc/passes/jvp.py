@@ -82,6 +82,7 @@ class Pusher:
     def __init__(self):
         self.made: dict[tuple, tuple[Graph, Pushed]] = {}
         self.begun: dict[tuple, tuple[list, Graph | None]] = {}     # inputs, and the declaration
+        self.rules: dict[int, tuple[Graph, Graph]] = {}     # transposed
 
     def push(self, graph: Graph, active: tuple[int, ...]) -> Pushed:
         key = (id(graph), active)
@@ -182,7 +183,10 @@ class Pusher:
             return
         kept = kept_for_rule(env[node])
         seeds = tuple(range(len(kept), len(kept) + len(floats)))
-        back = value_and_grad_graph(bwd, seeds, tuple(range(len(wrt))), sens=True)
+        if id(bwd) not in self.rules:
+            self.rules[id(bwd)] = bwd, value_and_grad_graph(bwd, seeds, tuple(range(len(wrt))),
+                                                            sens=True)
+        back = self.rules[id(bwd)][1]
         zeros = [fill(bwd.inputs[i].type, 0) for i in seeds]
         dxs = [tangents[x] if (x := node.operands[i]) in tangents else nothing(x.type)
                for i in wrt]

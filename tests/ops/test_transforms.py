@@ -13,7 +13,7 @@ import pytest
 
 import cellc
 from cellc import Parameter, Tensor, context, nn, ops
-from cellc.errors import CellcError, ShapeFault, SyntaxFault, TypeFault
+from cellc.errors import CellcError, ShapeFault, SyntaxFault, TypeFault, ValueFault
 
 STEP = 1e-6
 
@@ -675,3 +675,11 @@ def test_lanes_cost_the_sum_of_their_rounds():
         call()
         seconds.append(time.perf_counter() - start)
     assert seconds[1] < 30 * seconds[0]
+
+
+def test_an_eager_gradient_through_a_compiled_pullback_is_refused():
+    context.set_context(mode=context.PYNATIVE_MODE)
+    _, pullback = cellc.jit(lambda x: cellc.vjp(chain, x))(draw(3))
+    near(pullback(draw(3)), (cellc.grad(chain)(draw(3)) * draw(3),))
+    with pytest.raises(ValueFault, match="which a compiled call returned"):
+        cellc.grad(lambda v: pullback(v)[0].sum())(draw(3))
