@@ -21,6 +21,7 @@ from __future__ import annotations
 from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill
 from cellc.ir.prims import control, element, elementwise, gather, reduce, shape
+from cellc.ir.prims.rules import choose
 from cellc.ir.types import ScalarType, TensorType, boolean, i64
 from cellc.passes.uneven import with_lanes
 
@@ -121,8 +122,7 @@ class _Pool:
         lane = elementwise.select(fresh, place, elementwise.select(live, lane, _row(self.n)))
 
         def seated(whole, held):
-            row = gather.gather(whole, index, axis=0)
-            return elementwise.select(_along(fresh, row.shape), row, held)
+            return choose(fresh, gather.gather(whole, index, axis=0), held)
 
         states = list(map(seated, first, states))
         own = [seated(invariants[i], x) for i, x in zip(self.laned, own, strict=True)]
@@ -147,8 +147,7 @@ class _Pool:
         value = control.call(*self._arguments(states, own, shared), graph=self.body)
         new = [value] if not hasattr(value.type, "items") else [
             control.item(value, index=i) for i in range(len(states))]
-        states = [elementwise.select(_along(live, x.shape), y, x)
-                  for x, y in zip(states, new, strict=True)]
+        states = [choose(live, y, x) for x, y in zip(states, new, strict=True)]
         asked = self._ask(states, own, shared)
         return control.tuple(elementwise.bit_and(live, asked), *states)
 
@@ -193,10 +192,6 @@ def _row(value: int) -> Node:
 
 def _count(mask: Node) -> Node:
     return shape.to_scalar(reduce.reduce_sum(elementwise.cast(mask, dtype=i64), axes=(0,)))
-
-
-def _along(mask: Node, to: tuple) -> Node:
-    return mask if mask.shape == to else shape.broadcast(mask, shape=to, dims=(0,))
 
 
 def _rows(x: Node, n: int) -> Node:

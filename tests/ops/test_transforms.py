@@ -597,6 +597,28 @@ def test_tangents_of_loops(run):
     assert number(second) == pytest.approx(-0.25 * 2.0 ** -1.5, rel=1e-7)
 
 
+def nested(x, n):
+    """sin(sin(... x) x) x, n deep."""
+    if n < 1:
+        return x
+    return ops.sin(nested(x, n - 1)) * x
+
+
+def test_recursion(run):
+    x, n = Tensor(np.array([0.5, 0.9, 1.4])), Tensor(np.array([3, 0, 2]))
+    values = [nested(float(a), int(k)) for a, k in zip(x.asnumpy(), n.asnumpy())]
+    slopes = [cellc.grad(nested)(float(a), int(k)) for a, k in zip(x.asnumpy(), n.asnumpy())]
+    near(run(lambda x, n: cellc.vmap(nested)(x, n))(x, n), np.array(values))
+    near(run(lambda x, n: cellc.vmap(cellc.grad(nested))(x, n))(x, n), np.array(slopes))
+    same_depth = [cellc.grad(nested)(float(a), 3) for a in x.asnumpy()]
+    near(run(lambda x, n: cellc.vmap(cellc.grad(nested), (0, None))(x, n))(x, n[0]),
+         np.array(same_depth))
+    near(run(lambda x, n: cellc.jvp(nested, (x, n), (1.0, None))[1])(x, n[0]),
+         np.array(same_depth))
+    near(run(lambda x, n: cellc.linearize(nested, x, n)[1](1.0, None))(x, n[0]),
+         np.array(same_depth))
+
+
 def test_a_count_that_is_an_argument(run):
     x = draw(3)
     y, dy = run(lambda x, n: cellc.jvp(power, (x, n), (x, None)))(x, 4)
