@@ -244,13 +244,15 @@ class Batcher:
         """A loop that each lane leaves at a time of its own: many in step, or one after another."""
         n = control.state_size(node)
         test, body = (inline.run(node.attrs[key], keep_rules=True) for key in ("test", "body"))
-        if not lane_pool.is_for(node, test, body, self.n):
+        width = lane_pool.seats(node, test, body, self.n)
+        if not width:
             return uneven.loop(node, operands, own, self.n)
         lanes = (*(True for _ in range(n)), *own[n:])
-        seats = Batcher(lane_pool.SEATS)
+        seats = Batcher(width)
         body = seats.evened(seats.batch(body, lanes), (True,) * n)
         test = seats.evened(seats.batch(test, lanes), (True,))
-        found = lane_pool.loop(node, self.spread(operands, own, lanes), lanes, self.n, test, body)
+        found = lane_pool.loop(node, self.spread(operands, own, lanes), lanes, self.n, width, test,
+                               body)
         value = control.tuple(*found) if isinstance(node.type, TupleType) else found[0]
         return value, (True,) * n
 
