@@ -17,9 +17,11 @@ the call here as well; facts that still hold are looked at again, and only a cha
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from types import MethodType
 
 import numpy as np
@@ -218,6 +220,19 @@ class Compiled:
 
 # -- one signature, all the way ------------------------------------------------------------------
 
+@contextmanager
+def _uncollected():
+    """Without the collection of cycles, of which compiling makes few, among its many objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
     startup.begin()                     # where graph mode was not chosen before, as with `jit`

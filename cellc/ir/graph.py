@@ -6,7 +6,9 @@ immutable, knows its type, and is compared by identity. Sub-programs are Graphs 
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -147,7 +149,7 @@ class Graph:
     with the type of its result, and defined once, when its body is there.
     """
 
-    __slots__ = ("name", "inputs", "body", "result", "type", "_effects")
+    __slots__ = ("name", "inputs", "body", "result", "type", "_effects", "__weakref__")
     type: Type
 
     def __init__(self, name: str, inputs: Iterable[Input], body: Iterable[Apply], result: Node):
@@ -219,6 +221,19 @@ def calling_themselves(graphs: Iterable[Graph]) -> set[int]:
         if start in seen:
             found.add(start)
     return found
+
+
+def once(function: Callable[[Graph], Any]) -> Callable[[Graph], Any]:
+    """A function of a graph alone, computed once for each: graphs do not change."""
+    known: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembering(graph: Graph):
+        if graph not in known:
+            known[graph] = function(graph)
+        return known[graph]
+
+    return remembering
 
 
 class Primitive:

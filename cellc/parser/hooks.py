@@ -23,6 +23,7 @@ CustomVjp: type = _Nothing
 Recomputed: type = _Nothing
 getitem: Callable | None = None     # (x, index) -> x[index]
 setitem: Callable | None = None     # (x, index, value) -> a new x with value put at index
+recording: dict[Callable, bool] = {}    # the functions that switch gradients on and off
 outside: Callable | None = None     # see register_outside
 traced: tuple[type, ...] = (Node,)  # what stands for a value known only when the program runs
 
@@ -44,6 +45,11 @@ def register_cell(cell: type) -> None:
     """The class whose instances are called by interpreting `construct`."""
     global Cell
     Cell = cell
+
+
+def register_recording(no_grad: Callable, enable_grad: Callable) -> None:
+    """The context managers under which values are computed without, or with, gradients."""
+    recording.update({no_grad: False, enable_grad: True})
 
 
 def register_transform(transform: type) -> None:
