@@ -705,3 +705,28 @@ def test_an_eager_gradient_through_a_compiled_pullback_is_refused():
     near(pullback(draw(3)), (cellc.grad(chain)(draw(3)) * draw(3),))
     with pytest.raises(ValueFault, match="which a compiled call returned"):
         cellc.grad(lambda v: pullback(v)[0].sum())(draw(3))
+
+
+def filled(x, n):
+    """Element assignment in a loop: y[i] = x^i; more elements than are compared one by one."""
+    y = ops.zeros(40, cellc.float64)
+    power = ops.ones_like(x)
+    for i in range(n):
+        y[i] = power
+        power = power * x
+    return y
+
+
+def test_elements_assigned_in_a_loop(run):
+    x, n = Tensor(np.array([0.5, 1.5])), Tensor(np.array([3, 2]))
+    each = np.stack([[v ** i if i < k else 0 for i in range(40)] for v, k in ((0.5, 3), (1.5, 2))])
+    near(run(lambda x, n: cellc.vmap(filled)(x, n))(x, n), each)
+    near(run(lambda x, n: cellc.vmap(filled, (0, None))(x, n))(x, n[0])[0], each[0])
+    slopes = np.stack([[i * v ** (i - 1) if 0 < i < k else 0 for i in range(40)]
+                       for v, k in ((0.5, 3), (1.5, 2))])
+    near(run(lambda x, n: cellc.vmap(cellc.jacfwd(filled))(x, n))(x, n), slopes)
+    near(run(lambda x, n: cellc.vmap(cellc.grad(lambda x, n: filled(x, n).sum()))(x, n))(x, n),
+         slopes.sum(1))
+    near(run(lambda x, n: cellc.grad(
+        lambda x: cellc.vmap(filled, (0, None))(x, n).sum())(x))(x, n[0]),
+        np.array([1 + 2 * 0.5, 1 + 2 * 1.5]))
