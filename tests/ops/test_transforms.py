@@ -730,3 +730,47 @@ def test_elements_assigned_in_a_loop(run):
     near(run(lambda x, n: cellc.grad(
         lambda x: cellc.vmap(filled, (0, None))(x, n).sum())(x))(x, n[0]),
         np.array([1 + 2 * 0.5, 1 + 2 * 1.5]))
+
+
+# -- along a curve ---------------------------------------------------------------------------------
+
+def exp_sin(x):
+    return ops.exp(ops.sin(x))
+
+
+def test_mindspore_examples_of_higher_order(run):
+    x = Tensor(np.array([[1, 2], [3, 4]], np.float32))
+    ones, none = np.ones((2, 2)), np.zeros((2, 2))
+    series = Tensor(np.float32(np.stack([ones, none, none])))
+    expected = np.array([[[1.2533808, -1.0331168], [-1.1400385, -0.3066662]],
+                         [[-1.2748207, -1.8274734], [0.966121, 0.55551505]],
+                         [[-4.0515366, 3.6724353], [0.5053504, -0.52061415]]])
+    y, found = run(lambda x, s: ops.jet(exp_sin, x, s))(x, series)
+    near(y, np.exp(np.sin(x.asnumpy())), rtol=1e-6)
+    near(found, expected, rtol=2e-5)
+    y, found = run(lambda x: ops.derivative(exp_sin, x, 3))(x)
+    near(found, expected[2], rtol=2e-5)
+
+
+def bent(x, y):
+    """A branch, so that fn is read and not only run."""
+    if x.sum() > 0.0:
+        return x * y, x
+    return y, y
+
+
+def test_jets_of_several_arguments(run):
+    """x(t) = 1 + 2 t + 3 t^2 / 2, y(t) = 4 + 5 t + 6 t^2 / 2."""
+    x, y = Tensor(np.array([1.0])), Tensor(np.array([4.0]))
+    s, r = Tensor(np.array([[2.0], [3.0]])), Tensor(np.array([[5.0], [6.0]]))
+    (value, same), (found, own) = run(lambda *a: ops.jet(bent, a[:2], a[2:]))(x, y, s, r)
+    near(value, 4.0 * np.ones(1)), near(same, x), near(own, s)
+    near(found, np.array([[2 * 4 + 5.0], [3 * 4 + 2 * 2 * 5 + 6.0]]))
+    assert run(lambda a: ops.derivative(ops.sin, a, 3))(0.0) == (0.0, -1.0)
+
+
+def test_jets_refuse():
+    with pytest.raises(ValueFault, match="order 0"):
+        ops.derivative(ops.sin, 1.0, 0)
+    with pytest.raises(ShapeFault, match="expected .orders, 3."):
+        ops.jet(ops.sin, draw(3), draw(3))
