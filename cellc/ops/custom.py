@@ -95,15 +95,37 @@ class CustomVjp:
         return f"<custom_vjp of {self.__name__}>"
 
 
+class InsertGradientOf(CustomVjp):
+    """x itself, whose cotangent is what `f` makes of it: `clip = ops.InsertGradientOf(clip_by_one)`
+    and then `x = clip(x)`."""
+
+    def __init__(self, f):
+        super().__init__(_itself)
+        self.__name__ = f"InsertGradientOf({getattr(f, '__name__', type(f).__name__)})"
+        self.defvjp(_itself_and_nothing, functools.partial(_cotangent_by, f))
+
+
+def _itself(x):
+    return x
+
+
+def _itself_and_nothing(x):
+    return x, None
+
+
+def _cotangent_by(f, kept, g):
+    return (f(g),)
+
+
 class Recomputed:
     """A function or cell that is computed again in the backward pass. See `recompute`."""
 
-    def __init__(self, fn):
-        self.fn = fn
+    def __init__(self, fn, checkpoint: str | None = None):
+        self.fn, self.checkpoint = fn, checkpoint
         self.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
 
     def __call__(self, *args, **kwargs):
-        if current_builder() is not None:
+        if current_builder() is not None or self.checkpoint:
             return self.fn(*args, **kwargs)
         return recomputing(self.fn, args, kwargs)
 
@@ -151,16 +173,25 @@ def custom_vjp(fn=None, nondiff_argnums=()):
     return CustomVjp(fn, nondiff_argnums)
 
 
-def recompute(block, *args, **kwargs):
+def recompute(block, *args, checkpoint=None, **kwargs):
     """A function or cell whose call is computed again in the backward pass.
 
     Between the two passes only its arguments are kept, and not what it computes on the way: less
     memory for more time. `recompute(f)` is such a function; `recompute(f, x)` calls it, as in
     MindSpore. `cell.recompute()` says it of a cell once and for all.
+
+    With `checkpoint="log"` it is the loops of the function whose rounds are computed again: their
+    gradient halves the rounds again and again, and keeps the state before each half, as many as
+    the logarithm of their number. In eager mode that changes nothing.
+
+    Source: Griewank and Walther, Algorithm 799: revolve, ACM TOMS 26, 2000 (by halves, since how
+            many rounds there will be is not known before).
     """
     if not callable(block):
         raise TypeFault(f"recompute of {type(block).__name__}, expected a function or a cell")
-    made = Recomputed(block)
+    if checkpoint not in (None, "log"):
+        raise ValueFault(f"recompute: found checkpoint={checkpoint!r}", "checkpoint='log', or none")
+    made = Recomputed(block, checkpoint)
     return made(*args, **kwargs) if args or kwargs else made
 
 
@@ -190,7 +221,10 @@ def _may_tape(args) -> bool:
 
 def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
     """The arguments of a call by position, defaults filled in, and their names."""
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeFault(f"{function.__name__}: {error}", "", place_of(function)) from None
     bound.apply_defaults()
     if bound.kwargs:
         raise TypeFault(f"{function.__name__} has a rule for its gradient, and takes arguments by "
@@ -204,6 +238,10 @@ def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
 
 def with_bprop(cell, args: tuple, kwargs: dict):
     """A call of a cell that has a bprop."""
+    from cellc import eager
+
+    if not eager.state.recording:
+        return cell.construct(*args, **kwargs)
     args, names = positional(cell.construct, args, kwargs)
     rule = Rule(f"bprop of {type(cell).__name__}", place_of(cell.bprop), tuple(names))
 

@@ -322,7 +322,8 @@ class Rolled:
                   for branch, value in (test, (body, result))]
         frame.here(self.node)
         operands = [*first, *map(session.builder.lift, outside.values())]
-        node = c.while_(*operands, test=graphs[0], body=graphs[1])
+        how = {"checkpoint": session.checkpoint} if session.checkpoint else {}
+        node = c.while_(*operands, test=graphs[0], body=graphs[1], **how)
         leaves = session.parts(node, len(first)) if first else []
         self._leave_state(leaves[:len(self.types)], body)
         self.growing.leave(leaves[len(self.types):])

@@ -13,7 +13,7 @@ What is generated, by kind of node, walking the list forwards and then backwards
     call g                                 fwd: call g.fwd, bwd: call g.bwd on its residuals.
     call g {bwd=h, fwd=k, wrt}             fwd: the same call, and k's further results; bwd: call h.
                                            So its own rule holds at every order.
-    while {body=g}, a call of a graph in itself, push, pop: see grad_loops.py
+    while {body=g}, a call of a graph in itself, push, pop: see grad_loops.py, grad_halves.py
     cond p {then=g, orelse=h}              fwd: a cond of g.fwd and h.fwd, each giving also `empty`
                                            values in the other's residual places; bwd: a cond on
                                            the same p of g.bwd and h.bwd. What is not taken is free.
@@ -34,8 +34,8 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
-from cellc.passes import cse, dead_code, grad_loops, inline, prune, ranges, simplify
-from cellc.passes.activity import CONTROL, Activity, useful_nodes
+from cellc.passes import cse, dead_code, grad_halves, grad_loops, inline, prune, ranges, simplify
+from cellc.passes.activity import CONTROL, Activity, useful_items, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
 from cellc.passes.activity import float_results as _float_results
@@ -154,6 +154,7 @@ class Differentiator(Activity):
         graph = expose(graph)
         live = self.active_nodes(graph, active)
         live &= useful_nodes(graph, live, seeds)
+        asked = useful_items(graph, seeds)
         fwd = Builder(f"{graph.name}.fwd", map(copy_input, graph.inputs))
         inputs = {id(x): i for i, x in enumerate(fwd.inputs)}
         env: dict[Node, Node] = dict(zip(graph.inputs, fwd.inputs, strict=True))
@@ -165,7 +166,7 @@ class Differentiator(Activity):
                 if "bwd" in node.attrs and _mentions(node, live):
                     env[node], kept[node] = self._forward_rule(fwd, node, env)
                 elif node.prim.name in CONTROL and node in live:
-                    env[node], backward[node] = self._forward_control(node, env, live)
+                    env[node], backward[node] = self._forward_control(node, env, live, asked)
                 else:
                     env[node] = fwd.append(renew(node, env))
             longer = self.tape
@@ -215,6 +216,8 @@ class Differentiator(Activity):
         elif name == "item":
             if node in live:
                 cotangents.put((node.operands[0], node.attrs["index"]), cotangents.sums.get(node))
+        elif isinstance(backward.get(node), grad_halves.Checkpointed):
+            grad_halves.backward(self, node, cotangents, backward[node])
         elif isinstance(backward.get(node), grad_loops.Loop):
             grad_loops.backward(self, node, cotangents, backward[node])
         elif node in backward:
@@ -259,17 +262,18 @@ class Differentiator(Activity):
             cotangents.add(node.operands[wrt[k]], control.item(result, index=position))
 
     # -- call and cond -------------------------------------------------------------------------
-    def _forward_control(self, node: Apply, env, live):
+    def _forward_control(self, node: Apply, env, live, asked):
         """Append the forward half of a call, cond or while; returns its value and what `bwd` will
         need."""
         if node.prim.name == "while":
-            return grad_loops.forward(self, node, env, live)
+            kept = grad_halves if node.attrs.get("checkpoint") == "log" else grad_loops
+            return kept.forward(self, node, env, live)
         arguments = [env.get(x, x) for x in _arguments(node)]
         active = tuple(i for i, x in enumerate(_arguments(node)) if x in live)
         graphs = _branches(node)
-        count = len(graphs[0].results)
-        seeds = tuple(i for i in range(count)
-                      if any(i in self.active_results(g, active) for g in graphs))
+        count, many = len(graphs[0].results), isinstance(node.type, TupleType)
+        seeds = tuple(i for i in range(count) if ((node, i) if many else node) in asked
+                      and any(i in self.active_results(g, active) for g in graphs))
         taped = any(self.needs_tape(g, active) for g in graphs)
         outer = self.tape
         halves = [self.halves(g, active, seeds, taped) for g in graphs]
@@ -289,7 +293,7 @@ class Differentiator(Activity):
                               for kind, i in h.residuals])
             start += len(h.fwd.results) - count - taped
         own = items[:count]
-        shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]
+        shown = control.tuple(*own) if many else own[0]
         return shown, _Control(predicate, arguments, halves, seeds, residuals, own)
 
     def _backward_control(self, node: Apply, cotangents: Cotangents, c: _Control) -> None:
