@@ -24,7 +24,7 @@ be differentiated again, forwards, backwards or in lanes.
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Builder, Graph, Node, fill
+from cellc.ir.graph import Apply, Builder, Graph, Node, fill, subgraphs
 from cellc.ir.prims import control, tape
 from cellc.ir.types import TapeType, TupleType, Type
 from cellc.passes.activity import float_results
@@ -209,8 +209,8 @@ class Pusher:
         xs = [env.get(x, x) for x in node.operands]
         dxs = {i: tangents[x] if (x := node.operands[i]) in tangents else nothing(x.type)
                for i in moving + held}
-        graphs = {}
-        for key, graph in node.attrs.items():
+        graphs = dict(node.attrs)
+        for key, graph in subgraphs(node).items():
             with Builder(f"{graph.name}.jvp") as b:
                 state = [b.input(x.type, x.name) for x in graph.inputs[:n]]
                 given = {i: b.input(xs[i].type, f"d{graph.inputs[i].name}") for i in moving}

@@ -236,8 +236,8 @@ class Batcher:
             if any(map(_is_tape, node.operands)):
                 raise Uneven
             return self._uneven(node, operands, own)
-        value = control.while_(*self.spread(operands, own, lanes), test=asked.graph,
-                               body=self.evened(made, lanes[:n]))
+        graphs = {"test": asked.graph, "body": self.evened(made, lanes[:n])}
+        value = control.while_(*self.spread(operands, own, lanes), **node.attrs | graphs)
         return value, lanes[:n]
 
     def _uneven(self, node: Apply, operands, own):

@@ -794,3 +794,25 @@ def test_another_pullback_of_one_program_compiles_nothing(monkeypatch):
         context.set_context(mode=context.PYNATIVE_MODE)
     slopes = cellc.grad(chain)(x)
     near(found, (slopes * chain(x), np.diag(slopes.asnumpy())))
+
+
+def frugal(x, n):
+    return cellc.recompute(power, x, n, checkpoint="log")
+
+
+def test_loops_that_keep_few_of_their_states(run):
+    """checkpoint='log' says how a gradient saves memory, whatever else is made of the loop."""
+    x = draw(3)
+    s, c = np.sin(x.asnumpy()), np.cos(x.asnumpy())
+    slope, second = 4 * s ** 3 * c, 12 * s ** 2 * c ** 2 - 4 * s ** 4
+    near(run(lambda x, n: cellc.jvp(frugal, (x, n), (x, None))[1])(x, 4), slope * x.asnumpy())
+    near(run(lambda x, n: cellc.vjp(frugal, x, n)[1](x)[0])(x, 4), slope * x.asnumpy())
+    near(run(lambda x, n: cellc.linearize(frugal, x, n)[1](x, None))(x, 4), slope * x.asnumpy())
+    for axes, m in (((0, None), 4), ((0, 0), Tensor(np.array([4, 4, 4])))):
+        found = run(lambda x, n, axes=axes: cellc.vmap(cellc.grad(frugal), axes)(x, n))(x, m)
+        near(found, slope)
+    near(run(lambda x, n: cellc.grad(lambda x: cellc.vmap(frugal, (0, None))(x, n).sum())(x))(
+        x, 4), slope)
+    found = run(lambda x, n: cellc.jvp(lambda x: cellc.grad(lambda x: frugal(x, n).sum())(x),
+                                       (x,), (np.ones(3),))[1])(x, 4)
+    near(found, second)
