@@ -75,12 +75,15 @@ def vectors_of(expected, what: str, given: tuple) -> list[tuple]:
     return pairs(expected, given, f"the {what}")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LinearFunction:
     """The function that `vjp` or `linearize` returns: a linear program and its residuals."""
 
     program: LinearProgram
     residuals: tuple
+
+    def __repr__(self):
+        return f"<{self.program.__name__}>"
 
     def __call__(self, *vectors):
         return self.program(self.residuals, *vectors)

@@ -6,6 +6,7 @@ after another.
 
 import itertools
 import time
+from dataclasses import dataclass
 
 import mpmath
 import numpy as np
@@ -816,3 +817,41 @@ def test_loops_that_keep_few_of_their_states(run):
     found = run(lambda x, n: cellc.jvp(lambda x: cellc.grad(lambda x: frugal(x, n).sum())(x),
                                        (x,), (np.ones(3),))[1])(x, 4)
     near(found, second)
+
+
+@dataclass
+class Pair:
+    first: Tensor
+    second: object
+
+
+def of_pair(p):
+    return Pair(p.first * p.second, ops.sin(p.first))
+
+
+def test_dataclasses(run):
+    p = Pair(Tensor(np.array([1.0, 2.0])), Tensor(np.array([3.0, 4.0])))
+    y = run(lambda p: cellc.vmap(of_pair)(p))(p)
+    near((y.first, y.second), (np.array([3.0, 8.0]), np.sin([1.0, 2.0])))
+    dp = Pair(p.second, None)
+    _, dy = run(lambda p, dp: cellc.jvp(of_pair, (p,), (dp,)))(p, dp)
+    near((dy.first, dy.second), (np.array([9.0, 16.0]), np.cos([1.0, 2.0]) * [3.0, 4.0]))
+    (back,) = run(lambda p, ct: cellc.vjp(of_pair, p)[1](ct))(p, Pair(p.first, None))
+    near((back.first, back.second), (np.array([3.0, 8.0]), np.array([1.0, 4.0])))
+    with pytest.raises(TypeFault, match="the Pair it belongs to"):
+        run(lambda p: cellc.jvp(of_pair, (p,), (p.first,)))(p)
+
+
+def test_a_function_out_of_lanes_is_refused():
+    with pytest.raises(TypeFault, match="is vmapped returns"):
+        cellc.jit(lambda x: cellc.vmap(lambda x: cellc.vjp(chain, x)[1])(x))(draw(2, 3))
+
+
+def test_numbers_become_what_they_are_for(run):
+    """A Python number as cotangent or tangent takes the dtype of what it belongs to."""
+    x = Tensor(np.float32(0.5))
+    (dx,) = run(lambda x: cellc.vjp(ops.sin, x)[1](1.0))(x)
+    dy = run(lambda x: cellc.jvp(ops.sin, (x,), (1,))[1])(x)
+    assert dx.dtype is cellc.float32 and dy.dtype is cellc.float32
+    slope = run(lambda x: cellc.GradOperation(sens_param=True)(ops.sin)(x, 2.0))(x)
+    assert slope.dtype is cellc.float32
