@@ -372,7 +372,10 @@ def vmap(fn, in_axes=0, out_axes=0, axis_size=None):
     Numbers: Python numbers have no axes (None); one that fn returns becomes a tensor of its dtype.
     Branches: an `if` that lanes answer differently runs both branches, each only if some lane takes
              it; lanes that do not take it can not fail in it.
+    Loops:   each lane takes the rounds it asks for, and the cost is that of their sum.
     Random:  lanes draw independent numbers.
+    Modes:   compiled, all lanes at once; in eager mode one after another, so that fn may look at
+             its values: for speed, cellc.jit what contains the vmap.
     Errors:  ShapeFault for lanes of different counts; SyntaxFault (compiled) for a print and for
              an assignment to a Parameter.
 
