@@ -11,6 +11,7 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType, TensorType
+from cellc.kernels import rows
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
@@ -146,7 +147,7 @@ class Region(Places):
         operands = [self.register(x) for x in node.operands]
         if node.prim.kind == "view":        # of one element
             return operands[0]
-        ops = ScalarOps(frame.f, lanes=1)
+        ops = RegisterOps(frame.f, lanes=1)
         elements = [Element(text, x.type.dtype, 1)
                     for text, x in zip(operands, node.operands, strict=True)]
         made = node.prim.scalar(ops, *elements, **node.attrs)
@@ -251,7 +252,7 @@ class Region(Places):
         else:
             frame.copy(node.type, address, self.pointer(node))
 
-    def _settle(self, frame: Frame, node: Apply, operand: int, target: str) -> None:
+    def settle(self, frame: Frame, node: Apply, operand: int, target: str) -> None:
         """Have the operand in the place of the result, if it is not there already."""
         x = node.operands[operand]
         if isinstance(x, Constant):
@@ -261,7 +262,7 @@ class Region(Places):
 
     def _emit_write(self, frame: Frame, node: Apply) -> None:
         x, v, *index = node.operands
-        self._settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
+        self.settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
         address = self._address(frame, node, x, index)
         if in_register(v.type):
             frame.store_element(v.type.dtype, self.register(v), address)
@@ -271,7 +272,7 @@ class Region(Places):
     def _emit_accumulate(self, frame: Frame, node: Apply) -> None:
         x, v, *index = node.operands
         f, dtype = frame.f, x.type.dtype
-        self._settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
+        self.settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
         address = self._address(frame, node, x, index)
         ops = ScalarOps(f, lanes=1)
 
@@ -350,12 +351,16 @@ class Region(Places):
                 self.registers[node, i] = f.op(f"phi {register_type(t)} {ways}")
 
     def _emit_while(self, frame: Frame, node: Apply) -> None:
-        f, types, n = frame.f, result_types(node), state_size(node)
         test, body = self.inner[node]
+        shared = None if body.swapped else rows.independent_counter(node)
+        if shared is not None:
+            rows.emit(self, frame, node, *shared)
+            return
+        f, types, n = frame.f, result_types(node), state_size(node)
         homes = {i: self.pointers[id(self.slots[node, i])] for i in range(n)
                  if not in_register(types[i])}
         for i, home in homes.items():
-            self._settle(frame, node, i, home)
+            self.settle(frame, node, i, home)
         spares = {i: self._at(frame, self.spares[node, i][1]) for i in body.swapped}
         first = [self.register(x) if in_register(x.type) else homes[i]
                  for i, x in enumerate(node.operands[:n])]
@@ -376,15 +381,15 @@ class Region(Places):
         found = self._inside(frame, node, body, [*state, *rest], targets)
         end = f.block
         f.branch(head)
-        rows = []
+        phis = []
         for i in range(n):
             if in_register(types[i]):
-                rows.append((state[i], register_type(types[i]), first[i], found[i]))
+                phis.append((state[i], register_type(types[i]), first[i], found[i]))
             elif i in spares:
-                rows.append((state[i], "ptr", homes[i], others[i]))
-                rows.append((others[i], "ptr", spares[i], state[i]))
+                phis.append((state[i], "ptr", homes[i], others[i]))
+                phis.append((others[i], "ptr", spares[i], state[i]))
         f.lines[hole] = "\n".join(f"  {phi} = phi {ty} [ {start}, %{before} ], [ {new}, %{end} ]"
-                                  for phi, ty, start, new in rows)
+                                  for phi, ty, start, new in phis)
         f.start(done)
         self.host.has_loops = True
         self._after_loop(frame, node, state, homes, spares)
@@ -470,6 +475,23 @@ class Region(Places):
             f.store(ty, value, f.gep("i64", context, str(i)))
         return f.call("i32", "cellc_message", ("i64", str(node.attrs["message"])),
                       ("i32", wants_fault), ("ptr", context))
+
+
+class RegisterOps(ScalarOps):
+    """Operations on single numbers: for these the C library's functions, which branch and look
+    into tables, are quicker than what is written for vectors, and no less accurate."""
+
+    LIBRARY = frozenset(("sin", "cos", "tan", "exp", "log", "pow", "atan2"))
+
+    def _math(self, name: str, *xs: Element) -> Element:
+        if name not in self.LIBRARY:
+            return super()._math(name, *xs)
+        ty = xs[0].ty
+        symbol = name + ("f" if ty == "float" else "")
+        self.f.module.declare(f"{ty} @{symbol}({', '.join([ty] * len(xs))}) "
+                              "nounwind willreturn memory(none)")
+        arguments = ", ".join(f"{ty} {x.text}" for x in xs)
+        return Element(self.f.op(f"call {ty} @{symbol}({arguments})"), xs[0].dtype)
 
 
 def _layout(frame: Frame, types) -> tuple[list[str], str]:
