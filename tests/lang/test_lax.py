@@ -372,7 +372,7 @@ def star_arguments(x, *rest, k=2.0, **more):
 
 @case(X)
 def import_inside(x):
-    import zlib  # noqa: F401
+    import zlib
 
     y = x + 1.0
     n = zlib.crc32(b"a") % 7  # <--
@@ -424,7 +424,8 @@ def recursion(x, n):
 
 
 def test_the_call_of_what_is_refused_names_both_places():
-    _, said = reported(lambda: in_mode(context.GRAPH_MODE, cellc.jit(fresh(in_a_called_function)), (X,)))
+    jitted = cellc.jit(fresh(in_a_called_function))
+    _, said = reported(lambda: in_mode(context.GRAPH_MODE, jitted, (X,)))
     (warning,) = said
     text = str(warning.message)
     line = inspect.getsourcelines(median)[1] + 1
