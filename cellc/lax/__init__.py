@@ -60,6 +60,8 @@ def plan_of(fn, fault: CellcError, compiled: Callable) -> Plan | None:
 
 def _is_refusal(fault: CellcError) -> bool:
     """Is it something that the compiler does not take, rather than a mistake of the caller's?"""
+    if getattr(fault, "crossed", None) is not None:     # of a branch that may not be taken
+        return bool(fault.trail)
     if not isinstance(fault, _REFUSALS):
         return False
     return bool(fault.trail) or fault.of_result or isinstance(fault, (SyntaxFault, SourceFault))
@@ -331,7 +333,7 @@ class _Section:
             return None
         try:
             first, second = piece.call(*values)
-        except _REFUSALS as fault:
+        except CellcError as fault:
             if not _is_refusal(fault):
                 raise
             self.divide(fault)
