@@ -40,6 +40,7 @@ from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.record import changed, fresh, record
 from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic
+from cellc.tensor import Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
@@ -126,12 +127,16 @@ class Compiled:
         self._fixed: dict[object, frozenset] = {}     # structure -> leaves known for their values
         self._static: set = set()                     # structures for which "n" was refused
         self.plans: dict[object, lax.Plan] = {}       # signature -> how the refused ones run
+        self._quick: dict[tuple, lax.Plan] = {}       # the same, for simple arguments
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
         self.call: Callable = self._miss              # the entry's, once there is a program
 
     def _miss(self, *args, **kwargs):
         """A call that no variant of the entry fits: find or make one, then run it."""
+        quick = _quick_key(args) if self.plans and context.is_lax() and not kwargs else None
+        if quick in self._quick:
+            return self._quick[quick].run(args, kwargs)
         leaves: list = []
         try:
             given = flatten((args, kwargs), leaves)
@@ -140,6 +145,9 @@ class Compiled:
             raise fault.at(caller()) from None
         plan = self._plan(given, arrays) if context.is_lax() else None
         if plan is not None:
+            quick = None if kwargs else _quick_key(args)
+            if quick is not None:
+                self._quick[quick] = plan
             return plan.run(args, kwargs)
         moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
         with startup.compiling:
@@ -183,6 +191,7 @@ class Compiled:
                         raise
             if len(self.plans) >= MAX_VARIANTS:
                 self.plans.pop(next(iter(self.plans)))
+                self._quick.clear()
             self.plans[key] = plan
         return self.plans[key]
 
@@ -237,6 +246,22 @@ class Compiled:
             if self.entry is not None:
                 self.entry.clear()
         return variant
+
+
+def _quick_key(args: tuple) -> tuple | None:
+    """What two calls of one plan have in common; None where it takes longer to find out."""
+    key: list = []
+    for x in args:
+        kind = type(x)
+        if kind is Tensor:
+            key.append((x._array.dtype, x._array.ndim))
+        elif kind is float or kind is int and -1 << 63 <= x < 1 << 63:
+            key.append(kind)
+        elif kind is bool or kind is str or x is None:
+            key.append((kind, x))
+        else:
+            return None
+    return tuple(key)
 
 
 # -- one signature, all the way ------------------------------------------------------------------

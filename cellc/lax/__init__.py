@@ -101,10 +101,10 @@ class Plan:
 
     def run(self, args: tuple, kwargs: dict):
         """The value of a call."""
-        args, kwargs = _with_tensors(args), {k: _with_tensors(v) for k, v in kwargs.items()}
+        args = _with_tensors(args)
+        kwargs = kwargs and {k: _with_tensors(v) for k, v in kwargs.items()}
         if self.root is None:
-            with self.whole.measured():
-                return self._run_whole(args, kwargs)
+            return self.whole.measured(self._run_whole, args, kwargs)
         if eager.is_taping(args):
             with context.eagerly():
                 return self.function(*self.leading, *args, **kwargs)
@@ -408,8 +408,12 @@ class _Step:
         self.report = plan.report(own, fault)
 
     def run(self, call: _Call) -> bool:
-        with self.report.measured(), eager.no_grad():
-            returned, value = self.excerpt.run(call.variables, call.cells)
+        state = eager.state
+        before, state.recording = state.recording, False
+        try:
+            returned, value = self.report.measured(self.excerpt.run, call.variables, call.cells)
+        finally:
+            state.recording = before
         if returned:
             call.value = value
             return True

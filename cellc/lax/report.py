@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import contextmanager
 
 from cellc.errors import CellcError, Loc
 
@@ -27,12 +26,11 @@ class Report:
         self.key, self.what, self.loc, self.fault, self.cost = key, what, loc, fault, cost
         self.calls, self.seconds = 0, 0.0
 
-    @contextmanager
-    def measured(self):
-        """Around the work: counts it, and reports it after the first time."""
+    def measured(self, work, *args):
+        """`work(*args)`, counted, timed, and reported after the first time."""
         start = time.perf_counter()
         try:
-            yield
+            return work(*args)
         finally:
             seconds = time.perf_counter() - start
             self.calls += 1
