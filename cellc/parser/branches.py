@@ -27,6 +27,7 @@ from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     Conflict,
+    Journal,
     Maybe,
     Slot,
     Unbound,
@@ -52,7 +53,7 @@ class Branch:
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
         self.never_ends = False
-        self._journal: dict[int, tuple] = {}
+        self._journal = Journal()
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
 

@@ -139,7 +139,8 @@ class Rolled:
     def _bind(self) -> None:
         """Give every place an input of the graph being built."""
         session, builder = self.session, self.session.builder
-        inputs = [builder.input(type, self._name_of(i)) for i, type in enumerate(self.types)]
+        inputs = [session.owned.add(builder.input(type, self._name_of(i)))
+                  for i, type in enumerate(self.types)]
         for i in self.own:
             session.owned.add(inputs[i])
         self.bound = {}

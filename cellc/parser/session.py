@@ -13,7 +13,7 @@ from cellc.ir.graph import Builder, Graph, Input, Node
 from cellc.ir.prims import control, effect
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe
+from cellc.parser.values import Journal, Owned, describe
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -50,7 +50,7 @@ class Session:
         self.record = Record()
         self.records: list[Record] = [self.record]
         self.owned = Owned()
-        self.journals: list[dict[int, tuple[Any, Any]]] = []
+        self.journals: list[Journal] = []
         self.messages: list[Any] = []       # what the program says; kept as long as it is
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.traced_depth = 0               # how many there are, in all graphs around here
@@ -96,7 +96,7 @@ class Session:
     @contextmanager
     def attempt(self, variables: dict):
         """What fails in here has never been: variables, containers and the graph are put back."""
-        builder, journal = self.builder, {}
+        builder, journal = self.builder, Journal()
         length, assigned = len(builder.body), dict(builder.assigned)
         self.journals.append(journal)
         self.journal(variables)
@@ -110,9 +110,9 @@ class Session:
             raise
         finally:
             self.journals.pop()
-        if self.journals:
-            for key, entry in journal.items():
-                self.journals[-1].setdefault(key, entry)
+        for key, (value, held) in journal.items() if self.journals else ():
+            if self.owned.made_before(value, self.journals[-1]):
+                self.journals[-1].setdefault(key, (value, held))
 
     def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
         """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
@@ -184,8 +184,10 @@ class Session:
 
     def journal(self, value) -> None:
         """Remember the contents of a container before a traced branch changes it."""
-        if self.journals and id(value) not in self.journals[-1]:
-            self.journals[-1][id(value)] = (value, contents(value))
+        journal = self.journals[-1] if self.journals else None
+        if journal is not None and id(value) not in journal and self.owned.made_before(
+                value, journal):
+            journal[id(value)] = (value, contents(value))
 
     # -- calls -------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ A *structure* is a nesting of tuples, lists, dicts and objects whose traced part
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, fields, is_dataclass
 from types import FunctionType
 from typing import Any
@@ -17,6 +18,7 @@ from cellc.ir.types import Dim, Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
 
+_moments = itertools.count()
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
 
 
@@ -97,18 +99,33 @@ class Closure:
 class Owned:
     """Which containers and objects were made by the parsed code, and so may be changed by it.
 
-    Kept by identity together with the object, so that an id is never another object's.
+    Kept by identity together with the object, so that an id is never another object's, and with
+    the moment it was made at.
     """
 
     def __init__(self):
-        self._objects: dict[int, Any] = {}
+        self._objects: dict[int, tuple[Any, int]] = {}
 
     def add(self, value):
-        self._objects[id(value)] = value
+        self._objects.setdefault(id(value), (value, next(_moments)))
         return value
 
     def __contains__(self, value) -> bool:
         return id(value) in self._objects
+
+    def made_before(self, value, journal: Journal) -> bool:
+        """Was the object there when the journal was begun?"""
+        return id(value) not in self._objects or self._objects[id(value)][1] < journal.begun
+
+
+class Journal(dict):
+    """What containers held when a piece of work began: id -> (container, its contents).
+
+    Those made in that work are not in it: nothing else can have seen them.
+    """
+
+    def __init__(self):
+        self.begun = next(_moments)
 
 
 # -- structures ------------------------------------------------------------------------------------

@@ -56,10 +56,24 @@ def outcome(run, *args):
         try:
             found = run(*args)
         except CellcError as fault:
-            found = kind(fault), None
+            found = Ended(kind(fault), fault)
         except BUILTIN as error:
-            found = kind(error), str(error) if isinstance(error, ValueError) else None
+            found = Ended(kind(error), error)
     return found, printed.getvalue()
+
+
+class Ended(tuple):
+    """The kind of an error, and what it says where that is the user's own."""
+
+    def __new__(cls, name: str, error: Exception):
+        said = str(error) if type(error) is ValueError else ""
+        return super().__new__(cls, (name, said))
+
+    def __init__(self, name: str, error: Exception):
+        self.error = error
+
+    def __repr__(self):
+        return f"{self.error!r}: {self.error}"
 
 
 def kind(error) -> str:
@@ -67,6 +81,9 @@ def kind(error) -> str:
 
 
 def compare(found, expected, where: str):
+    if isinstance(found[0], Ended) or isinstance(expected[0], Ended):
+        assert type(found[0]) is type(expected[0]) and found[0] == expected[0], (
+            f"{where}: {found[0]!r}, expected {expected[0]!r}")
     assert found[1] == expected[1], f"{where} printed"
     assert_same(found[0], expected[0], where)
 
