@@ -408,8 +408,8 @@ def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool
     frame.here(node)
     if not branch.never_ends and value is known and _is_truth(found) and _is_cheap(branch):
         if isinstance(found, Node):
+            graph = branch.builder.finish(found)        # this captures, too
             outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
-            graph = branch.builder.finish(found)
             found = copy_body(frame.session.builder, graph, outside)
         return (operators.either if stop_at else operators.both)(known, found)
     branch.returned, other.returned = _Made(found), _Made(other.run(lambda: value))
