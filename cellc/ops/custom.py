@@ -23,6 +23,7 @@ from cellc.ir.types import ScalarType
 from cellc.parameter import as_before, noting_assignments
 from cellc.parser import hooks
 from cellc.parser.custom import Rule, place_of
+from cellc.parser.structures import rebuilt
 from cellc.tensor import Tensor, wrap
 
 
@@ -73,7 +74,7 @@ class CustomVjp:
                 value, residuals = self.pair(self.fwd(*given), place_of(self.fwd))
             finally:
                 self._running.on = False
-            held[:] = [_map(residuals, off_tape)]
+            held[:] = [rebuilt(residuals, off_tape)]
             return value
 
         fixed = [i for i in self.nondiff_argnums if i < len(args)]
@@ -97,12 +98,12 @@ class CustomVjp:
 class Recomputed:
     """A function or cell that is computed again in the backward pass. See `recompute`."""
 
-    def __init__(self, fn):
-        self.fn = fn
+    def __init__(self, fn, checkpoint: str | None = None):
+        self.fn, self.checkpoint = fn, checkpoint
         self.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
 
     def __call__(self, *args, **kwargs):
-        if current_builder() is not None:
+        if current_builder() is not None or self.checkpoint:
             return self.fn(*args, **kwargs)
         return recomputing(self.fn, args, kwargs)
 
@@ -150,30 +151,33 @@ def custom_vjp(fn=None, nondiff_argnums=()):
     return CustomVjp(fn, nondiff_argnums)
 
 
-def recompute(block, *args, **kwargs):
+def recompute(block, *args, checkpoint=None, **kwargs):
     """A function or cell whose call is computed again in the backward pass.
 
     Between the two passes only its arguments are kept, and not what it computes on the way: less
     memory for more time. `recompute(f)` is such a function; `recompute(f, x)` calls it, as in
     MindSpore. `cell.recompute()` says it of a cell once and for all.
+
+    With `checkpoint="log"` it is the loops of the function whose rounds are computed again: their
+    gradient halves the rounds again and again, and keeps the state before each half, as many as
+    the logarithm of their number. In eager mode that changes nothing.
+
+    Source: Griewank and Walther, Algorithm 799: revolve, ACM TOMS 26, 2000 (by halves, since how
+            many rounds there will be is not known before).
     """
     if not callable(block):
         raise TypeFault(f"recompute of {type(block).__name__}, expected a function or a cell")
-    made = Recomputed(block)
+    if checkpoint not in (None, "log"):
+        raise ValueFault(f"recompute: found checkpoint={checkpoint!r}", "checkpoint='log', or none")
+    made = Recomputed(block, checkpoint)
     return made(*args, **kwargs) if args or kwargs else made
 
 
 # -- on the tape ----------------------------------------------------------------------------------
 
-def _map(structure, function):
-    from cellc.ops.composite import _map
-
-    return _map(structure, function)
-
-
 def _leaves(structure) -> list:
     found: list = []
-    _map(structure, lambda x: found.append(x) or x)
+    rebuilt(structure, lambda x: found.append(x) or x)
     return found
 
 
@@ -254,7 +258,7 @@ def recomputing(fn, args: tuple, kwargs: dict):
         positional_args = given[:len(args)]
         named = dict(zip(kwargs, given[len(args):], strict=True))
         marks: list = []
-        marked, named = _map((positional_args, named), lambda x: _stand_in(x, marks))
+        marked, named = rebuilt((positional_args, named), lambda x: _stand_in(x, marks))
         with eager.enable_grad(), as_before(notes):
             again = fn(*marked, **named)
         outputs, cotangents = [], []
@@ -299,22 +303,22 @@ def _joint(result, args, answered: list, rule, every: bool = False):
     used = list(eager.reachable(recorded, {id(eager.source_of(x)) for x in own})[1].values())
     held = [(eager.as_it_is(x), eager.source_of(x)) for x in _leaves(args)]
     numbers_too = any(isinstance(x.type, ScalarType) for x in own)
-    result = _map(result, lambda y: _without_record(y, every and bool(own), numbers_too))
+    result = rebuilt(result, lambda y: _without_record(y, every and bool(own), numbers_too))
     del recorded
 
     def run(cotangents: dict, useful: set[int]) -> list:
         given, numbers, more = iter(held), itertools.count(), itertools.count()
         with eager.outside_vjp():
             found = rule(
-                _map(args, lambda _: _linked(*next(given))),
-                _map(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
-                _map(result, lambda y: _cotangent(
+                rebuilt(args, lambda _: _linked(*next(given))),
+                rebuilt(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
+                rebuilt(result, lambda y: _cotangent(
                     y, cotangents.get(next(more)) if _on_tape(y) else None)), used, useful)
         return [*found, *[None] * (len(answered) + len(used) - len(found))]
 
     joint = eager.Joint(run, held, [*map(eager.source_of, answered), *used])
     count = itertools.count()
-    return _map(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
+    return rebuilt(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
 
 
 def _without_record(y, every: bool, numbers_too: bool):

@@ -27,7 +27,6 @@ from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     Conflict,
-    Journal,
     Maybe,
     Slot,
     Unbound,
@@ -53,7 +52,7 @@ class Branch:
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
         self.never_ends = False
-        self._journal = Journal()
+        self._journal: dict[int, tuple] = {}
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
 
@@ -69,8 +68,11 @@ class Branch:
         session.traced_depth += 1
         frame.depth += 1
         try:
-            with session.building(self.builder):
+            with session.running(self.builder):
                 return work()
+        except Exception as error:
+            error.crossed = self.condition      # so that nothing outside catches it: `exceptions`
+            raise
         finally:
             session.traced_depth -= 1
             session.conditions.pop()
@@ -216,6 +218,8 @@ class Joiner:
     def container(self, value):
         """A list, dict, set or object that was there before the `if`."""
         first, second = self.then.view(value), self.orelse.view(value)
+        if hasattr(type(value), "joined"):      # an iterator
+            return value.joined(first, second, self)
         what = f"a {type(value).__name__} changed in one branch"
         joined = self.value(first, second, what)
         if isinstance(joined, Conflict):
