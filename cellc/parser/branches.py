@@ -27,12 +27,14 @@ from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     Conflict,
+    Itself,
     Maybe,
     Slot,
     Unbound,
     describe,
     flatten,
     is_instance_of_dataclass,
+    same_object,
     unflatten,
 )
 from cellc.passes.rebuild import copy_body
@@ -100,6 +102,11 @@ class Branch:
         """What a container holds at the end of this branch."""
         found = self._after.get(id(value))
         return found[1] if found else contents(value)
+
+    def knew(self, value) -> bool:
+        """Is this a container of the parsed code that was there before the branch?"""
+        owned = self.session.owned
+        return value in owned and not owned.made_in(value, self._journal)
 
     def place(self, name: str) -> Loc:
         """Where this branch (or the code before it) bound a variable."""
@@ -211,9 +218,10 @@ class Joiner:
     def one_sided(self, value, in_second: bool):
         """A value that only one side has: the other gives anything."""
         leaves: list = []
+        value = as_left(self.orelse if in_second else self.then, value)
         structure = flatten(value, leaves, self.session.lift_anywhere)
         slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
+        return unflatten(structure, slots, made=self.session.owned.add)
 
     def container(self, value):
         """A list, dict, set or object that was there before the `if`."""
@@ -309,6 +317,23 @@ class Joiner:
 
     def _in_type(self, value, type: Type) -> Node:
         return in_type(self.session, value, type)
+
+
+def as_left(side: Branch, value):
+    """The value with what its containers hold at the end of a side of the join; those that were
+    there before it stay themselves."""
+    if isinstance(value, tuple):
+        items = [as_left(side, x) for x in value]
+        return value._make(items) if hasattr(value, "_make") else tuple(items)
+    if isinstance(value, (list, dict)) or is_instance_of_dataclass(value):
+        if side.knew(value):
+            return Itself(value)
+        held = side.view(value)
+        if isinstance(value, list):
+            return [as_left(side, x) for x in held]
+        items = {key: as_left(side, x) for key, x in held.items()}
+        return items if isinstance(value, dict) else same_object(value, items)
+    return value
 
 
 def in_type(session, value, type: Type) -> Node:
