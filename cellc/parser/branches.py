@@ -172,8 +172,11 @@ class Joiner:
     and what a round makes of it.
     """
 
-    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc, what: str = "if"):
+    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc, what: str = "if",
+                 state=frozenset()):
+        """`state`: ids of the nodes that stand for the state of a loop in the round joined."""
         self.session, self.then, self.orelse, self.loc, self.what = session, then, orelse, loc, what
+        self.state = state
         self.pairs: list[tuple] = []        # (then value, else value, type)
 
     def pair(self, a, b, type: Type | None = None) -> Slot:
@@ -207,7 +210,7 @@ class Joiner:
             side = self.then if b is MISSING else self.orelse
             unbound = Unbound(name, self.what, side.place(name), self.loc)
         flags = [x is not MISSING and (x.flag if isinstance(x, Maybe) else True) for x in (a, b)]
-        flag = flags[0] if flags[0] is flags[1] else self.pair(*flags)
+        flag = self.unchanged(flags[0]) if flags[0] is flags[1] else self.pair(*flags)
         a, b = (x.value if isinstance(x, Maybe) else x for x in (a, b))
         if a is MISSING or b is MISSING:
             return Maybe(self.one_sided(known if not isinstance(known, Maybe) else known.value,
@@ -222,6 +225,22 @@ class Joiner:
         structure = flatten(value, leaves, self.session.lift_anywhere)
         slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
         return unflatten(structure, slots, made=self.session.owned.add)
+
+    def unchanged(self, value):
+        """What both have alike: itself, but what is state of a loop is so in all its rounds."""
+        if id(value) in self.state:
+            return self.pair(value, value, value.type)
+        if not self.state or not isinstance(value, (tuple, list, dict)) and (
+                not is_instance_of_dataclass(value)):
+            return value
+        if not isinstance(value, tuple) and self.orelse.knew(value):
+            return value
+        leaves: list = []
+        structure = flatten(value, leaves, self.session.lift_anywhere)
+        if not any(id(x) in self.state for x in leaves):
+            return value
+        slots = [self.pair(x, x, x.type) for x in leaves]
+        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
 
     def container(self, value):
         """A list, dict, set or object that was there before the `if`."""
@@ -245,7 +264,7 @@ class Joiner:
         if self.then.never_ends or self.orelse.never_ends:
             return self.one_sided(*((b, True) if self.then.never_ends else (a, False)))
         if a is b or same(a, b):
-            return a
+            return self.unchanged(a)
         if is_number(a) and is_number(b):
             if meeting_type(a, b) is None:
                 return self._conflict(a, b, name)

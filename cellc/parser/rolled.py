@@ -193,7 +193,8 @@ class Rolled:
         """Parse rounds until one leaves just the state it was given: (its branch, the values)."""
         for _ in range(MOST_ATTEMPTS):
             body, _ = self._inside("round", self._round)
-            joiner = branches.Joiner(self.session, _Before(self), body, self.loc, self.word)
+            joiner = branches.Joiner(self.session, _Before(self), body, self.loc, self.word,
+                                     {id(x) for x in body.builder.inputs})
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
             settled = (types == self.types and self.growing.settled()
