@@ -22,7 +22,7 @@ from cellc.ir.graph import Graph, Input, Node, has_effect
 from cellc.ir.prims import control, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, Type
 from cellc.parser import hooks, operators
-from cellc.parser.frame import Unsettled
+from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
@@ -53,7 +53,7 @@ class Branch:
         self.loc = frame.loc(node)
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
-        self.never_ends = False
+        self.never_ends = self.is_unsettled = False
         self._journal: dict[int, tuple] = {}
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
@@ -90,8 +90,8 @@ class Branch:
         """`run`; a branch whose result is not known yet is one that never ends."""
         try:
             return self.run(work)
-        except Unsettled:
-            self.never_ends = True
+        except Unsettled as reason:
+            self.never_ends, self.is_unsettled = True, not isinstance(reason, Ended)
             return None
 
     def changed(self):
@@ -411,11 +411,14 @@ def choose(frame, node, condition: Node, first, second):
     """The joined value of two pieces of work, of which one is done when the program runs."""
     then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
     values = then.run_if_known(first), orelse.run_if_known(second)
-    if then.never_ends and orelse.never_ends:
+    if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
         raise Unsettled
     then.returned, orelse.returned = map(_Made, values)
     frame.here(node)
-    return join(frame, node, condition, then, orelse)
+    value = join(frame, node, condition, then, orelse)
+    if then.never_ends and orelse.never_ends:
+        raise Ended
+    return value
 
 
 class _Made:
