@@ -34,7 +34,7 @@ class Point:
 '''
 START = '''\
 v, w = v.copy(), w.copy()
-a, k, q, g = 0.5, 1, False, 0
+a, k, q, g = 0.5, 1, x < y, 0
 s = ops.reduce_sum(v) / 3.0
 pair, xs, d = Pair(x, n), [x, 0.25], {"a": y, "n": 2}
 pt = Point(y, -0.5)
