@@ -23,7 +23,7 @@ import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
 from cellc.parser import branches, cells, loops, operators
-from cellc.parser.frame import Unsettled
+from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING
 from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
 from cellc.parser.session import MAX_UNROLLED
@@ -41,6 +41,12 @@ class Outcome:
     value: Any = None
     loc: Loc | None = None
     left: tuple = ()        # the `with` and `try` blocks left on the way: see `protected`
+
+    def result(self):
+        """The value of the call that ended like this."""
+        if self.rank == NEVER:
+            raise Ended
+        return self.value
 
     @property
     def is_return(self) -> bool:
@@ -153,7 +159,7 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
     def work(inner: dict):
         depth, frame.depth, frame.variables = frame.depth, NESTED, inner
         try:
-            return rest.resume(frame, outcome, target).value
+            return rest.resume(frame, outcome, target).result()
         finally:
             frame.depth, frame.variables = depth, variables
 
@@ -187,7 +193,7 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
     orelse = branches.Branch(frame, node, condition, "else")
     pair = (then, orelse)
     outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
-    if then.never_ends and orelse.never_ends:
+    if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
         raise Unsettled
     while True:
         outcomes = [NOWHERE if side.never_ends else outcome

@@ -99,8 +99,10 @@ def conditional(condition, loc) -> CellcError:
                    "check shapes and attributes here, and values outside").at(loc)
 
 
-def check_uncaught(session, kind: type, condition, loc) -> None:
+def check_uncaught(session, kind: type, loc, condition=None) -> None:
     """Refuse an exception that the running program may raise, where something would catch it."""
+    if condition is None and session.conditions:
+        condition = session.conditions[-1]
     for block in session.blocks:
         if block.inside and block.may_catch(kind):
             raise unknown(condition, f"whether {kind.__name__} is raised here is known only when "
@@ -110,9 +112,10 @@ def check_uncaught(session, kind: type, condition, loc) -> None:
 
 
 def ends_branch(session) -> bool:
-    """Is this a traced branch, with no `try` or `with` around here in it?"""
+    """Is this a traced branch, with no `try` or `with` around here in it? Or else a place that the
+    program comes to after it has said something, or could have failed?"""
     if not session.conditions:
-        return False
+        return bool(session.messages) and not session.blocks
     around = next((block for block in reversed(session.blocks) if block.guards), None)
     return around is None or around.condition is not session.conditions[-1]
 
@@ -121,7 +124,7 @@ def raise_when_run(session, error: UserRaise) -> None:
     """What no `try` of a traced branch has caught is raised by the running program."""
     if traced_in([error.error.args, vars(error.error)]):
         raise conditional(session.conditions[-1], error.loc)
-    check_uncaught(session, type(error.error), session.conditions[-1], error.loc)
+    check_uncaught(session, type(error.error), error.loc)
     session.builder.loc = error.loc or session.builder.loc
     check(session, scalar(False), Raised(session, (_again, (error.error,))))
 

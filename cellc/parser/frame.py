@@ -45,6 +45,10 @@ class Unsettled(Signal):
     """The result of a call of a graph under construction is not known yet."""
 
 
+class Ended(Unsettled):
+    """A call never returns: the program raises in it, whatever way it takes."""
+
+
 class Frame:
     """Variables and the way to what lies outside them.
 

@@ -36,6 +36,13 @@ class Slot:
 
 
 @record(frozen=True)
+class Itself:
+    """In a structure: a container that is to be found in its place, not a copy of it."""
+
+    value: Any
+
+
+@record(frozen=True)
 class Unbound:
     """What to say of a variable that is read where the way taken has not bound it. As a message of
     a program it takes no values."""
@@ -115,7 +122,11 @@ class Owned:
 
     def is_of_this_branch(self, value) -> bool:
         """Was it made in the innermost traced branch, so that no other branch knows it?"""
-        return self._made_in.get(id(value)) is self._journals[-1]
+        return self.made_in(value, self._journals[-1])
+
+    def made_in(self, value, journal: dict) -> bool:
+        """Was it made in the branch of this journal?"""
+        return self._made_in.get(id(value)) is journal
 
     def adopt(self, journal: dict) -> None:
         """What was made in an inner branch counts as made in the one around it."""
@@ -136,7 +147,7 @@ class Owned:
 def flatten(value, leaves: list, lift):
     """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`."""
     kind = type(value)
-    if kind in SIMPLE:
+    if kind in SIMPLE or kind is Itself:
         return value
     if isinstance(value, hooks.traced):
         leaves.append(lift(value))
@@ -149,7 +160,7 @@ def flatten(value, leaves: list, lift):
         return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
                      value.unbound)
     if is_instance_of_dataclass(value) and traced_in(value):
-        return _same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
+        return same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
                                     for f in fields(value)})
     return value
 
@@ -162,6 +173,8 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
     kind = type(structure)
     if kind is Slot:
         return leaves[structure.index]
+    if kind is Itself:
+        return structure.value
     if kind in SIMPLE or (keep and not slots_in(structure)):
         return structure
     if isinstance(structure, (tuple, list)):
@@ -173,7 +186,7 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
         result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
                                         for k, x in structure.items()})
     elif is_instance_of_dataclass(structure) and slots_in(structure):
-        result = _same_object(structure, {
+        result = same_object(structure, {
             f.name: unflatten(getattr(structure, f.name), leaves, known, made, keep)
             for f in fields(structure)})
     else:
@@ -199,7 +212,7 @@ def _same_dict(old, items: dict):
     return items if type(old) is dict else type(old)(items)
 
 
-def _same_object(old, items: dict):
+def same_object(old, items: dict):
     new = object.__new__(type(old))
     for name, value in items.items():
         object.__setattr__(new, name, value)
