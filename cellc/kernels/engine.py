@@ -138,7 +138,7 @@ def _generate(ir_text: str, opt: int, check: bool, codegen: int) -> bytes:
         module = llvm.parse_assembly(ir_text, context)
         module.triple = llvm.get_default_triple()
         module.data_layout = str(machine.target_data)
-        if check:
+        if check or opt > 1:        # LLVM's passes take the process down where it would say no
             module.verify()
     except RuntimeError as fault:
         raise CompileFault(str(fault)) from None

@@ -17,6 +17,7 @@ import numpy as np
 from cellc.errors import IndexFault, ShapeFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Constant, fill
+from cellc.ir.prims import element as el
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import gather as g
 from cellc.ir.prims import reduce as r
@@ -276,6 +277,44 @@ def check_places(places: np.ndarray, n: int) -> None:
         raise IndexFault(f"index {outside.flat[0]} of an axis of size {n}", f"0 to {n - 1}")
 
 
+# -- one place ------------------------------------------------------------------------------------
+
+def _place_of(x, index) -> list | None:
+    """The leading indices, as numbers of the program, where they are numbers of which one is known
+    only when the program runs, with whole axes behind; else None."""
+    if not building():
+        return None
+    parts = list(index) if isinstance(index, tuple) else [index]
+    while parts and (parts[-1] is Ellipsis or isinstance(parts[-1], slice)
+                     and parts[-1] == slice(None)):
+        parts.pop()
+    if len(parts) > len(x.shape) or not any(map(_is_traced, parts)) or not all(
+            map(_is_number, parts)):
+        return None
+    return [_number_at(part, n, axis) for axis, (part, n) in enumerate(
+        zip(parts, x.shape, strict=False))]
+
+
+def _is_number(part) -> bool:
+    if _is_traced(part):
+        t = arith.type_of(part)
+        return t.shape == () and t.dtype.is_int
+    return isinstance(part, int) and not isinstance(part, bool)
+
+
+def _number_at(part, n, axis: int):
+    """An index counted from the left, as an i64 number."""
+    if not _is_traced(part):
+        return _place(part, n, axis)
+    if isinstance(arith.type_of(part), TensorType):
+        part = s.to_scalar(part)
+    part = arith.cast(part, i64)
+    if isinstance(part, Constant):
+        return _place(int(part.value), n, axis)
+    size = arith.size_number(n) if isinstance(n, Dim) else n
+    return arith.where(arith.less(part, 0), arith.add(part, size), part)
+
+
 # -- what users call ------------------------------------------------------------------------------
 
 
@@ -286,6 +325,9 @@ def getitem(x, index):
     Errors:   IndexFault for too many indices or one out of range; TypeFault for other kinds.
     """
     x = tensor_of(x)
+    place = _place_of(x, index)
+    if place is not None:
+        return el.read(x, *place)
     basic = _Basic(x, _parts(x, index))
     y = basic.read(x)
     return _Advanced(y, basic.advanced, basic.together).read(y) if basic.advanced else y
@@ -297,6 +339,11 @@ def setitem(x, index, value):
     Gradient: g at the other places for x, g at the replaced ones for `value`.
     """
     x = tensor_of(x)
+    place = _place_of(x, index)
+    if place is not None:
+        block = x.shape[len(place):]
+        value = arith.cast(tensor_of(_as_tensor(value)), x.dtype)
+        return el.write(x, arith.broadcast_to(_drop_ones(value, block), block), *place)
     if _is_traced(index) and arith.type_of(index) == TensorType(boolean, x.shape):
         return arith.where(index, arith.cast(tensor_of(value), x.dtype), x)
     basic = _Basic(x, _parts(x, index))

@@ -234,18 +234,29 @@ def _callable_outside(session, value):
 
 def interpret(session, function: FunctionType, args: list, kwargs: dict):
     """Run a Python function's syntax in place."""
-    source = source_of(function)
-    frame = Frame(session, source, function=function)
-    frame.variables = bind(session, source, args, kwargs, function)
-    _check_hints(function, frame)
-    return run_body(session, frame)
+    from cellc.parser import recursion
+
+    return recursion.call(session, function, args, kwargs)
 
 
 def run_closure(session, closure: Closure, args: list, kwargs: dict):
     """Run a function that the parsed code defined."""
-    frame = Frame(session, closure.source, parent=closure.frame)
-    frame.variables = bind(session, closure.source, args, kwargs, closure)
-    return run_body(session, frame)
+    from cellc.parser import recursion
+
+    return recursion.call(session, closure, args, kwargs)
+
+
+def activation(session, function, args: list, kwargs: dict) -> Frame:
+    """A frame for a call, with the arguments bound."""
+    if isinstance(function, Closure):
+        frame = Frame(session, function.source, parent=function.frame)
+        frame.variables = bind(session, function.source, args, kwargs, function)
+        return frame
+    source = source_of(function)
+    frame = Frame(session, source, function=function)
+    frame.variables = bind(session, source, args, kwargs, function)
+    _check_hints(function, frame)
+    return frame
 
 
 def run_body(session, frame: Frame):

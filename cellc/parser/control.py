@@ -23,6 +23,7 @@ import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
 from cellc.parser import branches, cells, hooks, loops, operators
+from cellc.parser.frame import Unsettled
 from cellc.parser.guards import look
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
@@ -179,8 +180,12 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
     """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
-    outcomes = [then.run(first), orelse.run(second)]
     pair = (then, orelse)
+    outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
+    if then.never_ends and orelse.never_ends:
+        raise Unsettled
+    outcomes = [NOWHERE if side.never_ends else outcome
+                for side, outcome in zip(pair, outcomes, strict=True)]
     if NEVER in (outcomes[0].rank, outcomes[1].rank):
         gone = 0 if outcomes[0].rank == NEVER else 1
         if outcomes[1 - gone].rank == NEVER:
@@ -192,8 +197,11 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
         target = outcomes[1 - behind].rank
         outcome = outcomes[behind]
-        outcomes[behind] = pair[behind].run(
+        outcomes[behind] = pair[behind].run_if_known(
             lambda o=outcome, t=target: go_on(frame, rest, o, t, leaving=False))
+        if pair[behind].never_ends or outcomes[behind].rank == NEVER:
+            pair[behind].never_ends = True
+            outcomes[behind] = outcomes[1 - behind]
     frame.here(node)
     if not outcomes[0].is_return:
         branches.join(frame, node, condition, then, orelse)

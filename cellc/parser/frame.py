@@ -34,6 +34,14 @@ class UserRaise(Exception):
         super().__init__(str(error))
 
 
+class Restart(Exception):
+    """Something has to be parsed in another way; whoever can, catches it."""
+
+
+class Unsettled(Restart):
+    """The result of a call of a graph under construction is not known yet."""
+
+
 class Frame:
     """Variables and the way to what lies outside them.
 
@@ -44,7 +52,7 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library")
+                 "library", "callee", "given", "traced_depth")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -63,6 +71,8 @@ class Frame:
         self.library = parent.library if parent is not None else is_steady(
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
         self.depth = 0                      # traced branches of this activation around here
+        self.callee = self.given = None     # the function and its arguments: see recursion.py
+        self.traced_depth = 0               # traced branches around the call
 
     # -- walking -----------------------------------------------------------------------------------
 
@@ -78,7 +88,7 @@ class Frame:
             if fault.loc is None:
                 fault.loc = self.loc(node)
             raise
-        except (UserRaise, RecursionError):
+        except (UserRaise, RecursionError, Restart):
             raise
         except Exception as error:
             raise placed(error, self.loc(node)) from error
@@ -91,7 +101,7 @@ class Frame:
             if fault.loc is None:
                 fault.loc = self.loc(node)
             raise
-        except (UserRaise, RecursionError):
+        except (UserRaise, RecursionError, Restart):
             raise
         except Exception as error:
             raise placed(error, self.loc(node)) from error

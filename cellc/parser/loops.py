@@ -12,6 +12,7 @@ from functools import partial
 
 from cellc.errors import CellcError, SyntaxFault
 from cellc.parser import control
+from cellc.parser.frame import Restart
 from cellc.parser.rolled import Rolled
 from cellc.parser.sequence import sequence_of
 from cellc.parser.session import MAX_UNROLLED
@@ -19,7 +20,7 @@ from cellc.parser.session import MAX_UNROLLED
 FEW_ROUNDS = 8          # of a loop that is unrolled although it need not be
 
 
-class NeedsRolling(Exception):
+class NeedsRolling(Restart):
     """A round of an unrolled `while` goes on in one branch of a traced `if` only."""
 
     def __init__(self, node):

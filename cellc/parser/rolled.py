@@ -88,6 +88,7 @@ class Rolled:
             node.test)) if sequence is None else False
         self.places: list[Place] = []
         self.types: list = []
+        self.own: list[int] = []                # slots of what the parsed code made itself
         self.bound: dict[tuple, Any] = {}       # what the places are bound to in this attempt
 
     def run(self, rest):
@@ -139,6 +140,8 @@ class Rolled:
         """Give every place an input of the graph being built."""
         session, builder = self.session, self.session.builder
         inputs = [builder.input(type, self._name_of(i)) for i, type in enumerate(self.types)]
+        for i in self.own:
+            session.owned.add(inputs[i])
         self.bound = {}
         for place in self.places:
             value = unflatten(place.structure, inputs, made=session.owned.add, keep=True)
@@ -195,6 +198,7 @@ class Rolled:
             if settled:
                 return body, [pair[1] for pair in joiner.pairs]
             self.places, self.types = places, types
+            self.own = [i for i, x in self._values_now().items() if self.session.is_made_here(x)]
         raise TypeFault("the variables of this loop do not come to have one type each",
                         "give them the dtype and shape that they have in later rounds before the "
                         "loop").at(self.loc)
@@ -321,16 +325,21 @@ class Rolled:
 
     def _first_values(self) -> list[Node]:
         """The state before the first round, in the loop's types."""
-        session, values = self.session, {}
+        values = self._values_now()
+        return [branches.in_type(self.session, values[i], t) for i, t in enumerate(self.types)]
+
+    def _values_now(self) -> dict[int, Any]:
+        """What the variables, containers and Parameters around the loop have at each slot."""
+        values: dict[int, Any] = {}
         for place in self.places:
             if place.kind == "variable":
                 now = self.frame.variables.get(place.owner, MISSING)
             elif place.kind == "contents":
                 now = contents(place.owner)
             else:
-                now = session.builder.lift(place.owner)
+                now = self.session.builder.lift(place.owner)
             _spread(place.structure, now, values)
-        return [branches.in_type(session, values[i], t) for i, t in enumerate(self.types)]
+        return values
 
     def _leave_state(self, leaves: list[Node], body) -> None:
         session, variables = self.session, self.frame.variables

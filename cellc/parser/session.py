@@ -9,7 +9,7 @@ import numpy as np
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Builder, Graph, Node
+from cellc.ir.graph import Builder, Graph, Input, Node
 from cellc.ir.prims import control, effect
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
@@ -53,6 +53,8 @@ class Session:
         self.journals: list[dict[int, tuple[Any, Any]]] = []
         self.messages: list[Any] = []       # what the program says; kept as long as it is
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
+        self.traced_depth = 0               # how many there are, in all graphs around here
+        self.pending: list[Any] = []        # functions that are becoming graphs: see recursion.py
         self.frames: list[Any] = []
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
@@ -166,6 +168,10 @@ class Session:
         elif isinstance(value, tuple):
             for item in value:
                 self.observe(item)
+
+    def is_made_here(self, value) -> bool:
+        """Did the parsed code make this tensor, so that changing an item is its own business?"""
+        return value in self.owned or (isinstance(value, Node) and not isinstance(value, Input))
 
     def about_to_change(self, value, what: str) -> None:
         """Refuse to change what the parsed code did not make; remember it for the other branch."""
