@@ -52,6 +52,7 @@ class Branch:
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
         self.never_ends = False
+        self._made_before = self.session.owned.count()
         self._journal: dict[int, tuple] = {}
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
@@ -90,8 +91,10 @@ class Branch:
             return None
 
     def changed(self):
-        """The containers this branch may have changed, by id."""
-        return {key: value for key, (value, _) in self._journal.items()}
+        """The containers from outside it that this branch may have changed, by id."""
+        made = self.session.owned.made_since
+        return {key: value for key, (value, _) in self._journal.items()
+                if not made(self._made_before, value)}
 
     def view(self, value):
         """What a container holds at the end of this branch."""

@@ -250,11 +250,11 @@ def activation(session, function, args: list, kwargs: dict) -> Frame:
     """A frame for a call, with the arguments bound."""
     if isinstance(function, Closure):
         frame = Frame(session, function.source, parent=function.frame)
-        frame.variables = bind(session, function.source, args, kwargs, function)
+        frame.variables.update(bind(session, function.source, args, kwargs, function))
         return frame
     source = source_of(function)
     frame = Frame(session, source, function=function)
-    frame.variables = bind(session, source, args, kwargs, function)
+    frame.variables.update(bind(session, source, args, kwargs, function))
     _check_hints(function, frame)
     return frame
 

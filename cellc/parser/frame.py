@@ -57,7 +57,7 @@ class Frame:
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
         self.session, self.source = session, source
-        self.variables: dict[str, Any] = {}
+        self.variables: dict[str, Any] = session.owned.add({})
         self.parent, self.function = parent, function
         self.cells = {}
         if function is not None and function.__closure__:

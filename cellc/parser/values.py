@@ -97,18 +97,27 @@ class Closure:
 class Owned:
     """Which containers and objects were made by the parsed code, and so may be changed by it.
 
-    Kept by identity together with the object, so that an id is never another object's.
+    Kept by identity together with the object, so that an id is never another object's; and in the
+    order they were made, since what a branch made itself is no change of anything outside it.
     """
 
     def __init__(self):
-        self._objects: dict[int, Any] = {}
+        self._objects: dict[int, tuple[Any, int]] = {}
 
     def add(self, value):
-        self._objects[id(value)] = value
+        self._objects.setdefault(id(value), (value, len(self._objects)))
         return value
 
     def __contains__(self, value) -> bool:
         return id(value) in self._objects
+
+    def count(self) -> int:
+        return len(self._objects)
+
+    def made_since(self, count: int, value) -> bool:
+        """Was it made when there were `count` of them, or later?"""
+        found = self._objects.get(id(value))
+        return found is not None and found[1] >= count
 
 
 # -- structures ------------------------------------------------------------------------------------
