@@ -78,7 +78,8 @@ def main(given=None):
     means = Tensor(np.linspace(0, 2 * math.pi, options.planets))
     e = options.eccentricity
     found = report("all planets", program(all_anomalies, options), means, e)
-    gradient = report("gradient of their sum by e", program(cellc.grad(total, 1), options), means, e)
+    gradient = report("gradient of their sum by e", program(cellc.grad(total, 1), options),
+                      means, e)
     print(f"sum of E = {found.asnumpy().sum():.9f}, its derivative by e = {gradient:.9f}")
     return found, gradient
 
