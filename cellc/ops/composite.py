@@ -236,7 +236,8 @@ def _eager_gradient(record: GradFunction, args: tuple, kwargs: dict):
     marked = list(args)
     for i in at:
         marked[i] = _map(args[i], lambda v: _mark(v, leaves, bool(record.get_all)))
-    nested = eager.state.depth > 0 or any(outer for outer, _ in leaves)
+    nested = eager.state.recording and (
+        eager.state.depth > 0 or any(outer for outer, _ in leaves))
     weights = record.weight_list
     frozen = [w for w in weights if not w.requires_grad and w.dtype.is_float]
     eager.state.depth += 1
@@ -276,7 +277,7 @@ def _mark(x, leaves: list, integers: bool):
     Appends (whether it is, the stand-in) to `leaves`. Integer tensors are refused unless allowed:
     GradOperation(get_all=True) gives zeros for them.
     """
-    from cellc.eager import filled
+    from cellc.eager import filled, state
     from cellc.tensor import Tensor, wrap
 
     t = arith.type_of(x)
@@ -284,14 +285,15 @@ def _mark(x, leaves: list, integers: bool):
         raise TypeFault(f"a gradient by an argument of type {t}, expected a float",
                         "pass a float, or differentiate by another argument")
     own = x if isinstance(x, Tensor) else None
-    if own is not None and own.requires_grad:
+    linked = own is not None and own.requires_grad and state.recording
+    if linked:
         new = e.cast(own, dtype=t.dtype)
     else:
         array = own._array if own is not None else (
             filled(t, x) if isinstance(t, ScalarType) else Tensor(x)._array)
         new = wrap(array, t)
         new.requires_grad = t.dtype.is_float
-    leaves.append((own is not None and own.requires_grad, new))
+    leaves.append((linked, new))
     return new
 
 

@@ -14,8 +14,12 @@ import inspect
 import itertools
 import threading
 
+import numpy as np
+
 from cellc.errors import TypeFault, ValueFault
+from cellc.ir import arith
 from cellc.ir.graph import current_builder
+from cellc.ir.types import ScalarType
 from cellc.parameter import as_before, noting_assignments
 from cellc.parser import hooks
 from cellc.parser.custom import Rule, place_of
@@ -231,7 +235,7 @@ def with_rule(run, args: list, backward, moving, rule: Rule):
                                  "pass it as an argument")
         return backward(args, out, dout, eager.state.recording)
 
-    return _joint(result, args, answered, pull)
+    return _joint(result, args, answered, pull, every=True)
 
 
 def recomputing(fn, args: tuple, kwargs: dict):
@@ -279,22 +283,24 @@ def _stand_in(x, marks: list):
     return new
 
 
-def _joint(result, args, answered: list, rule):
-    """The result with one Joint in the place of all that was recorded since the arguments.
+def _joint(result, args, answered: list, rule, every: bool = False):
+    """The result with one Joint in the place of all that was recorded since the arguments; `every`
+    float of it depends on them, whether what was recorded says so or not.
 
     rule(args, out, dout, used, useful) gives a cotangent for each of `answered`, leaves of the
     arguments, and, where it has any, for each of `used`: what else the function used of the tape.
     """
     from cellc import eager
 
-    outputs = list(filter(_on_tape, _leaves(result)))
-    if not outputs or not eager.state.recording:
+    own = list(filter(_on_tape, answered))
+    recorded = list(filter(_on_tape, _leaves(result)))
+    if not eager.state.recording or not recorded and not (every and own):
         return result
-    stop = {id(eager.source_of(x)) for x in answered if _on_tape(x)}
-    used = list(eager.reachable(outputs, stop)[1].values())
-    del outputs
+    used = list(eager.reachable(recorded, {id(eager.source_of(x)) for x in own})[1].values())
     held = [(eager.as_it_is(x), eager.source_of(x)) for x in _leaves(args)]
-    result = _map(result, _without_record)      # what was recorded can go
+    numbers_too = any(isinstance(x.type, ScalarType) for x in own)
+    result = _map(result, lambda y: _without_record(y, every and bool(own), numbers_too))
+    del recorded
 
     def run(cotangents: dict, useful: set[int]) -> list:
         given, numbers, more = iter(held), itertools.count(), itertools.count()
@@ -311,9 +317,11 @@ def _joint(result, args, answered: list, rule):
     return _map(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
 
 
-def _without_record(y):
-    """A result that is on the tape as one that is a leaf."""
-    if not _on_tape(y):
+def _without_record(y, every: bool, numbers_too: bool):
+    """A result that belongs on the tape as a leaf there, so that what was recorded can go."""
+    if every and numbers_too and type(y) is float:
+        y = wrap(np.asarray(y), arith.type_of(y))
+    elif not _on_tape(y) and not (every and isinstance(y, Tensor) and y.type.dtype.is_float):
         return y
     new = wrap(y._array, y.type)
     new.requires_grad = True

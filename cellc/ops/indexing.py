@@ -22,15 +22,12 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import gather as g
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
-from cellc.ir.types import Dim, ScalarType, TensorType, boolean, dtype, f32, i32, i64
+from cellc.ir.types import Dim, TensorType, boolean, dtype, f32, i32, i64
 from cellc.ops.common import axis_of, building, known_int, tensor_of
+from cellc.ops.place import is_traced, place_at, place_of
 from cellc.ops.shape import pad_axes, reshape, transpose
 
 # -- an index, sorted out -------------------------------------------------------------------------
-
-
-def _is_traced(part) -> bool:
-    return isinstance(getattr(part, "type", None), (TensorType, ScalarType))
 
 
 def _as_tensor(part):
@@ -53,7 +50,7 @@ def _parts(x, index) -> list:
     index = index if isinstance(index, tuple) else (index,)
     parts = []
     for part in map(_as_tensor, index):
-        if _is_traced(part) and arith.type_of(part).dtype is boolean:
+        if is_traced(part) and arith.type_of(part).dtype is boolean:
             parts.extend(_places(part))
         else:
             parts.append(part)
@@ -79,19 +76,10 @@ def _places(mask) -> list:
     return [wrap(np.ascontiguousarray(i), TensorType(i64, i.shape)) for i in array.nonzero()]
 
 
-def _place(i: int, n, axis: int):
-    """A known int index, counted from the left."""
-    if isinstance(n, Dim) and i < 0:
-        return n + i                       # not known: SymbolicFault
-    if not -n <= i < n if not isinstance(n, Dim) else not i < n:
-        raise IndexFault(f"index {i} of axis {axis} of size {n}", f"{-n} to {n - 1}" if n else "")
-    return i + n if i < 0 else i
-
-
 def _bounds(part: slice, n):
     """(start, stop, step, flipped) of a slice; a backward one reads forward and is then flipped."""
     for value in (part.start, part.stop, part.step):
-        if _is_traced(value):
+        if is_traced(value):
             raise TypeFault("a slice bound that is known only when the program runs: the shape "
                             "would depend on it", "use a known int, or index with a tensor")
     if part == slice(None) or (part.start in (None, 0) and part.stop in (None, n)
@@ -128,16 +116,16 @@ class _Basic:
             bounds = (0, n, 1, False)
             if isinstance(part, slice):
                 bounds = _bounds(part, n)
-            elif not _is_traced(part):
-                i = _place(known_int(part, "an index"), n, axis)
+            elif not is_traced(part):
+                i = place_at(known_int(part, "an index"), n, axis)
                 bounds = (i, i + 1, 1, False)
             start, stop, step, flipped = bounds
             self.starts.append(start), self.stops.append(stop), self.steps.append(step)
             if flipped:
                 flips.append(axis)
-            if _is_traced(part):
+            if is_traced(part):
                 self.advanced.append((len(self.shape), part))
-            if isinstance(part, slice) or _is_traced(part):
+            if isinstance(part, slice) or is_traced(part):
                 self.shape.append(s.slice_size(stop - start, step))
             axis += 1
         self.flips, self.shape = tuple(flips), tuple(self.shape)
@@ -277,44 +265,6 @@ def check_places(places: np.ndarray, n: int) -> None:
         raise IndexFault(f"index {outside.flat[0]} of an axis of size {n}", f"0 to {n - 1}")
 
 
-# -- one place ------------------------------------------------------------------------------------
-
-def _place_of(x, index) -> list | None:
-    """The leading indices, as numbers of the program, where they are numbers of which one is known
-    only when the program runs, with whole axes behind; else None."""
-    if not building():
-        return None
-    parts = list(index) if isinstance(index, tuple) else [index]
-    while parts and (parts[-1] is Ellipsis or isinstance(parts[-1], slice)
-                     and parts[-1] == slice(None)):
-        parts.pop()
-    if len(parts) > len(x.shape) or not any(map(_is_traced, parts)) or not all(
-            map(_is_number, parts)):
-        return None
-    return [_number_at(part, n, axis) for axis, (part, n) in enumerate(
-        zip(parts, x.shape, strict=False))]
-
-
-def _is_number(part) -> bool:
-    if _is_traced(part):
-        t = arith.type_of(part)
-        return t.shape == () and t.dtype.is_int
-    return isinstance(part, int) and not isinstance(part, bool)
-
-
-def _number_at(part, n, axis: int):
-    """An index counted from the left, as an i64 number."""
-    if not _is_traced(part):
-        return _place(part, n, axis)
-    if isinstance(arith.type_of(part), TensorType):
-        part = s.to_scalar(part)
-    part = arith.cast(part, i64)
-    if isinstance(part, Constant):
-        return _place(int(part.value), n, axis)
-    size = arith.size_number(n) if isinstance(n, Dim) else n
-    return arith.where(arith.less(part, 0), arith.add(part, size), part)
-
-
 # -- what users call ------------------------------------------------------------------------------
 
 
@@ -325,7 +275,7 @@ def getitem(x, index):
     Errors:   IndexFault for too many indices or one out of range; TypeFault for other kinds.
     """
     x = tensor_of(x)
-    place = _place_of(x, index)
+    place = place_of(x, index)
     if place is not None:
         return el.read(x, *place)
     basic = _Basic(x, _parts(x, index))
@@ -339,12 +289,12 @@ def setitem(x, index, value):
     Gradient: g at the other places for x, g at the replaced ones for `value`.
     """
     x = tensor_of(x)
-    place = _place_of(x, index)
+    place = place_of(x, index)
     if place is not None:
         block = x.shape[len(place):]
         value = arith.cast(tensor_of(_as_tensor(value)), x.dtype)
         return el.write(x, arith.broadcast_to(_drop_ones(value, block), block), *place)
-    if _is_traced(index) and arith.type_of(index) == TensorType(boolean, x.shape):
+    if is_traced(index) and arith.type_of(index) == TensorType(boolean, x.shape):
         return arith.where(index, arith.cast(tensor_of(value), x.dtype), x)
     basic = _Basic(x, _parts(x, index))
     old = basic.read(x)

@@ -34,7 +34,7 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
-from cellc.passes import cse, dead_code, grad_loops, inline, prune, simplify
+from cellc.passes import cse, dead_code, grad_loops, inline, prune, ranges, simplify
 from cellc.passes.activity import CONTROL, Activity, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
@@ -74,6 +74,7 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
             if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
                 raise TypeFault(f"the gradient needs a float {kind}, found {node.type}",
                                 "cast it to a float, or differentiate by another argument")
+    graph = prune.run(cse.run(simplify.run(ranges.run(graph))))     # or residuals are kept twice
     halves = Differentiator(graph).halves(graph, tuple(wrt), tuple(outputs))
     with Builder(f"{graph.name}.grad", map(copy_input, graph.inputs)) as b:
         xs = list(b.inputs)
@@ -177,10 +178,16 @@ class Differentiator(Activity):
             if taped:
                 bwd.inputs.remove(given)
                 bwd.inputs.append(given)
-            bwd_graph = bwd.finish(result)
+            bwd_graph = dead_code.run(bwd.finish(result))
+        used = {x for node in bwd_graph.body for x in node.operands}
+        dead = {x for _, x in bwd.captured.values() if x not in used}   # rules ask for too much
+        bwd_graph = Graph(bwd_graph.name, [x for x in bwd_graph.inputs if x not in dead],
+                          bwd_graph.body, bwd_graph.result)
         results = [env.get(r, r) for r in graph.results]
         residuals = []
-        for value, _ in bwd.captured.values():
+        for value, x in bwd.captured.values():
+            if x in dead:
+                continue
             if id(value) in inputs:
                 residuals.append(("input", inputs[id(value)]))
             else:

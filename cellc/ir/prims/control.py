@@ -60,14 +60,13 @@ def _check_rule(xs, graph: Graph, bwd: Graph, fwd: Graph | None, wrt) -> None:
         _takes_inputs("call", fwd, xs)
         found = [r.type for r in fwd.results]
         if found[:len(results)] != results:
-            raise TypeFault(f"call: {fwd.name} gives {TupleType(found)}, expected it to begin "
-                            f"with {TupleType(results)}")
+            raise TypeFault(f"call: {fwd.name} gives {TupleType((*found,))}, expected it to begin "
+                            f"with {TupleType((*results,))}")
         kept = found[len(results):]
     _takes_inputs("call", bwd, [*kept, *filter(is_differentiable, results)])
-    wanted = [xs[i] for i in wrt]
-    if [r.type for r in bwd.results] != wanted:
-        raise TypeFault(f"call: {bwd.name} gives {TupleType(r.type for r in bwd.results)}, "
-                        f"expected {TupleType(wanted)}")
+    found, wanted = (*(r.type for r in bwd.results),), (*(xs[i] for i in wrt),)
+    if found != wanted:
+        raise TypeFault(f"call: {bwd.name} gives {TupleType(found)}, expected {TupleType(wanted)}")
 
 
 def is_differentiable(type) -> bool:

@@ -61,8 +61,9 @@ def _accumulate(x, v, *index, checked=True):
     return result
 
 
-def zeros(type):
-    return fill(type, 0)
+def _write_vjp(g, y, x, v, *index, checked=True):
+    dv = read(g, *index, checked=checked)       # before g is changed in place
+    return [write(g, fill(v.type, 0), *index, checked=checked), dv, *(None for _ in index)]
 
 
 read = primitive(
@@ -70,13 +71,11 @@ read = primitive(
     kind="control", types=lambda x, *index, checked=True: _block("read", x, index),
     eval=lambda x, *index, checked=True: np.asarray(np.asarray(x)[_place(x, index)]),
     vjp=lambda g, y, x, *index, checked=True: [
-        accumulate(zeros(x.type), g, *index, checked=checked), *(None for _ in index)])
+        accumulate(fill(x.type, 0), g, *index, checked=checked), *(None for _ in index)])
 write = primitive(
     "write", "x v *index", doc="x with v as the element, or block, at these leading indices.",
     kind="control", types=_put_types("write"), eval=_write,
-    vjp=lambda g, y, x, v, *index, checked=True: [
-        write(g, zeros(v.type), *index, checked=checked), read(g, *index, checked=checked),
-        *(None for _ in index)])
+    vjp=_write_vjp)
 accumulate = primitive(
     "accumulate", "x v *index", kind="control", eval=_accumulate,
     doc="x with v added to the element, or block, at these leading indices.",
