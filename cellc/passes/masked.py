@@ -139,7 +139,8 @@ def pull(prim, g: Adjoint, y, operands, attrs: dict) -> list[Adjoint | None]:
     mask = g.mask
     if mask is None:
         return [_adjoint(dx) for dx in prim.vjp(g.value, y, *operands, **attrs)]
-    if prim.kind == "elementwise" and prim.name != "stop_gradient":
+    if (prim.kind == "elementwise" and prim.name not in _REARRANGES
+            and prim.name != "stop_gradient"):
         dirty = g.dirty or _makes_nan(prim.name, mask, operands)
         return [None if dx is None else g if dx is g.value else Adjoint(dx, mask, dirty)
                 for dx in prim.vjp(g.value, y, *operands, **attrs)]

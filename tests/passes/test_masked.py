@@ -216,3 +216,21 @@ def test_integers_and_branches_not_taken_cost_nothing():
     for inner in graph.reachable():
         found = {a.prim.name for a in inner.body}
         assert not {"exp", "cos"} <= found, "each side in a graph of its own"
+
+
+@pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
+def test_a_number_in_the_places_of_a_tensor(mode):
+    """The mask goes with the cotangent from a tensor to a number; two of them add up."""
+    context.set_context(mode=mode)
+
+    def filled(x):
+        root = ops.sin(x)
+        out = ops.zeros((3,), dtype=cellc.float64)
+        for i in range(3):
+            out[i] = root * (i + 1.0)
+        return out.sum()
+
+    assert grad(filled)(0.5) == pytest.approx(6 * np.cos(0.5), rel=1e-12)
+    holds = Tensor(np.array(True))
+    assert grad(lambda x: ops.where(holds, x, 0.0) + ops.where(holds, x * x, 1.0))(
+        0.5) == pytest.approx(2)
