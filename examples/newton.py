@@ -46,7 +46,7 @@ def all_anomalies(means, e):
     """The anomaly at each mean anomaly of a tensor, one after the other."""
     found = ops.zeros_like(means)
     for i in range(len(means)):
-        found[i] = anomaly(means[i], e)
+        found[i] = anomaly(float(means[i]), e)
     return found
 
 
