@@ -8,6 +8,7 @@ nodes as `self`, and they then build graph instead.
 
 from __future__ import annotations
 
+import functools
 from types import GenericAlias
 
 import numpy as np
@@ -338,6 +339,25 @@ class Tensor(arith.Operators):
 
 def _is_value(x) -> bool:
     return isinstance(x, (bool, int, float, np.generic, np.ndarray)) or hasattr(x, "type")
+
+
+def _deferring(method, reflected: str):
+    """The operator, which leaves an object of the user's to that object's own reflected one."""
+    @functools.wraps(method)
+    def operate(self, other):
+        try:
+            return method(self, other)
+        except TypeFault:
+            if _is_value(other) or not hasattr(type(other), reflected):
+                raise
+            return NotImplemented
+
+    return operate
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or",
+              "xor", "lshift", "rshift"):
+    setattr(Tensor, f"__{_name}__", _deferring(getattr(Tensor, f"__{_name}__"), f"__r{_name}__"))
 
 
 def _rebuild(array, kind, requires_grad):

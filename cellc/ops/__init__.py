@@ -7,7 +7,8 @@ loss, random. `functional` gathers their functions, `operations` has MindSpore's
 ops.GradOperation.
 """
 
-from cellc.ops import composite, functional, operations
+from cellc import eager as _eager
+from cellc.ops import composite, functional, operations, transforms
 from cellc.ops.composite import GradFunction, GradOperation
 from cellc.ops.functional import *  # noqa: F403
 from cellc.ops.operations import *  # noqa: F403
@@ -15,3 +16,4 @@ from cellc.parser import hooks as _hooks
 from cellc.tensor import Tensor as _Tensor
 
 _hooks.register_tensor(_Tensor, functional.getitem, functional.setitem)
+_hooks.register_recording(_eager.no_grad, _eager.enable_grad)

@@ -23,6 +23,7 @@ from cellc.ir.types import ScalarType
 from cellc.parameter import as_before, noting_assignments
 from cellc.parser import hooks
 from cellc.parser.custom import Rule, place_of
+from cellc.parser.structures import rebuilt
 from cellc.tensor import Tensor, wrap
 
 
@@ -73,7 +74,7 @@ class CustomVjp:
                 value, residuals = self.pair(self.fwd(*given), place_of(self.fwd))
             finally:
                 self._running.on = False
-            held[:] = [_map(residuals, off_tape)]
+            held[:] = [rebuilt(residuals, off_tape)]
             return value
 
         fixed = [i for i in self.nondiff_argnums if i < len(args)]
@@ -165,15 +166,9 @@ def recompute(block, *args, **kwargs):
 
 # -- on the tape ----------------------------------------------------------------------------------
 
-def _map(structure, function):
-    from cellc.ops.composite import _map
-
-    return _map(structure, function)
-
-
 def _leaves(structure) -> list:
     found: list = []
-    _map(structure, lambda x: found.append(x) or x)
+    rebuilt(structure, lambda x: found.append(x) or x)
     return found
 
 
@@ -254,7 +249,7 @@ def recomputing(fn, args: tuple, kwargs: dict):
         positional_args = given[:len(args)]
         named = dict(zip(kwargs, given[len(args):], strict=True))
         marks: list = []
-        marked, named = _map((positional_args, named), lambda x: _stand_in(x, marks))
+        marked, named = rebuilt((positional_args, named), lambda x: _stand_in(x, marks))
         with eager.enable_grad(), as_before(notes):
             again = fn(*marked, **named)
         outputs, cotangents = [], []
@@ -299,22 +294,22 @@ def _joint(result, args, answered: list, rule, every: bool = False):
     used = list(eager.reachable(recorded, {id(eager.source_of(x)) for x in own})[1].values())
     held = [(eager.as_it_is(x), eager.source_of(x)) for x in _leaves(args)]
     numbers_too = any(isinstance(x.type, ScalarType) for x in own)
-    result = _map(result, lambda y: _without_record(y, every and bool(own), numbers_too))
+    result = rebuilt(result, lambda y: _without_record(y, every and bool(own), numbers_too))
     del recorded
 
     def run(cotangents: dict, useful: set[int]) -> list:
         given, numbers, more = iter(held), itertools.count(), itertools.count()
         with eager.outside_vjp():
             found = rule(
-                _map(args, lambda _: _linked(*next(given))),
-                _map(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
-                _map(result, lambda y: _cotangent(
+                rebuilt(args, lambda _: _linked(*next(given))),
+                rebuilt(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
+                rebuilt(result, lambda y: _cotangent(
                     y, cotangents.get(next(more)) if _on_tape(y) else None)), used, useful)
         return [*found, *[None] * (len(answered) + len(used) - len(found))]
 
     joint = eager.Joint(run, held, [*map(eager.source_of, answered), *used])
     count = itertools.count()
-    return _map(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
+    return rebuilt(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
 
 
 def _without_record(y, every: bool, numbers_too: bool):

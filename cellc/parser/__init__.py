@@ -7,10 +7,13 @@ them appends applies to the current builder. Where to look:
     source       the AST of a function, found in its file
     syntax       the fence: what is taken of the language, what is refused and what to write instead
     frame        the names of one activation; evaluation of expressions, execution of blocks
-    expressions  statements  control  branches     what each kind of syntax means
-    operators    attributes  text                  what is done with values
-    calls        cells  objects  builtins  sequences  gradients   what is called
+    expressions  statements  matching               what each kind of syntax means
+    control  branches  protected  exceptions        where it goes on: branches, loops, with, try
+    iteration  generators  tasks  managers          what is gone through, what is entered
+    operators    attributes  text                   what is done with values
+    calls  cells  objects  gradients                what is called
+    builtins  sequences  library                    what is called of Python itself
     hints        what parameters promise to be
-    session      guards  values  hooks             what one parse keeps, read, and marks
+    session      guards  values  hooks              what one parse keeps, read, and marks
     trace        the entry: a callable and the types of its arguments in, a Traced out
 """

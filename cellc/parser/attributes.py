@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import difflib
 import functools
+from collections import defaultdict
 from types import FunctionType, MethodType, ModuleType
 
 from cellc.errors import AttributeFault, IndexFault, KeyFault, TypeFault
 from cellc.ir.graph import Node
 from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
-from cellc.parser import hooks
+from cellc.parser import hooks, operators
 from cellc.parser.guards import MISSING, is_steady, look
 from cellc.parser.values import describe, need_sizes, unknown
 
@@ -54,9 +55,13 @@ def load(session, value, name: str):
 
 def exists(session, value, name: str) -> bool:
     """`hasattr(value, name)`."""
+    from cellc.parser.frame import UserRaise
+
     try:
         load(session, value, name)
-    except AttributeFault:
+    except (AttributeFault, UserRaise) as error:
+        if not isinstance(getattr(error, "error", error), AttributeError):
+            raise
         if not isinstance(value, hooks.traced) and type(value) not in _BUILTIN_VALUES:
             session.read(_read_kind(value), value, name, MISSING)
         return False
@@ -155,8 +160,17 @@ def _of_object(session, value, name: str):
             session.read("attr", kind, name, on_class)
             return session.call(on_class.fget, [value])
     elif isinstance(on_class, functools.cached_property) and name not in vars(value):
-        return session.call(on_class.func, [value])
-    found = _plain(value, name)
+        return _computed_once(session, value, name, on_class)
+    getter = operators.user_special(on_class, "__get__")
+    if getter is not None and not _is_own(value, name, on_class):
+        session.read("attr", kind, name, on_class)
+        instance = None if isinstance(value, type) else value
+        return session.call(getter, [on_class, instance, kind])
+    try:
+        found = object.__getattribute__(value, name) if operators.user_special(
+            value, "__getattr__") else _plain(value, name)
+    except AttributeError:
+        return _not_found(session, value, name)
     if value in session.owned:
         return found
     if isinstance(found, MethodType):
@@ -167,6 +181,32 @@ def _of_object(session, value, name: str):
                 kind.__module__):
             session.read("attr", kind, name, on_class)      # setting it there raises no epoch
     return found
+
+
+def _computed_once(session, value, name: str, on_class):
+    """A cached_property: kept in the object where the parsed code made it, else computed anew."""
+    found = session.call(on_class.func, [value])
+    if value in session.owned:
+        session.journal(value)
+        vars(value)[name] = found
+    else:
+        session.read("attr", type(value), name, on_class)
+    return found
+
+
+def _is_own(value, name: str, on_class) -> bool:
+    """Does the object's own attribute come before this descriptor of its class?"""
+    return name in getattr(value, "__dict__", ()) and not hasattr(type(on_class), "__set__")
+
+
+def _not_found(session, value, name: str):
+    """What a class's `__getattr__` gives for an attribute that is not there."""
+    function = operators.user_special(value, "__getattr__")
+    if function is None or isinstance(value, hooks.Cell):
+        raise missing(value, name) from None
+    if value not in session.owned:
+        session.read(_read_kind(value), value, name, getattr(value, name, MISSING))
+    return session.call(function, [value, name])
 
 
 def _read_method(session, value, kind: type, name: str, on_class, found: MethodType) -> None:
@@ -191,12 +231,7 @@ def store(session, value, name: str, new) -> None:
     if isinstance(value, hooks.traced):
         raise TypeFault(f"an attribute {name} set on a tensor", "use a variable")
     if value in session.owned:
-        session.journal(value)
-        if hasattr(type(value), "__dataclass_params__") and type(
-                value).__dataclass_params__.frozen:
-            raise AttributeFault(f"{type(value).__name__} is frozen: {name} cannot be set",
-                                 "dataclasses.replace(x, ...) makes a changed copy")
-        object.__setattr__(value, name, new)
+        _store_own(session, value, name, new)
         return
     held = getattr(value, name, None)
     if isinstance(held, hooks.Parameter):
@@ -209,6 +244,59 @@ def store(session, value, name: str, new) -> None:
         "while compiling, and not at each call",
         f"make it a Parameter: self.{name} = Parameter(Tensor(0.0), name={name!r})"
         if isinstance(value, hooks.Cell) else "return the new value instead")
+
+
+def _store_own(session, value, name: str, new) -> None:
+    """Set an attribute of an object that the parsed code made, as its class says."""
+    function = operators.user_special(value, "__setattr__")
+    if is_frozen(type(value)):
+        raise AttributeFault(f"{type(value).__name__} is frozen: {name} cannot be set",
+                             "dataclasses.replace(x, ...) makes a changed copy")
+    if function is not None:
+        session.call(function, [value, name, new])
+    else:
+        store_plainly(session, value, name, new)
+
+
+def is_frozen(cls: type) -> bool:
+    """Is it a dataclass whose objects do not change?"""
+    return hasattr(cls, "__dataclass_params__") and cls.__dataclass_params__.frozen
+
+
+def store_plainly(session, value, name: str, new) -> None:
+    """`object.__setattr__(value, name, new)`: a property or descriptor, else the attribute."""
+    if value not in session.owned:
+        store(session, value, name, new)
+        return
+    on_class = _on_class(type(value), name)
+    setter = on_class.fset if isinstance(on_class, property) else None
+    if isinstance(setter, FunctionType):
+        session.call(setter, [value, new])
+        return
+    setter = operators.user_special(on_class, "__set__")
+    if setter is not None:
+        session.call(setter, [on_class, value, new])
+        return
+    session.journal(value)
+    object.__setattr__(value, name, new)
+
+
+def delete(session, value, name: str) -> None:
+    """`del value.name` of an object that the parsed code made."""
+    if isinstance(value, hooks.traced) or value not in session.owned:
+        raise TypeFault(f"an attribute {name} of {describe(value)}, made outside, is deleted "
+                        "inside the compiled call", "delete it outside, or set it to None")
+    function = operators.user_special(value, "__delattr__")
+    on_class = _on_class(type(value), name)
+    if isinstance(on_class, property) and isinstance(on_class.fdel, FunctionType):
+        session.call(on_class.fdel, [value])
+    elif function is not None:
+        session.call(function, [value, name])
+    elif operators.user_special(on_class, "__delete__") is not None:
+        session.call(operators.user_special(on_class, "__delete__"), [on_class, value])
+    else:
+        session.journal(value)
+        object.__delattr__(value, name)
 
 
 def assign(session, parameter, value) -> Node:
@@ -243,6 +331,10 @@ def load_item(session, value, index):
         return value[index]
     if kind is dict:
         need_sizes(index, "a key")
+    if isinstance(value, defaultdict) and value in session.owned and index not in value:
+        session.journal(value)
+        if value.default_factory is not None:
+            value[index] = session.call(value.default_factory)
     try:
         found = value[index]
     except IndexError:
@@ -271,5 +363,9 @@ def store_item(session, value, index, new) -> None:
 
 def delete_item(session, value, index) -> None:
     """`del value[index]` for a container of the parsed code."""
+    function = operators.user_special(value, "__delitem__")
+    if function is not None:
+        session.call(function, [value, index])
+        return
     session.about_to_change(value, "del")
     del value[index]

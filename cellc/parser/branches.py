@@ -52,7 +52,6 @@ class Branch:
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
         self.never_ends = False
-        self._made_before = self.session.owned.count()
         self._journal: dict[int, tuple] = {}
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
@@ -69,8 +68,11 @@ class Branch:
         session.traced_depth += 1
         frame.depth += 1
         try:
-            with session.building(self.builder):
+            with session.running(self.builder):
                 return work()
+        except Exception as error:
+            error.crossed = self.condition      # so that nothing outside catches it: `exceptions`
+            raise
         finally:
             session.traced_depth -= 1
             session.conditions.pop()
@@ -91,10 +93,8 @@ class Branch:
             return None
 
     def changed(self):
-        """The containers from outside it that this branch may have changed, by id."""
-        made = self.session.owned.made_since
-        return {key: value for key, (value, _) in self._journal.items()
-                if not made(self._made_before, value)}
+        """The containers this branch may have changed, by id."""
+        return {key: value for key, (value, _) in self._journal.items()}
 
     def view(self, value):
         """What a container holds at the end of this branch."""
@@ -218,6 +218,8 @@ class Joiner:
     def container(self, value):
         """A list, dict, set or object that was there before the `if`."""
         first, second = self.then.view(value), self.orelse.view(value)
+        if hasattr(type(value), "joined"):      # an iterator
+            return value.joined(first, second, self)
         what = f"a {type(value).__name__} changed in one branch"
         joined = self.value(first, second, what)
         if isinstance(joined, Conflict):

@@ -18,14 +18,9 @@ from cellc.parser.text import Printed, Text, say
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
 
-def builtin(*functions):
+def builtin(*functions, taken: bool = True):
     """Decorator: the handler (session, args, kwargs) of these builtins."""
-    def enter(handler):
-        for function in functions:
-            calls.special[id(function)] = handler
-        return handler
-
-    return enter
+    return lambda handler: calls.handle(handler, *functions, taken=taken)
 
 
 def natively(function, args, kwargs):
@@ -130,23 +125,21 @@ def call_sum(session, args, kwargs):
 def _extreme(function, better: type):
     @builtin(function)
     def handler(session, args, kwargs):
-        if not traced_in([args, kwargs]) and "key" not in kwargs:
-            return natively(function, args, kwargs)
         items = control.items_of(session, args[0]) if len(args) == 1 else list(args)
-        if "key" in kwargs or not items:
-            if any(map(traced_in, items)):
-                raise TypeFault(f"{function.__name__}() with a key takes known values",
-                                "compare the values with ops.where")
-            key = kwargs.get("key")
-            call = None if key is None else lambda x: session.call(key, [x])
-            return function(items, **(kwargs | {"key": call}))
-        best = items[0]
-        for item in items[1:]:
-            is_better = operators.truth(session, operators.compare(session, better, item, best))
+        if not items:
+            return function(items, **kwargs)
+        key = kwargs.get("key")
+        keys = items if key is None else [session.call(key, [x]) for x in items]
+        best, most = items[0], keys[0]
+        for item, this in zip(items[1:], keys[1:], strict=True):
+            is_better = operators.truth(session, operators.compare(session, better, this, most))
             if isinstance(is_better, bool):
-                best = item if is_better else best
+                best, most = (item, this) if is_better else (best, most)
+            elif key is None:
+                best = most = _pick(is_better, item, best)
             else:
-                best = _pick(is_better, item, best)
+                raise unknown(is_better, f"{function.__name__}() by a key known only when the "
+                              "program runs", "compare the values with ops.where")
         return best
 
     return handler
@@ -206,6 +199,13 @@ def call_log(session, args, kwargs):
     return arith.div(top, elementwise.log(base[0])) if base else top
 
 
+_IN_PLACE = {
+    operator.iadd: gast.Add, operator.isub: gast.Sub, operator.imul: gast.Mult,
+    operator.itruediv: gast.Div, operator.ifloordiv: gast.FloorDiv, operator.imod: gast.Mod,
+    operator.ipow: gast.Pow, operator.imatmul: gast.MatMult, operator.iand: gast.BitAnd,
+    operator.ior: gast.BitOr, operator.ixor: gast.BitXor, operator.ilshift: gast.LShift,
+    operator.irshift: gast.RShift}
+_UNARY = {operator.neg: gast.USub, operator.pos: gast.UAdd, operator.invert: gast.Invert}
 _OPERATORS = {
     operator.add: gast.Add, operator.sub: gast.Sub, operator.mul: gast.Mult,
     operator.truediv: gast.Div, operator.floordiv: gast.FloorDiv, operator.mod: gast.Mod,
@@ -221,14 +221,19 @@ for _function, _kind in _COMPARISONS.items():
     builtin(_function)(lambda session, args, kwargs, k=_kind: operators.compare(session, k, *args))
 
 
-@builtin(operator.neg)
-def call_neg(session, args, kwargs):
-    return operators.unary(session, gast.USub, *args)
-
-
-@builtin(operator.getitem)
-def call_getitem(session, args, kwargs):
-    return attributes.load_item(session, *args)
+for _function, _kind in _IN_PLACE.items():
+    builtin(_function)(lambda session, args, kwargs, k=_kind: operators.in_place(session, k, *args))
+for _function, _kind in _UNARY.items():
+    builtin(_function)(lambda session, args, kwargs, k=_kind: operators.unary(session, k, *args))
+builtin(operator.concat)(lambda session, args, kwargs: operators.binary(session, gast.Add, *args))
+builtin(operator.abs)(call_abs)
+builtin(operator.getitem)(lambda session, args, kwargs: attributes.load_item(session, *args))
+builtin(operator.setitem)(lambda session, args, kwargs: attributes.store_item(session, *args))
+builtin(operator.delitem)(lambda session, args, kwargs: attributes.delete_item(session, *args))
+builtin(operator.truth)(lambda session, args, kwargs: operators.truth(session, *args))
+builtin(operator.contains)(lambda session, args, kwargs: operators.contains(session, *args))
+builtin(operator.not_)(
+    lambda session, args, kwargs: operators.negate(operators.truth(session, *args)))
 
 
 # -- objects ---------------------------------------------------------------------------------------
@@ -282,6 +287,25 @@ def call_setattr(session, args, kwargs):
     attributes.store(session, *args)
 
 
+@builtin(delattr)
+def call_delattr(session, args, kwargs):
+    attributes.delete(session, *args)
+
+
+@builtin(object.__setattr__)
+def call_object_setattr(session, args, kwargs):
+    attributes.store_plainly(session, *args)
+
+
+@builtin(vars)
+def call_vars(session, args, kwargs):
+    value, = args
+    if value not in session.owned:
+        raise SyntaxFault("vars() of an object made outside the compiled call",
+                          "read its attributes by name")
+    return dict(vars(value))
+
+
 @builtin(callable)
 def call_callable(session, args, kwargs):
     return callable(args[0])
@@ -292,14 +316,14 @@ def call_super(session, args, kwargs):
     return super(*args)
 
 
-@builtin(id, hash)
+@builtin(id, hash, taken=False)
 def call_identity(session, args, kwargs):
     raise SyntaxFault("id() and hash() of values differ from run to run",
                       "compare with `is` or ==")
 
 
-@builtin(builtins.eval, builtins.exec, builtins.compile, globals, locals, vars, open, input,
-         builtins.__import__, breakpoint, delattr, dir, memoryview)
+@builtin(builtins.eval, builtins.exec, builtins.compile, globals, locals, open, input,
+         builtins.__import__, breakpoint, dir, memoryview, taken=False)
 def call_refused(session, args, kwargs):
     raise SyntaxFault("this builtin reaches into Python while the program runs, which a compiled "
                       "call does not do", "call it outside, and pass in its result")

@@ -8,9 +8,19 @@ known values. Anything else is refused by name.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import operator
 import sys
-from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType, ModuleType
+from functools import partial
+from types import (
+    BuiltinFunctionType,
+    BuiltinMethodType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
 
 import gast
 import numpy as np
@@ -21,12 +31,16 @@ from cellc.parser import hooks
 from cellc.parser.control import FunctionRest, run_block
 from cellc.parser.frame import Frame
 from cellc.parser.guards import is_steady
+from cellc.parser.iteration import Items, Iterator, items_of
 from cellc.parser.source import Source, source_of
 from cellc.parser.syntax import refusal
-from cellc.parser.values import Closure, describe, need_sizes, traced_in
+from cellc.parser.values import Closure, describe, is_instance_of_dataclass, need_sizes, traced_in
 
-# id of a callable that lives for ever -> (session, args, kwargs) -> value; filled by `builtins`
+# id of a callable that lives for ever -> (session, args, kwargs) -> value
 special: dict[int, object] = {}
+named: set[tuple[str, str]] = set()     # their modules and names
+# (class, name) of a method that C code binds anew at each look -> such a handler
+class_methods: dict[tuple[type, str], object] = {}
 
 # Modules whose functions depend on their arguments alone. With traced arguments only those that
 # move values about, and do not look at them, still make sense.
@@ -53,25 +67,17 @@ _CHANGES_CELL = frozenset([
 ])
 
 _CONTAINERS = (list, dict, set)
+CONTEXT_FUNCTION = contextlib.contextmanager(lambda: None).__code__     # of all such functions
 
 
-class Unrolled:
-    """What `cellc.unroll(items)` gives: a loop over it is unrolled, however many rounds it has."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __iter__(self):
-        return iter(self.value)
-
-
-def unroll(items):
-    """Have a loop over `items` unrolled: `for i in cellc.unroll(range(100))`.
-
-    Each round is compiled by itself, so that `i` is known in it. A `for` over a range or a tensor
-    is otherwise one loop of the program where it has more than a few rounds.
-    """
-    return Unrolled(items)
+def handle(handler, *functions, taken: bool = True):
+    """Calls of these are done by `handler(session, args, kwargs)`; not `taken`: it refuses them."""
+    for function in functions:
+        special[id(function)] = handler
+        if taken:
+            module = getattr(function, "__module__", None) or "builtins"
+            named.add((module.lstrip("_"), function.__qualname__))
+    return handler
 
 
 class Interpreted:
@@ -96,6 +102,8 @@ def call(session, function, args: list, kwargs: dict):
     if kind is FunctionType:
         of_a_cell = bool(args) and isinstance(args[0], hooks.Cell)  # cellc's cells are parsed too
         if is_steady(function.__globals__.get("__name__")) and not of_a_cell:
+            if function.__code__ is CONTEXT_FUNCTION:
+                return _enterable(session, function, args, kwargs)
             return run_now(session, function, args, kwargs)
         return interpret(session, function, args, kwargs)
     if kind is Closure:
@@ -104,10 +112,10 @@ def call(session, function, args: list, kwargs: dict):
         from cellc.parser import cells
 
         return cells.call(session, function, args, kwargs)
-    if isinstance(function, hooks.GradFunction):
-        from cellc.parser import gradients
+    if isinstance(function, hooks.Transform):
+        from cellc.parser import transforms
 
-        return gradients.call(session, function, args, kwargs)
+        return transforms.call(session, function, args, kwargs)
     if isinstance(function, (hooks.CustomVjp, hooks.Recomputed)):
         from cellc.parser import custom
 
@@ -118,7 +126,7 @@ def call(session, function, args: list, kwargs: dict):
         return objects.construct(session, function, args, kwargs)
     if kind is Interpreted:
         return call(session, function.function, args, kwargs)
-    if kind is functools.partial:
+    if kind is partial:
         return call(session, function.func, [*function.args, *args], function.keywords | kwargs)
     if kind in (BuiltinFunctionType, BuiltinMethodType, np.ufunc):
         return run_now(session, function, args, kwargs)
@@ -130,11 +138,20 @@ def _call_method(session, method: MethodType, args: list, kwargs: dict):
     if not isinstance(function, FunctionType):
         return call(session, function, [owner, *args], kwargs)
     if is_steady(function.__globals__.get("__name__")):
+        if function.__code__ is CONTEXT_FUNCTION:
+            return _enterable(session, function, [owner, *args], kwargs)
         if not isinstance(owner, hooks.Cell):
             return run_now(session, method, args, kwargs)
         if function.__name__ in _LISTS or function.__name__ in _CHANGES_CELL:
             return _list_cell(session, method, args, kwargs)
     return interpret(session, function, [owner, *args], kwargs)
+
+
+def _enterable(session, function, args: list, kwargs: dict):
+    """A call of a function under `@contextmanager`."""
+    from cellc.parser import managers
+
+    return managers.call_context_function(session, function.__wrapped__, args, kwargs)
 
 
 def _list_cell(session, method: MethodType, args: list, kwargs: dict):
@@ -154,6 +171,23 @@ def _list_cell(session, method: MethodType, args: list, kwargs: dict):
 def _call_object(session, value, args: list, kwargs: dict):
     """An object whose class defines `__call__`."""
     kind = type(value)
+    if kind in _GETTERS:
+        return _GETTERS[kind](session, value, *args)
+    if isinstance(getattr(value, "__origin__", None), type):     # List[int](...)
+        return call(session, value.__origin__, args, kwargs)
+    if kind is MethodWrapperType and value.__name__ == "__init__":      # super().__init__(...)
+        session.journal(value.__self__)
+        args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
+        return value(*args, **kwargs)
+    if kind is MethodWrapperType and value.__name__ in ("__setattr__", "__delattr__"):
+        from cellc.parser import attributes
+
+        # super().__setattr__(name, x)
+        change = (attributes.store_plainly if value.__name__ == "__setattr__"
+                  else attributes.delete)
+        return change(session, value.__self__, *args)
+    if hasattr(kind, "call_parsed"):
+        return value.call_parsed(session, args, kwargs)
     if isinstance(value, Node) or not callable(value):
         raise TypeFault(f"{describe(value)} is called, and is no function")
     wrapped = getattr(value, "__wrapped__", None)       # cellc.jit(f), functools.lru_cache(f)
@@ -165,6 +199,38 @@ def _call_object(session, value, args: list, kwargs: dict):
     return run_now(session, value, args, kwargs)
 
 
+def _items(session, getter, value):
+    """`itemgetter(...)(value)`."""
+    from cellc.parser import attributes
+
+    found = tuple(attributes.load_item(session, value, i) for i in getter.__reduce__()[1])
+    return found if len(found) > 1 else found[0]
+
+
+def _attributes(session, getter, value):
+    """`attrgetter(...)(value)`."""
+    from cellc.parser import attributes
+
+    found = tuple(functools.reduce(partial(attributes.load, session), path.split("."), value)
+                  for path in getter.__reduce__()[1])
+    return found if len(found) > 1 else found[0]
+
+
+def _method(session, caller, value):
+    """`methodcaller(...)(value)`."""
+    from cellc.parser import attributes
+
+    kind, (name, *args) = caller.__reduce__()
+    kwargs = kind.keywords if isinstance(kind, partial) else {}
+    args = [*kind.args[1:], *args] if isinstance(kind, partial) else args
+    name = kind.args[0] if isinstance(kind, partial) else name
+    return session.call(attributes.load(session, value, name), args, kwargs)
+
+
+_GETTERS = {operator.itemgetter: _items, operator.attrgetter: _attributes,
+            operator.methodcaller: _method}
+
+
 # -- running things as they are --------------------------------------------------------------------
 
 def run_now(session, function, args: list, kwargs: dict):
@@ -172,6 +238,8 @@ def run_now(session, function, args: list, kwargs: dict):
     from cellc.parser.objects import builtin_method
 
     owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and (owner, function.__name__) in class_methods:
+        return class_methods[owner, function.__name__](session, args, kwargs)
     if type(function) in (BuiltinFunctionType, BuiltinMethodType) and owner is not None and not (
             isinstance(owner, (ModuleType, type))):
         return builtin_method(session, function, owner, args, kwargs)
@@ -179,10 +247,21 @@ def run_now(session, function, args: list, kwargs: dict):
     top = module.partition(".")[0]
     if top != "cellc":
         _check_pure(function, module, top, args, kwargs)
-    args = [_callable_outside(session, x) for x in args]
-    kwargs = {key: _callable_outside(session, x) for key, x in kwargs.items()}
+    if top != "cellc":
+        args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
+    args = [callable_outside(session, x) for x in args]
+    kwargs = {key: callable_outside(session, x) for key, x in kwargs.items()}
     result = function(*args, **kwargs)
-    if isinstance(result, hooks.Tensor) or (top != "cellc" and isinstance(result, _CONTAINERS)):
+    if top != "cellc":
+        return of_library(session, result)
+    return session.owned.add(result) if isinstance(result, hooks.Tensor) else result
+
+
+def of_library(session, result):
+    """What Python's own code made here; an iterator of its as one whose place can be put back."""
+    if hasattr(type(result), "__next__") and not isinstance(result, Iterator):
+        return Items(session, tuple(result))
+    if isinstance(result, (*_CONTAINERS, hooks.Tensor)) or hasattr(type(result), "popleft"):
         session.owned.add(result)
     return result
 
@@ -220,7 +299,7 @@ def _replacement(name: str) -> str:
     return f"use ops.{name}" if hasattr(ops, name) else "use an operation of cellc.ops"
 
 
-def _callable_outside(session, value):
+def callable_outside(session, value):
     """A user's function as one that may be called by code that is not interpreted."""
     if type(value) is FunctionType and not is_steady(value.__globals__.get("__name__")):
         return Interpreted(session, value)
@@ -234,6 +313,10 @@ def _callable_outside(session, value):
 
 def interpret(session, function: FunctionType, args: list, kwargs: dict):
     """Run a Python function's syntax in place."""
+    if function.__code__.co_filename == "<string>" and args and is_instance_of_dataclass(args[0]):
+        from cellc.parser import objects
+
+        return objects.call_generated(session, function, args, kwargs)
     from cellc.parser import recursion
 
     return recursion.call(session, function, args, kwargs)
@@ -250,11 +333,11 @@ def activation(session, function, args: list, kwargs: dict) -> Frame:
     """A frame for a call, with the arguments bound."""
     if isinstance(function, Closure):
         frame = Frame(session, function.source, parent=function.frame)
-        frame.variables.update(bind(session, function.source, args, kwargs, function))
+        frame.variables = bind(session, function.source, args, kwargs, function)
         return frame
     source = source_of(function)
     frame = Frame(session, source, function=function)
-    frame.variables.update(bind(session, source, args, kwargs, function))
+    frame.variables = bind(session, source, args, kwargs, function)
     _check_hints(function, frame)
     return frame
 
@@ -262,8 +345,10 @@ def activation(session, function, args: list, kwargs: dict) -> Frame:
 def run_body(session, frame: Frame):
     """The value that a frame with bound arguments returns."""
     node = frame.source.node
-    if frame.source.generator is not None:
-        raise refusal(frame.source.generator).at(frame.loc(frame.source.generator))
+    if frame.source.generator is not None and not isinstance(node, gast.Lambda):
+        from cellc.parser import generators
+
+        return generators.of_call(session, frame)
     if isinstance(node, gast.AsyncFunctionDef):
         raise refusal(node).at(frame.loc(node))
     session.enter(frame)

@@ -54,7 +54,8 @@ def call(session, cell, args: list, kwargs: dict):
     construct = construct_of(session, cell)
     leaves: list[Node] = []
     structure = flatten((tuple(args), kwargs), leaves, session.lift)
-    key = (construct, key_of(session, structure), tuple(x.type for x in leaves))
+    key = (construct, key_of(session, structure), tuple(x.type for x in leaves),
+           any(session.modes.values()))
     known = session.cell_graphs.setdefault(key, [])
     for made in known:
         if made.gradients not in (None, session.gradients):

@@ -15,19 +15,20 @@ variables, once, and called (`go_on`), so that code never grows exponentially.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
-from cellc.parser import branches, cells, hooks, loops, operators
+from cellc.parser import branches, cells, loops, operators
 from cellc.parser.frame import Unsettled
-from cellc.parser.guards import look
+from cellc.parser.guards import MISSING
+from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.syntax import executors
-from cellc.parser.values import describe, flatten
+from cellc.parser.values import flatten
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Outcome:
     rank: int
     value: Any = None
     loc: Loc | None = None
+    left: tuple = ()        # the `with` and `try` blocks left on the way: see `protected`
 
     @property
     def is_return(self) -> bool:
@@ -66,7 +68,7 @@ def run_block(frame, body: list, rest, start: int = 0) -> Outcome:
     return AT_END
 
 
-COMPOUND = (gast.If, gast.For, gast.While, gast.Match)
+COMPOUND = (gast.If, gast.For, gast.While, gast.Match, gast.With, gast.Try)
 
 
 # -- continuations ---------------------------------------------------------------------------------
@@ -76,7 +78,7 @@ class FunctionRest:
     """After a function's last statement: it returns None."""
 
     def resume(self, frame, outcome: Outcome, target: int) -> Outcome:
-        return outcome if outcome.rank == RETURN else Outcome(RETURN)
+        return outcome if outcome.rank in (RETURN, NEVER) else Outcome(RETURN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class BlockRest:
         """Go on from `outcome` until one of rank `target` or higher is reached."""
         if outcome.rank == END:
             outcome = run_block(frame, self.body, self.outer, self.start)
-        if outcome.rank >= target:
+        if outcome.rank >= target or outcome.rank == NEVER:
             return outcome
         return go_on(frame, self.outer, outcome, target)
 
@@ -114,6 +116,8 @@ class LoopRest:
             if target <= again:
                 return Outcome(again)
             outcome = self.run_rest()
+            if outcome.rank == NEVER:
+                return outcome
         elif outcome.rank == leave:
             outcome = AT_END
         if outcome.rank == END and target <= leave:
@@ -137,7 +141,8 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
     shared = (leaving and frame.depth >= NESTED) or id(rest) in session.shared
     if not shared or target != RETURN or outcome.is_return or isinstance(rest, FunctionRest):
         return rest.resume(frame, outcome, target)
-    if frame.parent is not None or any(_is_changeable(session, x) for x in variables.values()):
+    if frame.parent is not None or frame.pinned or any(
+            _is_changeable(session, x) for x in variables.values()):
         return rest.resume(frame, outcome, target)
     session.shared[id(rest)] = rest         # kept, so that the id stays its own
     leaves: list = []
@@ -184,31 +189,43 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
     outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
     if then.never_ends and orelse.never_ends:
         raise Unsettled
-    outcomes = [NOWHERE if side.never_ends else outcome
-                for side, outcome in zip(pair, outcomes, strict=True)]
-    if NEVER in (outcomes[0].rank, outcomes[1].rank):
-        gone = 0 if outcomes[0].rank == NEVER else 1
-        if outcomes[1 - gone].rank == NEVER:
-            branches.join(frame, node, condition, then, orelse, leaving=True)
-            return NOWHERE
-        pair[gone].never_ends = True
-        outcomes[gone] = outcomes[1 - gone]
-    while outcomes[0].rank != outcomes[1].rank:
+    while True:
+        outcomes = [NOWHERE if side.never_ends else outcome
+                    for side, outcome in zip(pair, outcomes, strict=True)]
+        if NEVER in (outcomes[0].rank, outcomes[1].rank):
+            gone = 0 if outcomes[0].rank == NEVER else 1
+            if outcomes[1 - gone].rank == NEVER:
+                branches.join(frame, node, condition, then, orelse, leaving=True)
+                return NOWHERE
+            pair[gone].never_ends = True
+            outcomes[gone] = outcomes[1 - gone]
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
-        target = outcomes[1 - behind].rank
-        outcome = outcomes[behind]
-        outcomes[behind] = pair[behind].run_if_known(
-            lambda o=outcome, t=target: go_on(frame, rest, o, t, leaving=False))
-        if pair[behind].never_ends or outcomes[behind].rank == NEVER:
-            pair[behind].never_ends = True
-            outcomes[behind] = outcomes[1 - behind]
+        outcome, other = outcomes[behind], outcomes[1 - behind]
+        if outcome.rank != other.rank:
+            outcomes[behind] = pair[behind].run_if_known(
+                lambda o=outcome, t=other.rank: go_on(frame, rest, o, t, leaving=False))
+        elif set(outcome.left) != set(other.left):
+            blocks = (*outcome.left, *other.left)
+            outcomes = [branch.run(partial(leave_blocks, o, blocks))
+                        for branch, o in zip(pair, outcomes, strict=True)]
+        else:
+            break
     frame.here(node)
     if not outcomes[0].is_return:
         branches.join(frame, node, condition, then, orelse)
         return outcomes[0]
     then.returned, orelse.returned = outcomes
     value = branches.join(frame, node, condition, then, orelse, leaving=True)
-    return Outcome(RETURN, value, frame.loc(node))
+    return Outcome(RETURN, value, frame.loc(node), outcomes[0].left)
+
+
+def leave_blocks(outcome: Outcome, blocks) -> Outcome:
+    """Leave those of the `with` and `try` blocks that this branch has not left yet."""
+    for block in dict.fromkeys(blocks):
+        if block not in outcome.left:
+            left = (*outcome.left, block)
+            outcome = replace(block.leave(replace(outcome, left=())), left=left)
+    return outcome
 
 
 def test(frame, node):
@@ -236,35 +253,6 @@ def run_for(frame, node, rest) -> Outcome:
     return loops.run_for(frame, node, frame.eval(node.iter), rest)
 
 
-def items_of(session, value) -> list:
-    """What a loop goes through, all at once; refused where that is known only at run time."""
-    found = []
-    for item in iterate(session, value):
-        found.append(item)
-        if len(found) > MAX_UNROLLED:
-            raise SyntaxFault(f"a loop of more than {MAX_UNROLLED} rounds is not unrolled",
-                              "use operations on whole tensors instead")
-    return found
-
-
-def iterate(session, value):
-    """An iterable over the items of a known container or of a tensor's first axis."""
-    if isinstance(value, hooks.traced):
-        node = session.lift(value)
-        if node.type.ndim == 0:
-            raise TypeFault(f"found {describe(value)} where something to go through is needed",
-                            "loop over a known range, or over a tensor with at least one axis")
-        n = node.type.shape[0]
-        return (hooks.getitem(node, i) for i in range(n))
-    if isinstance(value, hooks.Cell):
-        session.read("contents", value, "", look("contents", value, ""))
-        return tuple(value)
-    function = operators.user_special(value, "__iter__")
-    if function is not None:
-        return iterate(session, session.call(function, [value]))
-    return iter(value)
-
-
 def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
     from cellc.parser.statements import assign
 
@@ -279,6 +267,36 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
                 return AT_END if outcome.rank == leave else outcome
     finally:
         frame.loops.pop()
+    return run_block(frame, node.orelse, rest) if node.orelse else AT_END
+
+
+def run_lazily(frame, node, items, rest, state=0) -> Outcome:
+    """`run_rounds` over an iterator: what comes next is found after each round, as Python does."""
+    from cellc.parser.statements import assign
+
+    if state != 0:          # another branch may have gone on from here already
+        items.arrive()
+        items.restore(state)
+    leave = continue_of(node._depth) + 1
+    pinned = not isinstance(items, (Items, Rows))
+    frame.loops.append(node)
+    frame.pinned += pinned
+    try:
+        for _ in range(MAX_UNROLLED):
+            item = next(items, MISSING)
+            if item is MISSING:
+                break
+            assign(frame, node.target, item, node)
+            again = partial(run_lazily, frame, node, items, rest, items.state())
+            outcome = run_block(frame, node.body, LoopRest(node, again, rest))
+            if outcome.rank >= leave or outcome.rank == NEVER:
+                return AT_END if outcome.rank == leave else outcome
+        else:
+            raise SyntaxFault(f"a loop of more than {MAX_UNROLLED} rounds is not unrolled",
+                              "use operations on whole tensors instead")
+    finally:
+        frame.loops.pop()
+        frame.pinned -= pinned
     return run_block(frame, node.orelse, rest) if node.orelse else AT_END
 
 

@@ -6,7 +6,7 @@ import gast
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Apply
-from cellc.parser import attributes, branches, calls, control, hooks, operators
+from cellc.parser import attributes, branches, calls, control, generators, hooks, operators
 from cellc.parser.frame import Frame
 from cellc.parser.statements import assign, define, mangled
 from cellc.parser.syntax import evaluators
@@ -145,6 +145,7 @@ def eval_walrus(frame, node):
         value.name = name
     while frame.comprehension:      # it binds in the function around a comprehension
         frame = frame.parent
+    frame.session.journal(frame.variables)
     frame.store(name, value, node)
     return value
 
@@ -269,7 +270,7 @@ def eval_dict_comprehension(frame, node):
 @evaluators.handles(gast.GeneratorExp)
 def eval_generator(frame, node):
     inner, first = _inner(frame, node)
-    return (f.eval(node.elt) for f in _rounds(inner, node.generators, first))
+    return generators.of_expression(inner, node, first)
 
 
 # -- functions and strings -------------------------------------------------------------------------
@@ -291,7 +292,17 @@ def eval_fstring(frame, node):
         if isinstance(value, hooks.traced) or not isinstance(spec, str) or traced_in(value):
             pieces.append(format_piece(value, part.conversion, spec))
         else:
-            function = operators.user_special(value, "__str__") if not spec else None
-            text = frame.session.call(function, [value]) if function else value
-            pieces.append(format_piece(text, part.conversion, spec))
+            text = _as_text(frame.session, value, part.conversion, spec)
+            pieces.append(format_piece(text, -1 if text is not value else part.conversion,
+                                       "" if text is not value else spec))
     return join_pieces(pieces)
+
+
+def _as_text(session, value, conversion: int, spec: str):
+    """What a user's class makes of `{value!conversion:spec}`; the value where it says nothing."""
+    function = operators.user_special(value, "__format__") if conversion == -1 else None
+    if function is not None:
+        return session.call(function, [value, spec])
+    as_repr = conversion == ord("r")
+    function = operators.user_special(value, "__repr__" if as_repr else "__str__")
+    return value if function is None else format(session.call(function, [value]), spec)

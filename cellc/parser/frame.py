@@ -24,21 +24,24 @@ from cellc.parser.values import Conflict, Maybe
 _FAULTS = {AttributeError: AttributeFault, TypeError: TypeFault, IndexError: IndexFault,
            KeyError: KeyFault, ValueError: ValueFault, NameError: NameFault}
 _BUILTINS = vars(builtins)
+_NOTE = "while compiling"
+
+
+class Signal(Exception):
+    """Raised by the parser for the parser: no error, and nothing that the user could catch."""
 
 
 class UserRaise(Exception):
     """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 
-    def __init__(self, error: BaseException):
-        self.error = error
+    crossed = None      # the traced condition whose branch it has left
+
+    def __init__(self, error: BaseException, loc: Loc | None = None):
+        self.error, self.loc = error, loc
         super().__init__(str(error))
 
 
-class Restart(Exception):
-    """Something has to be parsed in another way; whoever can, catches it."""
-
-
-class Unsettled(Restart):
+class Unsettled(Signal):
     """The result of a call of a graph under construction is not known yet."""
 
 
@@ -52,12 +55,12 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "callee", "given", "traced_depth")
+                 "library", "pinned", "handling", "callee", "given", "traced_depth")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
         self.session, self.source = session, source
-        self.variables: dict[str, Any] = session.owned.add({})
+        self.variables: dict[str, Any] = {}
         self.parent, self.function = parent, function
         self.cells = {}
         if function is not None and function.__closure__:
@@ -73,6 +76,8 @@ class Frame:
         self.depth = 0                      # traced branches of this activation around here
         self.callee = self.given = None     # the function and its arguments: see recursion.py
         self.traced_depth = 0               # traced branches around the call
+        self.pinned = 0     # blocks around here whose state no shared continuation can have
+        self.handling: list[BaseException] = []     # what `except` clauses around here caught
 
     # -- walking -----------------------------------------------------------------------------------
 
@@ -84,27 +89,41 @@ class Frame:
         """The value of an expression; a fault on the way gets the innermost expression's place."""
         try:
             return evaluators[node.__class__](self, node)
-        except CellcError as fault:
-            if fault.loc is None:
-                fault.loc = self.loc(node)
-            raise
-        except (UserRaise, RecursionError, Restart):
-            raise
         except Exception as error:
-            raise placed(error, self.loc(node)) from error
+            fault = self.fault_of(error, node)
+            if fault is error:
+                raise
+            raise fault from error
+
+    def guarded(self, work, node):
+        """`work()`; what goes wrong in it gets the place of the node."""
+        try:
+            return work()
+        except Exception as error:
+            fault = self.fault_of(error, node)
+            if fault is error:
+                raise
+            raise fault from error
+
+    def fault_of(self, error: Exception, node) -> Exception:
+        """The error as it goes on: what Python raised in work on known values becomes a fault."""
+        if isinstance(error, CellcError):
+            return error.at(self.loc(node))
+        if isinstance(error, (UserRaise, RecursionError, Signal)):
+            return error
+        if isinstance(error, StopIteration):    # which would end a generator of the parser's own
+            return UserRaise(noted(error, self.loc(node)), self.loc(node))
+        return placed(error, self.loc(node))
 
     def execute(self, node, rest):
         """Run a statement; what follows it is `rest`, for a branch that must go on by itself."""
         try:
             return executors[node.__class__](self, node, rest)
-        except CellcError as fault:
-            if fault.loc is None:
-                fault.loc = self.loc(node)
-            raise
-        except (UserRaise, RecursionError, Restart):
-            raise
         except Exception as error:
-            raise placed(error, self.loc(node)) from error
+            fault = self.fault_of(error, node)
+            if fault is error:
+                raise
+            raise fault from error
 
     def here(self, node) -> None:
         """The applies that follow come from this node."""
@@ -218,11 +237,14 @@ def placed(error: Exception, loc: Loc | None) -> Exception:
     """An error of Python's own, raised by work on known values, as a fault at the user's line."""
     kind = next((k for k in type(error).__mro__ if k in _FAULTS), None)
     if kind is None:
-        if loc is None:
-            return error
-        note = f"while compiling {loc}{loc.snippet()}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
-        return error
+        return noted(error, loc)
     text = f"no key {error.args[0]!r}" if kind is KeyError and error.args else str(error)
     return _FAULTS[kind](text, loc=loc)
+
+
+def noted(error: Exception, loc: Loc | None) -> Exception:
+    """The error, with the innermost place it passed in the user's source as a note."""
+    if loc is not None and not any(
+            note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        error.add_note(f"{_NOTE} {loc}{loc.snippet()}")
+    return error

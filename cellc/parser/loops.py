@@ -12,15 +12,16 @@ from functools import partial
 
 from cellc.errors import CellcError, SyntaxFault
 from cellc.parser import control
-from cellc.parser.frame import Restart
+from cellc.parser.frame import Signal
+from cellc.parser.iteration import rounds_of
 from cellc.parser.rolled import Rolled
-from cellc.parser.sequence import sequence_of
+from cellc.parser.sequence import Unrolled, sequence_of
 from cellc.parser.session import MAX_UNROLLED
 
 FEW_ROUNDS = 8          # of a loop that is unrolled although it need not be
 
 
-class NeedsRolling(Restart):
+class NeedsRolling(Signal):
     """A round of an unrolled `while` goes on in one branch of a traced `if` only."""
 
     def __init__(self, node):
@@ -30,20 +31,19 @@ class NeedsRolling(Restart):
 
 def run_for(frame, node, value, rest):
     """A `for` over a value."""
-    from cellc.parser.calls import Unrolled
-
     limit = FEW_ROUNDS
     if isinstance(value, Unrolled):
         value, limit = value.value, MAX_UNROLLED
     sequence = sequence_of(frame.session, value)
     if sequence is None:
-        items = control.items_of(frame.session, value)
-        return control.run_rounds(frame, node, items, rest, 0)
+        items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
+        run = control.run_rounds if isinstance(items, list) else control.run_lazily
+        return run(frame, node, items, rest, 0)
     known = isinstance(sequence.length, int)
     if known and sequence.length <= limit:
         return control.run_rounds(frame, node, list(sequence), rest, 0)
     try:
-        with frame.session.attempt(frame.variables):
+        with frame.session.attempt(frame.variables, CellcError):
             return Rolled(frame, node, sequence).run(rest)
     except CellcError as fault:
         if not known or sequence.length > MAX_UNROLLED:
@@ -68,7 +68,7 @@ def run_while(frame, node, rest, start: int = 0):
                 except CellcError as fault:
                     rolling = fault
             try:
-                with frame.session.attempt(frame.variables):
+                with frame.session.attempt(frame.variables, NeedsRolling):
                     condition = control.test(frame, node.test)
                     if not isinstance(condition, bool):
                         raise NeedsRolling(node)
@@ -99,7 +99,7 @@ def _more_rounds(node):
 def _rolled(frame, node, rest):
     frame.loops.pop()               # Rolled enters it itself
     try:
-        with frame.session.attempt(frame.variables):
+        with frame.session.attempt(frame.variables, CellcError):
             return Rolled(frame, node).run(rest)
     finally:
         frame.loops.append(node)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from types import FunctionType
 
+import gast
+
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.parser import hooks
+from cellc.parser import hooks, operators
+from cellc.parser.calls import callable_outside, handle, of_library
 from cellc.parser.guards import is_steady
+from cellc.parser.iteration import Iterator, items_of
 from cellc.parser.text import Text
 from cellc.parser.values import describe, need_sizes, traced_in
 
@@ -23,6 +27,8 @@ _FRESH = frozenset([
     "symmetric_difference", "most_common",
 ])
 _LOOKS_FOR = frozenset(("index", "count", "remove"))
+_COMPARISONS = {"__eq__": gast.Eq, "__lt__": gast.Lt, "__le__": gast.LtE, "__gt__": gast.Gt,
+                "__ge__": gast.GtE}
 
 
 def builtin_method(session, method, owner, args: list, kwargs: dict):
@@ -38,13 +44,15 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
     if isinstance(owner, (list, dict, set)) or hasattr(type(owner), "popleft"):
         if name in _CHANGES:
             session.about_to_change(owner, f".{name}()")
-        if name in _LOOKS_FOR and isinstance(owner, (list, tuple)) and traced_in([owner, args]):
-            raise TypeFault(f".{name}() compares values known only when the program runs",
-                            "compare them with == and combine with ops.where")
     elif not isinstance(owner, (str, bytes, tuple, frozenset, int, float, complex, range, slice,
                                 dict)) and not is_steady(type(owner).__module__):
         raise SyntaxFault(f"{type(owner).__name__}.{name} runs in Python, and a compiled call runs "
                           "none of it", "call it outside, and pass in its result")
+    if name in _LOOKS_FOR and isinstance(owner, (list, tuple)) and traced_in([owner, args]):
+        return _look_for(session, owner, name, *args)
+    if name == "sort":
+        owner[:] = session.call(sorted, [owner], kwargs)
+        return None
     if isinstance(owner, (dict, set, frozenset)):
         need_sizes(args[:1], "a key")
     if traced_in([args, kwargs]) and isinstance(owner, (set, frozenset)) or (
@@ -57,6 +65,25 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
     return result
 
 
+def _look_for(session, items, name: str, value, start=0, stop=None):
+    """`index`, `count` or `remove` of a list with traced items, where each comparison is known."""
+    at = []
+    for i, item in list(enumerate(items))[start:stop]:
+        found = item is value or operators.truth(session, operators.equal(session, item, value))
+        if not isinstance(found, bool):
+            raise TypeFault(f".{name}() compares values known only when the program runs",
+                            "compare them with == and combine with ops.where")
+        if found:
+            at.append(i)
+        if at and name != "count":
+            break
+    if name == "count":
+        return len(at)
+    if not at:
+        raise ValueError(f"list.{name}(x): x not in list")
+    return at[0] if name == "index" else items.__delitem__(at[0])
+
+
 def construct(session, cls: type, args: list, kwargs: dict):
     """`cls(*args, **kwargs)`."""
     if issubclass(cls, hooks.Parameter):
@@ -66,25 +93,40 @@ def construct(session, cls: type, args: list, kwargs: dict):
         return _tensor(session, cls, args, kwargs)
     if issubclass(cls, hooks.Cell):
         return _cell(cls, args, kwargs)
-    if issubclass(cls, BaseException) or hasattr(cls, "_fields") or _is_enum(cls):
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") or _is_enum(cls):
         return cls(*args, **kwargs)
     if is_steady(cls.__module__):
         return _of_library(session, cls, args, kwargs)
-    if type(cls).__call__ is not type.__call__ or cls.__new__ is not object.__new__:
-        raise SyntaxFault(f"the class {cls.__name__} makes its objects in its own way "
-                          "(__new__ or a metaclass)", "make the object outside")
-    if "__setattr__" in dir(cls) and cls.__setattr__ is not object.__setattr__ and not _is_frozen(
-            cls):
-        raise SyntaxFault(f"the class {cls.__name__} has its own __setattr__",
-                          "make the object outside")
-    value = session.owned.add(object.__new__(cls))
-    if dataclasses.is_dataclass(cls) and "__init__" in vars(cls) and _is_generated(cls.__init__):
+    if type(cls).__call__ is not type.__call__:
+        raise SyntaxFault(f"the class {cls.__name__} makes its objects in its own way, by a "
+                          "metaclass", "make the object outside")
+    value = _new(session, cls, args, kwargs)
+    if not isinstance(value, cls):
+        return value
+    if dataclasses.is_dataclass(cls) and "__init__" in vars(cls) and is_generated(cls.__init__):
         _fill_dataclass(session, cls, value, args, kwargs)
     elif isinstance(cls.__init__, FunctionType):
         session.call(cls.__init__, [value, *args], kwargs)
-    elif args or kwargs:
+    elif isinstance(value, (list, dict, set, BaseException)):
+        args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
+        cls.__init__(value, *args, **kwargs)
+    elif (args or kwargs) and not isinstance(cls.__new__, FunctionType):
         raise TypeFault(f"{cls.__name__} takes no arguments, found {len(args) + len(kwargs)}")
     return value
+
+
+def _new(session, cls: type, args: list, kwargs: dict):
+    """What `__new__` gives: the user's is interpreted, Python's own makes an empty object."""
+    if isinstance(cls.__new__, FunctionType) and not is_steady(cls.__new__.__module__):
+        return session.call(cls.__new__, [cls, *args], kwargs)
+    if issubclass(cls, (int, float, str, tuple, frozenset, bytes)):
+        raise SyntaxFault(f"the class {cls.__name__} is derived from a value of Python's own",
+                          "make the object outside, or keep the value in an attribute")
+    given = args if issubclass(cls, BaseException) else ()
+    return session.owned.add(cls.__new__(cls, *given))
+
+
+handle(lambda session, args, kwargs: session.owned.add(object.__new__(args[0])), object.__new__)
 
 
 def _is_enum(cls: type) -> bool:
@@ -93,12 +135,30 @@ def _is_enum(cls: type) -> bool:
     return issubclass(cls, enum.Enum)
 
 
-def _is_frozen(cls: type) -> bool:
-    return dataclasses.is_dataclass(cls) and cls.__dataclass_params__.frozen
-
-
-def _is_generated(function) -> bool:
+def is_generated(function) -> bool:
+    """Is it a method that `dataclass` made, of which there is no source?"""
     return isinstance(function, FunctionType) and function.__code__.co_filename == "<string>"
+
+
+def call_generated(session, function, args: list, kwargs: dict):
+    """A method that `dataclass` made."""
+    name, value = function.__name__, args[0]
+    if name == "__init__":
+        _fill_dataclass(session, type(value), value, args[1:], kwargs)
+        return None
+    if name in _COMPARISONS:
+        other = args[1]
+        if type(other) is not type(value):
+            return NotImplemented
+        mine, others = ([getattr(x, f.name) for f in dataclasses.fields(x) if f.compare]
+                        for x in args)
+        return operators.compare(session, _COMPARISONS[name], tuple(mine), tuple(others))
+    if traced_in(value) and name == "__repr__":
+        return Text("format", "{!r}", (value,))
+    if traced_in([args, kwargs]):
+        raise TypeFault(f"{type(value).__name__}.{name} of values known only when the program runs",
+                        "use the attributes themselves")
+    return function(*args, **kwargs)
 
 
 def _fill_dataclass(session, cls: type, value, args: list, kwargs: dict) -> None:
@@ -161,10 +221,10 @@ def _cell(cls: type, args: list, kwargs: dict):
 
 def _of_library(session, cls: type, args: list, kwargs: dict):
     if traced_in([args, kwargs]) and not cls.__module__.startswith(("cellc", "collections",
-                                                                    "builtins", "functools")):
+                                                                    "builtins", "functools",
+                                                                    "itertools")):
         raise TypeFault(f"{cls.__name__} does not take values known only when the program runs",
                         "use an operation of cellc.ops")
-    result = cls(*args, **kwargs)
-    if isinstance(result, (list, dict, set)):
-        session.owned.add(result)
-    return result
+    args = [items_of(session, x) if isinstance(x, Iterator) else callable_outside(session, x)
+            for x in args]
+    return of_library(session, cls(*args, **kwargs))

@@ -6,6 +6,7 @@ import operator
 from types import FunctionType
 
 import gast
+import numpy as np
 
 from cellc.errors import TypeFault
 from cellc.ir import arith
@@ -52,11 +53,11 @@ def binary(session, kind: type, x, y):
     known, traced, method, symbol = BINARY[kind]
     if type(x) in _PLAIN and type(y) in _PLAIN:
         return known(x, y)
+    found = _by_user(session, method, x, y)
+    if found is not NotImplemented:
+        return found
     if is_traced(x) or is_traced(y):
         return _traced(session, traced, symbol, x, y)
-    found = _user_method(session, method, x, y)
-    if found is not None:
-        return found()
     if kind is gast.Mod and isinstance(x, str) and traced_in(y):
         return Text("%", x, y)
     if isinstance(x, (Dim, str)) or isinstance(y, Dim):
@@ -81,9 +82,17 @@ def _with_sizes(known, symbol: str, x, y):
 
 def in_place(session, kind: type, x, y):
     """`x op= y`: the same list, dict or set changed; anything else as `x op y`."""
+    from cellc.parser.iteration import items_of
+
     if isinstance(x, (list, dict, set)) and kind in _IN_PLACE:
         session.about_to_change(x, f"{BINARY[kind][3]}=")
-        return _IN_PLACE[kind](x, y)
+        return _IN_PLACE[kind](x, items_of(session, y) if isinstance(x, list) and kind is gast.Add
+                               else y)
+    function = user_special(x, f"__i{BINARY[kind][2][2:]}")
+    if function is not None:
+        found = session.call(function, [x, y])
+        if found is not NotImplemented:
+            return found
     return binary(session, kind, x, y)
 
 
@@ -92,12 +101,10 @@ def _traced(session, function, symbol: str, x, y):
         if isinstance(value, (list, tuple, str)) and is_traced(other) and symbol == "*":
             raise unknown(session.lift(other), f"a {type(value).__name__} is repeated a number of "
                           "times known only when the program runs", "use a known number")
-        if not (is_traced(value) or isinstance(value, (bool, int, float, Dim))
-                or hasattr(value, "__array_interface__")):
+        if not _is_operand(value):
             raise TypeFault(f"found {describe(x)} {symbol} {describe(y)}",
                             "both operands must be tensors or numbers")
-    x, y = (v if is_traced(v) or isinstance(v, (bool, int, float)) else as_number(session, v)
-            for v in (x, y))
+    x, y = (v if is_traced(v) or type(v) in _PLAIN else as_number(session, v) for v in (x, y))
     if function is not None:
         return function(x, y)
     for node in (x, y):
@@ -106,20 +113,44 @@ def _traced(session, function, symbol: str, x, y):
     return hooks.Tensor.__matmul__(x, y)
 
 
+def _is_operand(value) -> bool:
+    """Is it a tensor, a number or an array?"""
+    return is_traced(value) or isinstance(value, (bool, int, float, Dim)) or hasattr(
+        value, "__array_interface__")
+
+
 def as_number(session, value):
     """A known value in arithmetic with a traced one: a size as a number, an array as a tensor."""
     if isinstance(value, Dim):
         return arith.size_number(value)
+    for kind in (bool, int, float):     # a member of an IntEnum
+        if isinstance(value, kind) and not isinstance(value, np.generic):
+            return kind(value)
     return session.lift(value)
 
 
-def _user_method(session, method: str, x, y):
-    """The call of an operator that a user's class defines in Python, to be interpreted."""
-    for owner, other, name in ((x, y, method), (y, x, f"__r{method[2:]}")):
+_REFLECTED = {"__lt__": "__gt__", "__gt__": "__lt__", "__le__": "__ge__", "__ge__": "__le__",
+              "__eq__": "__eq__", "__ne__": "__ne__"}
+
+
+def _by_user(session, method: str, x, y):
+    """What the operator of a user's class gives, interpreted; NotImplemented where there is none.
+
+    The right operand comes first where its class is derived from the left one's.
+    """
+    reflected = _REFLECTED.get(method, f"__r{method[2:]}")
+    order = [(x, y, method), (y, x, reflected)]
+    if type(y) is not type(x) and isinstance(y, type(x)):
+        order.reverse()
+    for owner, other, name in order:
+        if type(x) is type(y) and name not in (method, *_REFLECTED):
+            continue            # objects of one class are not asked the other way round
         function = user_special(owner, name)
         if function is not None:
-            return lambda f=function, a=owner, b=other: session.call(f, [a, b])
-    return None
+            found = session.call(function, [owner, other])
+            if found is not NotImplemented:
+                return found
+    return NotImplemented
 
 
 def user_special(value, name: str) -> FunctionType | None:
@@ -210,29 +241,44 @@ def compare(session, kind: type, x, y):
     """One comparison `x op y`."""
     if kind in ORDER:
         known, traced, method, symbol = ORDER[kind]
+        found = _by_user(session, method, x, y)
+        if found is not NotImplemented:
+            return found
         if is_traced(x) or is_traced(y):
             return _traced(session, traced, symbol, x, y)
-        function = user_special(x, method)
-        return session.call(function, [x, y]) if function else known(x, y)
+        return known(x, y)
     if kind is gast.Eq:
         return equal(session, x, y)
     if kind is gast.NotEq:
+        found = _by_user(session, "__ne__", x, y)
+        if found is not NotImplemented:
+            return found
         if is_traced(x) or is_traced(y):
             return equal(session, x, y, arith.not_equal)
         return negate(truth(session, equal(session, x, y)))
     if kind is gast.Is:
-        return x is y
+        return _identical(x, y)
     if kind is gast.IsNot:
-        return x is not y
+        return negate(_identical(x, y))
     found = contains(session, y, x)
     return found if kind is gast.In else negate(found)
 
 
+def _identical(x, y):
+    """`x is y`; of a traced bool and True or False, which there are only one of, equality."""
+    for value, other in ((x, y), (y, x)):
+        if type(other) is bool and isinstance(value, Node) and value.type == arith.type_of(True):
+            return value if other else negate(value)
+    return x is y
+
+
 def equal(session, x, y, function=arith.equal):
     """`x == y`: a tensor where one of them is traced; known where both are."""
+    found = _by_user(session, "__eq__", x, y)
+    if found is not NotImplemented:
+        return found
     if is_traced(x) or is_traced(y):
-        if x is None or y is None or isinstance(x, (str, tuple, list, dict)) or isinstance(
-                y, (str, tuple, list, dict)):
+        if not (_is_operand(x) and _is_operand(y)):
             return function is not arith.equal      # never equal, as Python has it
         return _traced(session, function, "==", x, y)
     if isinstance(x, Dim) or isinstance(y, Dim):
@@ -251,9 +297,8 @@ def equal(session, x, y, function=arith.equal):
         if x.keys() != y.keys():
             return False
         return equal(session, list(x.values()), [y[key] for key in x])
-    function = user_special(x, "__eq__")
-    if function is not None:
-        return session.call(function, [x, y])
+    if user_special(x, "__eq__") or user_special(y, "__eq__"):
+        return x is y           # both have said NotImplemented
     return x == y
 
 
@@ -269,15 +314,19 @@ def _equal_sizes(x, y) -> bool:
 
 def contains(session, container, value):
     """`value in container`, a bool or a node of scalar bool type."""
+    from cellc.parser.iteration import iterate
+
     if isinstance(container, hooks.traced):
         raise TypeFault(f"found `in` with {describe(container)} on the right",
                         "use (x == value).any()")
     function = user_special(container, "__contains__")
     if function is not None:
         return truth(session, session.call(function, [container, value]))
-    if isinstance(container, (tuple, list)):
+    through = isinstance(container, (tuple, list)) or hasattr(type(container), "restore") or (
+        user_special(container, "__iter__") or user_special(container, "__getitem__"))
+    if through:
         result = False
-        for item in container:
+        for item in iterate(session, container):
             found = True if item is value else truth(session, equal(session, value, item))
             result = either(result, found)
             if result is True:

@@ -16,7 +16,7 @@ from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Graph, Input
 from cellc.ir.prims import control
 from cellc.parser import branches, calls, cells
-from cellc.parser.frame import Restart, Unsettled
+from cellc.parser.frame import Signal, Unsettled
 from cellc.parser.session import TraceBuilder
 from cellc.parser.values import SIMPLE, Slot, flatten, unflatten
 from cellc.record import record
@@ -28,7 +28,7 @@ COUNTED_AFTER = 3       # activations whose known numbers differ before these ar
 NEW = object()          # not a call of something that is being parsed
 
 
-class Met(Restart):
+class Met(Signal):
     """An activation has met a call of itself; `numbers`: its known numbers differ."""
 
     def __init__(self, frame, numbers: bool):
@@ -58,7 +58,7 @@ def call(session, function, args: list, kwargs: dict):
     frame.callee, frame.given, frame.traced_depth = function, (args, kwargs), session.traced_depth
     _look_out(session, function, args, kwargs)
     try:
-        with session.attempt(frame.variables):
+        with session.attempt(frame.variables, Met):
             return calls.run_body(session, frame)
     except Met as met:
         if met.frame is not frame:

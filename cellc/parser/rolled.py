@@ -12,7 +12,6 @@ the loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,11 +27,12 @@ from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
 from cellc.parser.values import Conflict, Maybe, Slot, flatten, is_instance_of_dataclass, unflatten
+from cellc.record import record
 
 MOST_ATTEMPTS = 12      # at finding what a loop's state is
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class RoundRest:
     """What follows a statement at the end of a round: the end of the round."""
 
@@ -43,7 +43,7 @@ class RoundRest:
         return control.Outcome(again) if outcome.rank < again else outcome
 
 
-@dataclass(slots=True)
+@record(eq=False)
 class Place:
     """One part of a loop's state: kind is variable, contents (of a container) or parameter."""
 
@@ -220,6 +220,9 @@ class Rolled:
             if value is variables:
                 continue
             now, later = joiner.then.view(value), body.view(value)
+            if hasattr(type(value), "joined"):
+                _check_iterator(now, later)
+                continue
             if ("contents", key) in known or not _same_contents(now, later):
                 what = f"a {type(value).__name__} changed in a loop"
                 joined = self._joined(joiner, now, later, what)
@@ -392,6 +395,14 @@ class Rolled:
                                       lambda: go(i + 1), rest)
 
         return go(0)
+
+
+def _check_iterator(now, later) -> None:
+    """Refuse an iterator from before the loop that each round takes items from."""
+    if later is None or now[0] != later[0]:
+        raise TypeFault("an iterator made before this loop is asked for items in its rounds, and "
+                        "how many those are is known only when the program runs",
+                        "go through it with a `for`, or use an index into a tensor")
 
 
 # -- structures ------------------------------------------------------------------------------------

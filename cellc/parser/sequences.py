@@ -9,6 +9,7 @@ from cellc.errors import TypeFault
 from cellc.parser import control, hooks, operators, sequence
 from cellc.parser.builtins import builtin
 from cellc.parser.guards import look
+from cellc.parser.iteration import Calls, Enumerate, Filter, Items, Iterator, Map, Rows, Zip
 from cellc.parser.values import describe, flatten, traced_in, unflatten, unknown
 
 
@@ -42,29 +43,31 @@ def call_enumerate(session, args, kwargs):
     start = args[1] if len(args) > 1 else kwargs.get("start", 0)
     rolled = sequence.sequence_of(session, args[0])
     if rolled is not None:
-        return sequence.enumerated(rolled, start)
-    return enumerate(control.iterate(session, args[0]), start)
+        return Rows(session, sequence.enumerated(rolled, start))
+    return Enumerate(session, control.iterate(session, args[0]), start)
 
 
 @builtin(zip)
 def call_zip(session, args, kwargs):
     rolled = [sequence.sequence_of(session, x) for x in args]
     if rolled and None not in rolled and not kwargs.get("strict"):
-        return sequence.zipped(rolled)
-    return zip(*(control.iterate(session, x) for x in args), strict=kwargs.get("strict", False))
+        return Rows(session, sequence.zipped(rolled))
+    return Zip(session, [control.iterate(session, x) for x in args], **kwargs)
 
 
 @builtin(map)
 def call_map(session, args, kwargs):
-    rows = zip(*(control.iterate(session, x) for x in args[1:]), strict=False)
-    return (session.call(args[0], list(row)) for row in rows)
+    function, *parts = args
+    return Map(session, lambda *row: session.call(function, row),
+               *(control.iterate(session, x) for x in parts))
 
 
 @builtin(filter)
 def call_filter(session, args, kwargs):
     function, items = args
-    return (x for x in control.iterate(session, items)
-            if _known_truth(session, x if function is None else session.call(function, [x])))
+    return Filter(session, lambda x: _known_truth(
+        session, x if function is None else session.call(function, [x])),
+        control.iterate(session, items))
 
 
 def _known_truth(session, value) -> bool:
@@ -97,10 +100,15 @@ def call_any(session, args, kwargs):
 
 @builtin(reversed)
 def call_reversed(session, args, kwargs):
+    function = operators.user_special(args[0], "__reversed__")
+    if function is not None:
+        return control.iterate(session, session.call(function, args))
+    if isinstance(args[0], Iterator):
+        raise TypeFault("reversed() of an iterator", "reversed(list(...)) goes through it first")
     rolled = sequence.sequence_of(session, args[0])
     if rolled is not None:
-        return sequence.backwards(rolled)
-    return iter(_items(session, args)[::-1])
+        return Rows(session, sequence.backwards(rolled))
+    return Items(session, tuple(_items(session, args)[::-1]))
 
 
 @builtin(sorted)
@@ -154,16 +162,20 @@ def call_dict(session, args, kwargs):
 
 @builtin(iter)
 def call_iter(session, args, kwargs):
-    return iter(control.iterate(session, *args))
+    if len(args) == 2:
+        return Calls(session, lambda: session.call(args[0]), args[1])
+    return control.iterate(session, *args)
 
 
 @builtin(next)
 def call_next(session, args, kwargs):
-    if session.conditions:
-        raise unknown(session.conditions[-1],
-                      "next() under a condition known only when the program runs",
-                      "take the items before the `if`")
-    return next(*args)
+    source = args[0]
+    if not isinstance(source, Iterator):
+        if operators.user_special(source, "__next__") is None:
+            raise TypeFault(f"next() of {describe(source)}, which is no iterator",
+                            "next(iter(x)) takes its first item")
+        source = control.iterate(session, source)
+    return next(source, *args[1:])
 
 
 @builtin(functools.reduce)

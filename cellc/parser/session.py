@@ -9,8 +9,10 @@ import numpy as np
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Builder, Graph, Input, Node
+from cellc.ir.graph import Apply, Builder, Graph, Input, Node, has_effect
 from cellc.ir.prims import control, effect
+from cellc.ir.prims.elementwise import stop_gradient
+from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe
@@ -25,6 +27,8 @@ class TraceBuilder(Builder):
     def __init__(self, name: str):
         super().__init__(name)
         self.assigned: dict[int, tuple[Any, Node]] = {}
+        self.modes: dict[str, bool] | None = None       # of the session, where it is being run
+        self.session: Session | None = None         # whose parse appends to it
 
     def lift(self, value) -> Node:
         if self.assigned and not isinstance(value, Node):
@@ -41,21 +45,40 @@ class TraceBuilder(Builder):
         self.assigned[id(parameter)] = (parameter, node)
         return node
 
+    def append(self, node: Apply) -> Apply:
+        node = super().append(node)
+        if self.modes and self.modes["detached"] and not _passes_on(node):
+            return super().append(Apply(stop_gradient, (node,), {}, None, "", self.loc))
+        return node
+
+
+def _passes_on(node: Apply) -> bool:
+    """Is it no float, or a result of branches or loops, which have decided about gradients?"""
+    if not getattr(node.type, "dtype", boolean).is_float:
+        return True
+    source = node.operands[0] if node.prim is control.item else node
+    return source.prim in (control.cond, control.while_)
+
 
 class Session:
     """What is known while one callable is parsed."""
 
     def __init__(self, name: str):
         self.builder = TraceBuilder(name)
+        # Under no_grad(); a dict, so that traced branches put it back as they do the user's.
+        self.modes = self.builder.modes = {"detached": False, "outside": False}
+        self.builder.session = self
         self.record = Record()
         self.records: list[Record] = [self.record]
-        self.owned = Owned()
         self.journals: list[dict[int, tuple[Any, Any]]] = []
+        self.owned = Owned(self.journals)
         self.messages: list[Any] = []       # what the program says; kept as long as it is
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.traced_depth = 0               # how many there are, in all graphs around here
         self.pending: list[Any] = []        # functions that are becoming graphs: see recursion.py
         self.frames: list[Any] = []
+        self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
+        self.generators: list[Any] = []     # all that were made
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
@@ -75,7 +98,7 @@ class Session:
     def building(self, builder: TraceBuilder):
         """Append to another builder for a while."""
         outer, self.builder = self.builder, builder
-        builder.loc = outer.loc
+        builder.loc, builder.session = outer.loc, self
         try:
             with builder:
                 yield builder
@@ -83,36 +106,57 @@ class Session:
             self.builder = outer
 
     @contextmanager
-    def closed(self, builder: TraceBuilder):
-        """Build a graph of its own: outer branches do not count."""
-        outer = self.conditions, self.journals, self.owned
-        self.conditions, self.journals, self.owned = [], [], Owned()
+    def running(self, builder: TraceBuilder):
+        """`building`, while the user's code is run: gradients flow as it has said."""
+        builder.modes = self.modes
         try:
             with self.building(builder):
                 yield builder
         finally:
-            self.conditions, self.journals, self.owned = outer
+            builder.modes = None
 
     @contextmanager
-    def attempt(self, variables: dict):
-        """What fails in here has never been: variables, containers and the graph are put back."""
-        builder, journal = self.builder, {}
+    def closed(self, builder: TraceBuilder):
+        """Build a graph of its own: outer branches do not count."""
+        outer = self.conditions, self.journals, self.owned, self.modes
+        self.conditions, self.journals = [], []
+        self.owned = Owned(self.journals)
+        self.modes = {"detached": False, "outside": any(self.modes.values())}
+        try:
+            with self.running(builder):
+                yield builder
+        except Exception as error:
+            if builder.assigned or any(map(has_effect, builder.body)):
+                error.lost = True       # they are gone with the graph: see `exceptions`
+            raise
+        finally:
+            self.conditions, self.journals, self.owned, self.modes = outer
+
+    @contextmanager
+    def attempt(self, variables: dict, fails: type[BaseException]):
+        """What ends in `fails` has never been: variables, containers and the graph are put back."""
+        builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
         self.journals.append(journal)
         self.journal(variables)
         try:
             yield
-        except BaseException:
+        except fails:
             for value, held in journal.values():
                 restore(value, held)
             del builder.body[length:]
+            del self.generators[n:]
             builder.assigned = assigned
+            journal.clear()
             raise
         finally:
             self.journals.pop()
-        if self.journals:
-            for key, entry in journal.items():
-                self.journals[-1].setdefault(key, entry)
+            journal.pop(id(variables), None)    # a branch of that frame has them already
+            if self.journals:
+                self.owned.adopt(journal)
+                for key, entry in journal.items():
+                    if not self.owned.is_of_this_branch(entry[0]):
+                        self.journals[-1].setdefault(key, entry)
 
     def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
         """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
@@ -120,7 +164,9 @@ class Session:
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""
-        return [node] if n == 1 else [control.item(node, index=i) for i in range(n)]
+        if not isinstance(node.type, TupleType):
+            return [node]
+        return [control.item(node, index=i) for i in range(n)]
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""
@@ -184,7 +230,8 @@ class Session:
 
     def journal(self, value) -> None:
         """Remember the contents of a container before a traced branch changes it."""
-        if self.journals and id(value) not in self.journals[-1]:
+        if self.journals and id(value) not in self.journals[-1] and (
+                not self.owned.is_of_this_branch(value)):
             self.journals[-1][id(value)] = (value, contents(value))
 
     # -- calls -------------------------------------------------------------------------------------
@@ -202,6 +249,7 @@ class Session:
                 "recursion must end on a known condition (a shape, a plain number); "
                 "write a loop over a known range instead")
         self.frames.append(frame)
+        self.owned.add(frame.variables)
 
     def message(self, message) -> int:
         """The number by which the program knows a message."""
@@ -213,7 +261,20 @@ def contents(value):
     """A copy of what a container or object holds."""
     if isinstance(value, (list, dict, set)):
         return value.copy()
-    return dict(vars(value))
+    if hasattr(type(value), "restore"):     # an iterator
+        return value.state()
+    return fields_of(value)
+
+
+def fields_of(value) -> dict:
+    """The attributes an object holds itself, in its dictionary or in slots."""
+    held = dict(getattr(value, "__dict__", ()))
+    for base in type(value).__mro__:
+        slots = vars(base).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                held[name] = object.__getattribute__(value, name)
+    return held
 
 
 def restore(value, held) -> None:
@@ -223,9 +284,13 @@ def restore(value, held) -> None:
     elif isinstance(value, (dict, set)):
         value.clear()
         value.update(held)
+    elif hasattr(type(value), "restore"):
+        value.restore(held)
     else:
-        vars(value).clear()
-        vars(value).update(held)
+        for name in fields_of(value).keys() - held.keys():
+            object.__delattr__(value, name)
+        for name, part in held.items():
+            object.__setattr__(value, name, part)
 
 
 def _kind(value) -> str:

@@ -50,7 +50,7 @@ class Source:
     globals: set[str] = fresh(set)
     captured: set[str] = fresh(set)
     last_read: dict[str, tuple[int, int]] = fresh(dict)
-    generator: gast.AST | None = None       # the first yield or await, which make no plain function
+    generator: gast.AST | None = None       # the first yield, which makes it a generator function
     class_name: str = ""                    # of the class around it, for names like self.__x
 
     def loc(self, node) -> Loc:
@@ -242,22 +242,23 @@ def _number_loops(body: list, depth: int) -> None:
             _number_loops(node.orelse, depth)
         elif kind in (gast.Break, gast.Continue):
             node._depth = depth
-        elif kind is gast.If:
-            _number_loops(node.body, depth)
-            _number_loops(node.orelse, depth)
-        elif kind is gast.Match:
-            for case in node.cases:
-                _number_loops(case.body, depth)
+        elif isinstance(node, gast.stmt) and kind not in _DEFINITIONS:
+            for part in ("body", "orelse", "finalbody"):
+                _number_loops(getattr(node, part, ()), depth)
+            for part in (*getattr(node, "cases", ()), *getattr(node, "handlers", ())):
+                _number_loops(part.body, depth)
 
 
+_DEFINITIONS = (gast.FunctionDef, gast.AsyncFunctionDef, gast.ClassDef)
 _FUNCTION_NODES = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.GeneratorExp)
 _COMPREHENSIONS = (gast.ListComp, gast.SetComp, gast.DictComp)
 
 
-def _scan(source: Source, node: gast.AST, inner: bool, own: bool = True) -> None:
+def _scan(source: Source, node: gast.AST, inner: bool | str, own: bool = True) -> None:
     """Note every name that `node` binds or reads.
 
-    `inner`: it sits in a function defined inside, which may run later than it stands. `own`: what
+    `inner`: it sits in a function defined inside, which may run later than it stands ("expression"
+    where that is a generator expression). `own`: what
     it binds belongs to this function, not to a comprehension.
     """
     kind = type(node)
@@ -276,19 +277,22 @@ def _scan(source: Source, node: gast.AST, inner: bool, own: bool = True) -> None
     if not inner:
         if kind in (gast.FunctionDef, gast.AsyncFunctionDef, gast.ClassDef):
             source.locals.add(node.name)
-        elif kind is gast.NamedExpr:
-            source.locals.add(node.target.id)
         elif kind is gast.Global:
             source.globals.update(node.names)
         elif kind is gast.Nonlocal:
             source.nonlocals.update(node.names)
-        elif kind in (gast.Yield, gast.YieldFrom, gast.Await):
+        elif kind in (gast.Yield, gast.YieldFrom):
             source.generator = source.generator or node
         elif kind in (gast.Import, gast.ImportFrom):
             source.locals.update((a.asname or a.name.split(".")[0]) for a in node.names)
         elif kind in (gast.MatchAs, gast.MatchStar) and node.name:
             source.locals.add(node.name)
-    inner = inner or kind in _FUNCTION_NODES
+        elif kind is gast.MatchMapping and node.rest:
+            source.locals.add(node.rest)
+    if kind is gast.NamedExpr and inner is not True:    # one in a generator expression as well
+        source.locals.add(node.target.id)
+    if kind in _FUNCTION_NODES:
+        inner = inner or "expression" if kind is gast.GeneratorExp else True
     own = own and kind not in _COMPREHENSIONS
     for child in gast.iter_child_nodes(node):
         _scan(source, child, inner, own)

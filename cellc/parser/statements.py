@@ -1,18 +1,19 @@
-"""Simple statements: assignment in all forms, definitions, assert, raise, del, import, match."""
+"""Simple statements: assignment in all forms, definitions, assert, raise, del, import."""
 
 from __future__ import annotations
 
 import gast
 
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
-from cellc.ir.graph import Apply, Node, scalar
+from cellc.ir.graph import Apply, scalar
 from cellc.parser import attributes, control, hooks, operators
+from cellc.parser.exceptions import check_uncaught, ends_branch, handled
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
 from cellc.parser.syntax import executors, refusal
 from cellc.parser.text import Failed, Raised, Text, check
-from cellc.parser.values import Closure, describe, unknown
+from cellc.parser.values import Closure, describe
 
 # -- assignment ------------------------------------------------------------------------------------
 
@@ -59,7 +60,12 @@ def unpack(frame, target, value, node) -> None:
     n = len(target.elts)
     if len(items) != n if not starred else len(items) < n - 1:
         wanted = f"at least {n - 1}" if starred else n
-        raise ValueFault(f"found {len(items)} values to unpack, expected {wanted}")
+        fault = ValueFault(f"found {len(items)} values to unpack, expected {wanted}")
+        few = len(items) < (n - 1 if starred else n)
+        fault.python = ValueError(f"not enough values to unpack (expected {wanted}, got "
+                                  f"{len(items)})" if few else f"too many values to unpack "
+                                  f"(expected {wanted})")
+        raise fault
     if starred:
         i = starred[0]
         end = len(items) - (n - 1 - i)
@@ -158,8 +164,8 @@ def run_delete(frame, node, rest) -> None:
             attributes.delete_item(frame.session, frame.eval(target.value),
                                    frame.eval(target.slice))
         else:
-            raise TypeFault("an attribute is deleted inside the compiled call",
-                            "delete it outside, or set it to None")
+            owner = frame.eval(target.value)
+            attributes.delete(frame.session, owner, mangled(frame, target.attr))
 
 
 # -- the rest --------------------------------------------------------------------------------------
@@ -190,8 +196,6 @@ def define(frame, node, name: str) -> Closure:
     if source is None:
         source = node._source = analyse(node, frame.source.file, frame.source.lines, name)
         source.class_name = frame.source.class_name
-    if source.generator is not None:
-        raise refusal(source.generator).at(frame.loc(source.generator))
     defaults = tuple(map(frame.eval, node.args.defaults))
     named = [(arg.id, default) for arg, default in zip(
         node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is not None]
@@ -202,43 +206,55 @@ def define(frame, node, name: str) -> Closure:
 def run_assert(frame, node, rest):
     condition = control.test(frame, node.test)
     if not isinstance(condition, bool):
+        check_uncaught(frame.session, AssertionError, condition, frame.loc(node))
         content = None if node.msg is None else frame.eval(node.msg)
         frame.here(node)
         check(frame.session, condition, Failed(frame.session, content))
         return None
     if not condition:
-        if frame.session.conditions:
+        if ends_branch(frame.session):
+            check_uncaught(frame.session, AssertionError, frame.session.conditions[-1],
+                           frame.loc(node))
             content = None if node.msg is None else frame.eval(node.msg)
             check(frame.session, scalar(False), Failed(frame.session, content))
             return control.NOWHERE
         message = None if node.msg is None else frame.eval(node.msg)
         text = "the assertion does not hold" if message is None else str(message)
-        raise AssertionFault(text, loc=frame.loc(node))
+        fault = AssertionFault(text, loc=frame.loc(node))
+        fault.python = AssertionError() if message is None else AssertionError(message)
+        raise fault
     return None
 
 
 @executors.handles(gast.Raise)
 def run_raise(frame, node, rest):
-    if frame.session.conditions:
+    session = frame.session
+    if ends_branch(session):
         return _raise_when_run(frame, node)
+    before = handled(session)
     if node.exc is None:
-        raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
+        if before is None:
+            raise SyntaxFault("`raise` alone has nothing to raise again", "name the exception")
+        raise before if isinstance(before, CellcError) else UserRaise(before, frame.loc(node))
     error = frame.eval(node.exc)
     if isinstance(error, type) and issubclass(error, BaseException):
-        error = error()
+        error = frame.session.call(error)
     if not isinstance(error, BaseException):
         raise TypeFault(f"found {describe(error)} after raise, expected an exception")
     if any(isinstance(arg, Text) for arg in error.args):
         raise SyntaxFault("the message of this exception has values known only when the program "
                           "runs", "leave them out")
     if node.cause is not None:
-        error.__cause__ = frame.eval(node.cause)
+        cause = frame.eval(node.cause)
+        error.__cause__ = cause() if isinstance(cause, type) else cause
+    if before is not None and before is not error:
+        error.__context__ = before
     if isinstance(error, CellcError):
         raise error         # gets its place on the way out, like cellc's own
     loc = frame.loc(node)
     if loc is not None:
         error.add_note(f"raised at {loc}{loc.snippet()}")
-    raise UserRaise(error)
+    raise UserRaise(error, loc)
 
 
 def _raise_when_run(frame, node):
@@ -255,6 +271,7 @@ def _raise_when_run(frame, node):
         kind, args = type(kind), kind.args
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise TypeFault(f"found {describe(kind)} after raise, expected an exception")
+    check_uncaught(frame.session, kind, frame.session.conditions[-1], frame.loc(node))
     frame.here(node)
     check(frame.session, scalar(False), Raised(frame.session, (kind, args)))
     return control.NOWHERE
@@ -284,71 +301,3 @@ def _check_steady(name: str) -> None:
     if not is_steady(name):
         raise SyntaxFault(f"`import {name}` inside the function would import once, while compiling",
                           "import it at the top of the file")
-
-
-# -- match -----------------------------------------------------------------------------------------
-
-@executors.handles(gast.Match)
-def run_match(frame, node, rest):
-    subject = frame.eval(node.subject)
-    for case in node.cases:
-        bound = {}
-        if not matches(frame, case.pattern, subject, bound):
-            continue
-        for name, value in bound.items():
-            frame.store(name, value, node)
-        if case.guard is not None:
-            condition = control.test(frame, case.guard)
-            if not isinstance(condition, bool):
-                raise _match_is_traced(frame, case.guard, condition)
-            if not condition:
-                continue
-        return control.run_block(frame, case.body, rest)
-    return control.AT_END
-
-
-def matches(frame, pattern, value, bound: dict) -> bool:
-    """Does a known value have this form? Names it binds go into `bound`."""
-    kind = type(pattern)
-    if kind is gast.MatchAs:
-        if pattern.pattern is not None and not matches(frame, pattern.pattern, value, bound):
-            return False
-        if pattern.name is not None:
-            bound[pattern.name] = value
-        return True
-    if kind is gast.MatchOr:
-        return any(matches(frame, part, value, bound) for part in pattern.patterns)
-    if kind is gast.MatchSingleton:
-        return value is pattern.value
-    if kind is gast.MatchValue:
-        found = operators.truth(frame.session, operators.equal(
-            frame.session, value, frame.eval(pattern.value)))
-        if not isinstance(found, bool):
-            raise _match_is_traced(frame, pattern, found)
-        return found
-    if kind is gast.MatchSequence:
-        return _matches_sequence(frame, pattern, value, bound)
-    raise refusal(pattern).at(frame.loc(pattern))
-
-
-def _matches_sequence(frame, pattern, value, bound: dict) -> bool:
-    if not isinstance(value, (tuple, list)):
-        return False
-    parts, items = pattern.patterns, list(value)
-    star = next((i for i, part in enumerate(parts) if type(part) is gast.MatchStar), None)
-    if star is None:
-        return len(parts) == len(items) and all(
-            matches(frame, part, item, bound) for part, item in zip(parts, items, strict=True))
-    after = len(parts) - star - 1
-    if len(items) < star + after:
-        return False
-    end = len(items) - after
-    if parts[star].name is not None:
-        bound[parts[star].name] = frame.session.owned.add(items[star:end])
-    return all(matches(frame, part, item, bound) for part, item in zip(
-        [*parts[:star], *parts[star + 1:]], [*items[:star], *items[end:]], strict=True))
-
-
-def _match_is_traced(frame, node, condition: Node):
-    return unknown(condition, "this case depends on a value known only when the program runs",
-                   "use if and elif").at(frame.loc(node))

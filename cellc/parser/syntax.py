@@ -1,8 +1,9 @@
 """The fence: for every class of Python's AST, whether it is taken; if not, what to write instead.
 
-`HANDLED` names what the dispatch tables of the parser have a function for, or what such a function
-looks at as a part. `REFUSED` gives for all others the reason and the remedy. A test checks that the
-two cover `ast` completely, without overlap, and that HANDLED and the dispatch tables agree.
+`HANDLED` says how that is taken which the dispatch tables of the parser have a function for, or
+which such a function looks at as a part. `REFUSED` gives for all others the reason and the remedy.
+A test checks that the two cover `ast` completely, without overlap, and that HANDLED and the
+dispatch tables agree. docs/language.md is made of these tables (`python -m cellc.parser`).
 """
 
 from __future__ import annotations
@@ -13,28 +14,90 @@ import gast
 
 from cellc.errors import SyntaxFault
 
-STATEMENTS = frozenset([
-    "Assign", "AugAssign", "AnnAssign", "Expr", "Return", "Pass", "If", "For", "While",
-    "Break", "Continue", "Assert", "Raise", "Delete", "FunctionDef", "Global", "Nonlocal",
-    "Import", "ImportFrom", "Match",
-])
-EXPRESSIONS = frozenset([
-    "Name", "Constant", "Attribute", "Subscript", "Call", "BinOp", "UnaryOp", "BoolOp",
-    "Compare", "IfExp", "Tuple", "List", "Dict", "Set", "Slice", "Lambda", "ListComp",
-    "SetComp", "DictComp", "GeneratorExp", "JoinedStr", "NamedExpr", "Starred",
-])
-PATTERNS = frozenset([
-    "MatchValue", "MatchSingleton", "MatchSequence", "MatchStar", "MatchAs", "MatchOr",
-])
-OPERATORS = frozenset([
-    "Add", "Sub", "Mult", "Div", "FloorDiv", "Mod", "Pow", "MatMult", "LShift", "RShift",
-    "BitAnd", "BitOr", "BitXor", "UAdd", "USub", "Not", "Invert", "And", "Or", "Eq",
-    "NotEq", "Lt", "LtE", "Gt", "GtE", "Is", "IsNot", "In", "NotIn",
-])
-PARTS = frozenset([
-    "Load", "Store", "Del", "Param", "arg", "arguments", "keyword", "comprehension",
-    "alias", "match_case", "FormattedValue",
-])
+STATEMENTS: dict[str, str] = {
+    "Assign": "`a = b = x`, `a, (b, *c) = x`, `x.a = y`, `x[i] = y`; `x[i] = y` of a tensor gives "
+              "every variable that is this tensor the changed one",
+    "AugAssign": "`x += y` and the like; a list, dict or set changes in place, a Parameter is "
+                 "assigned at each call",
+    "AnnAssign": "`x: T = y`; the annotation is not looked at",
+    "Expr": "an expression as a statement",
+    "Return": "`return x`, also under a condition known only when the program runs: what follows "
+              "is the other branch",
+    "Pass": "nothing",
+    "If": "on a known condition its branch is taken; otherwise both become branches of the "
+          "program, and variables that are read later get one type",
+    "For": "over a container or iterator: the rounds are unrolled; over a range or the rows of a "
+           "tensor, of more than a few rounds: a loop of the program; `break`, `continue` and "
+           "`return` also under a condition known only when the program runs; `else`",
+    "While": "on a known condition: a few rounds are unrolled; otherwise a loop of the program; "
+             "`else`",
+    "Break": "leaves the loop", "Continue": "goes on with the next round",
+    "Assert": "of what is known, while compiling; of the program's values, when it runs",
+    "Raise": "the user's exceptions, with `from`; alone it raises the handled one again; under a "
+             "condition known only when the program runs it ends the call then",
+    "Try": "`except`, `else`, `finally`, for what is raised while compiling: by `raise`, and by "
+           "Python in work on known values. What is wrong with a tensor (its shape, its dtype) is "
+           "caught where its class is named, and not by `except Exception`; what the compiler "
+           "does not take is never caught. What only the running program decides to raise "
+           "cannot be caught: where a `try` would, it is refused",
+    "With": "classes with `__enter__` and `__exit__`, `@contextmanager` functions, nullcontext, "
+            "suppress, closing, ExitStack, cellc.no_grad and enable_grad",
+    "Delete": "`del x`, `del x[i]`, `del x.a` of what the compiled call made",
+    "FunctionDef": "functions within functions, with closures, defaults, decorators; a function "
+                   "with `yield` makes a generator",
+    "Global": "names of the module can be read", "Nonlocal": "a variable of the function around",
+    "Import": "of the standard library, NumPy and cellc",
+    "ImportFrom": "of the standard library, NumPy and cellc",
+    "Match": "every pattern; on what is known only when the program runs, as `if` and `elif`",
+}
+EXPRESSIONS: dict[str, str] = {
+    "Name": "local, enclosing, global and builtin names; a change of what was read outside is "
+            "noticed at the next call",
+    "Constant": "numbers, strings, bytes, True, False, None, ...",
+    "Attribute": "`x.a`: of tensors, cells, modules and objects; properties, descriptors and "
+                 "`__getattr__` are interpreted",
+    "Subscript": "`x[i]`: of tensors with all of NumPy's basic and integer indexing; of containers "
+                 "with a known index",
+    "Call": "functions and methods of the user, interpreted in place; cells; operations of cellc; "
+            "classes; builtins (see below); `*args` and `**kwargs`",
+    "BinOp": "`x + y` and the like; special methods of the user's classes",
+    "UnaryOp": "`-x`, `+x`, `~x`, `not x`", "BoolOp": "`x and y`, `x or y`; the right side is "
+    "computed only where it counts",
+    "Compare": "`a < b <= c`, `is`, `in`", "IfExp": "`a if c else b`",
+    "Tuple": "`(a, *b)`", "List": "`[a, *b]`", "Dict": "`{k: v, **d}` with known keys",
+    "Set": "`{a, *b}` of known items", "Slice": "`a:b:c`", "Lambda": "`lambda x: y`",
+    "ListComp": "`[f(x) for x in xs if c]`, c known", "SetComp": "`{f(x) for x in xs}`",
+    "DictComp": "`{k: f(x) for k, x in xs}`",
+    "GeneratorExp": "`(f(x) for x in xs)`, computed when it is gone through",
+    "Yield": "`yield x`, `y = yield x`, `return (yield x)`: the generator is run while compiling, "
+             "in Python's order; how many values come must be known",
+    "YieldFrom": "`yield from x`, `y = yield from x`",
+    "JoinedStr": "f-strings; with values known only when the program runs they can be printed",
+    "NamedExpr": "`(n := x)`", "Starred": "`*x` in calls, displays and assignments",
+}
+PATTERNS: dict[str, str] = {
+    "MatchValue": "`case 1`, `case Kind.A`", "MatchSingleton": "`case None`",
+    "MatchSequence": "`case [a, b]`", "MatchStar": "`case [a, *rest]`",
+    "MatchAs": "`case x`, `case _`, `case [a, b] as pair`", "MatchOr": "`case 1 | 2`",
+    "MatchMapping": '`case {"op": op, **rest}`',
+    "MatchClass": "`case Point(x, y=0)`, `case int(n)`",
+}
+OPERATORS: dict[str, str] = {
+    "Add": "`+`", "Sub": "`-`", "Mult": "`*`", "Div": "`/`", "FloorDiv": "`//`", "Mod": "`%`",
+    "Pow": "`**`", "MatMult": "`@`", "LShift": "`<<`", "RShift": "`>>`", "BitAnd": "`&`",
+    "BitOr": "`|`", "BitXor": "`^`", "UAdd": "`+x`", "USub": "`-x`", "Not": "`not x`",
+    "Invert": "`~x`", "And": "`and`", "Or": "`or`", "Eq": "`==`", "NotEq": "`!=`", "Lt": "`<`",
+    "LtE": "`<=`", "Gt": "`>`", "GtE": "`>=`", "Is": "`is`", "IsNot": "`is not`", "In": "`in`",
+    "NotIn": "`not in`",
+}
+PARTS: dict[str, str] = {
+    "Load": "a name that is read", "Store": "a name that is bound", "Del": "a name that is deleted",
+    "Param": "a parameter", "arg": "a parameter", "arguments": "positional-only, keyword-only, "
+    "default, `*args` and `**kwargs` parameters", "keyword": "`f(k=x)`, `f(**d)`",
+    "comprehension": "`for x in xs if c`", "alias": "`import a as b`",
+    "match_case": "`case p if c:`", "FormattedValue": "`{x!r:>8}`",
+    "ExceptHandler": "`except E as e:`", "withitem": "`with a as b, c as d:`",
+}
 # What never reaches the parser: whole programs, and what Python's own parser no longer makes.
 # The last two lines are the abstract bases.
 _ABSENT = """
@@ -45,39 +108,29 @@ _ABSENT = """
 """
 ABSENT = frozenset(_ABSENT.split())
 
-HANDLED = STATEMENTS | EXPRESSIONS | PATTERNS | OPERATORS | PARTS
+HANDLED: dict[str, str] = STATEMENTS | EXPRESSIONS | PATTERNS | OPERATORS | PARTS
 
 _ASYNC = ("asynchronous code has no place in one compiled call",
           "write a plain function and call the compiled function from the asynchronous one")
-_YIELD = ("a generator gives its values one by one, a compiled call all at once",
-          "build a list and return it")
-_TRY = ("an error inside a compiled call ends the call, so nothing can be caught in it",
-        "put the try around the compiled call, or test the condition with an if")
+_GROUPS = ("groups of exceptions come from concurrent work, which a compiled call has none of",
+           "catch the exceptions one by one with except")
 _TYPES = ("type parameters and type aliases have no meaning at run time",
           "define them outside the compiled function")
 _TEMPLATE = ("template strings are not read yet", "use an f-string")
 
 REFUSED: dict[str, tuple[str, str]] = {
     "AsyncFunctionDef": _ASYNC, "AsyncFor": _ASYNC, "AsyncWith": _ASYNC, "Await": _ASYNC,
-    "Yield": _YIELD, "YieldFrom": _YIELD,
-    "Try": _TRY, "TryStar": _TRY, "ExceptHandler": _TRY,
-    "With": ("a context manager would be entered once, while compiling, and not at each call",
-             "enter it around the compiled call"),
-    "withitem": ("a context manager would be entered once, while compiling, and not at each call",
-                 "enter it around the compiled call"),
+    "TryStar": _GROUPS,
     "ClassDef": ("a class would be made anew at every call",
                  "define the class outside the function"),
-    "MatchMapping": ("a mapping pattern is not read yet", "compare the items with if and elif"),
-    "MatchClass": ("a class pattern is not read yet", "use isinstance with if and elif"),
     "TypeAlias": _TYPES, "TypeVar": _TYPES, "ParamSpec": _TYPES, "TypeVarTuple": _TYPES,
     "TemplateStr": _TEMPLATE, "Interpolation": _TEMPLATE,
 }
 
-_WORDS = {
+WORDS = {
     "AsyncFunctionDef": "async def", "AsyncFor": "async for", "AsyncWith": "async with",
-    "Await": "await", "Yield": "yield", "YieldFrom": "yield from", "Try": "try", "TryStar": "try",
-    "ExceptHandler": "except", "With": "with", "withitem": "with", "ClassDef": "class",
-    "MatchMapping": "case {...}", "MatchClass": "case Class(...)", "TypeAlias": "type",
+    "Await": "await", "TryStar": "try ... except*", "ClassDef": "class", "TypeAlias": "type",
+    "TypeVar": "[T]", "ParamSpec": "[**P]", "TypeVarTuple": "[*Ts]",
     "TemplateStr": "t-string", "Interpolation": "t-string",
 }
 
@@ -86,7 +139,7 @@ def refusal(node: gast.AST) -> SyntaxFault:
     """The fault for a node outside the fence."""
     name = type(node).__name__
     reason, remedy = REFUSED.get(name, (f"{name} is not read", "write it in other words"))
-    return SyntaxFault(f"`{_WORDS.get(name, name)}` is not taken by the compiler: {reason}", remedy)
+    return SyntaxFault(f"`{WORDS.get(name, name)}` is not taken by the compiler: {reason}", remedy)
 
 
 class Table(dict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType, GeneratorType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from cellc.errors import CellcError, SyntaxFault, TypeFault, caller
@@ -15,13 +15,20 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     cells,
     expressions,
     hooks,
+    library,
+    managers,
+    matching,
+    objects,
     operators,
+    protected,
     sequences,
     statements,
 )
 from cellc.parser.calls import Interpreted
+from cellc.parser.exceptions import conditional
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import Guard
+from cellc.parser.iteration import Iterator
 from cellc.parser.session import Session
 from cellc.parser.text import Piece, Text
 from cellc.parser.values import Closure, Leaf, describe
@@ -59,23 +66,29 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     session = Session(session_name(name))
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(max(limit, _RECURSION_LIMIT))
+    error = None
     try:
         with session.builder as builder:
             given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
             value = _run(session, fn, given_args, given_kwargs)
             _check_result(value)
+            _check_generators(session)
             closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
     except CellcError as fault:
         fault.at(caller())
         raise
     except UserRaise as raised:
-        raise raised.error from raised.error.__cause__
+        error = raised.error
+        if raised.crossed is not None:
+            error = conditional(raised.crossed, raised.loc)
     except RecursionError:
         raise SyntaxFault(f"{name} nests calls too deeply to be compiled",
                           "write a loop over a known range instead") from None
     finally:
         sys.setrecursionlimit(limit)
+    if error is not None:
+        raise error             # here, so that the parser's own exceptions are no context of it
     return Traced(graph, closed.captured, closed.assigned, closed.structure,
                   session.record.reads, session.messages)
 
@@ -111,11 +124,22 @@ def _check_result(value) -> None:
     if isinstance(value, (Text, Piece)):
         raise TypeFault("the compiled call returns a string with values known only when the "
                         "program runs", "return the values, and make the string outside")
-    if isinstance(value, GeneratorType):
-        raise TypeFault("the compiled call returns a generator", "return a list or tuple of it")
+    if isinstance(value, Iterator):
+        raise TypeFault("the compiled call returns a generator or iterator, made inside it",
+                        "return a list or tuple of it")
     if isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
             _check_result(part)
+
+
+def _check_generators(session) -> None:
+    """Refuse what Python would do when it collects a generator, whenever that is."""
+    for generator in session.generators:
+        if generator.is_held():
+            raise SyntaxFault(
+                "a generator is left within a `with` or `try ... finally`, whose end Python runs "
+                "when it collects the generator", "go through all of it, or call its close()"
+            ).at(generator.frame.loc(generator.frame.source.node))
 
 
 # -- arguments -------------------------------------------------------------------------------------

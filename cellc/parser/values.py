@@ -7,7 +7,7 @@ A *structure* is a nesting of tuples, lists, dicts and objects whose traced part
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
@@ -16,25 +16,26 @@ from cellc.ir.graph import KnownFault, Node
 from cellc.ir.types import Dim, Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
+from cellc.record import record
 
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Leaf:
     """In the arguments given to `trace`: a tensor or number of this type, known when called."""
 
     type: Type
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Slot:
     """In a structure: the place of the index-th traced value."""
 
     index: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Unbound:
     """What to say of a variable that is read where the way taken has not bound it. As a message of
     a program it takes no values."""
@@ -51,7 +52,7 @@ class Unbound:
                          "taken", f"give {self.name} a value before the `{self.what}`")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Maybe:
     """The value of a variable that not every way to this place has bound: `flag` says whether it
     is, when the program runs, and `unbound` what to say where it is not."""
@@ -61,7 +62,7 @@ class Maybe:
     unbound: Unbound
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Conflict:
     """The value of a variable whose two values, from the branches of a traced `if`, do not meet."""
 
@@ -76,7 +77,7 @@ class Conflict:
                         "make both branches give the same dtype and shape")
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Closure:
     """A function or lambda defined in parsed code; `frame` is the activation it was defined in."""
 
@@ -97,27 +98,37 @@ class Closure:
 class Owned:
     """Which containers and objects were made by the parsed code, and so may be changed by it.
 
-    Kept by identity together with the object, so that an id is never another object's; and in the
-    order they were made, since what a branch made itself is no change of anything outside it.
+    Kept by identity together with the object, so that an id is never another object's. For what is
+    made in a traced branch, `journals` (the session's) says in which.
     """
 
-    def __init__(self):
-        self._objects: dict[int, tuple[Any, int]] = {}
+    def __init__(self, journals: list):
+        self._objects: dict[int, Any] = {}
+        self._journals = journals
+        self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
 
     def add(self, value):
-        self._objects.setdefault(id(value), (value, len(self._objects)))
+        if self._journals and id(value) not in self._objects:
+            self._made_in[id(value)] = self._journals[-1]
+        self._objects[id(value)] = value
         return value
+
+    def is_of_this_branch(self, value) -> bool:
+        """Was it made in the innermost traced branch, so that no other branch knows it?"""
+        return self._made_in.get(id(value)) is self._journals[-1]
+
+    def adopt(self, journal: dict) -> None:
+        """What was made in an inner branch counts as made in the one around it."""
+        for key, made_in in self._made_in.items():
+            if made_in is journal:
+                self._made_in[key] = self._journals[-1]
+
+    def of_kind(self, *kinds: type) -> list:
+        """All that are of these classes."""
+        return [x for x in self._objects.values() if isinstance(x, kinds)]
 
     def __contains__(self, value) -> bool:
         return id(value) in self._objects
-
-    def count(self) -> int:
-        return len(self._objects)
-
-    def made_since(self, count: int, value) -> bool:
-        """Was it made when there were `count` of them, or later?"""
-        found = self._objects.get(id(value))
-        return found is not None and found[1] >= count
 
 
 # -- structures ------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
 from cellc.passes.activity import float_results as _float_results
 from cellc.passes.masked import Adjoint, expose, pull
-from cellc.passes.rebuild import copy_body, copy_input, renew, restricted
+from cellc.passes.rebuild import copy_body, copy_input, parts, renew, restricted
 from cellc.record import record
 
 
@@ -68,14 +68,9 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
 
     TypeFault where an input or output asked for is no float.
     """
-    for kind, nodes in (("argument", [graph.inputs[i] for i in wrt]),
-                        ("result", [graph.results[i] for i in outputs])):
-        for node in nodes:
-            if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
-                raise TypeFault(f"the gradient needs a float {kind}, found {node.type}",
-                                "cast it to a float, or differentiate by another argument")
-    graph = prune.run(cse.run(simplify.run(ranges.run(graph))))     # or residuals are kept twice
-    halves = Differentiator(graph).halves(graph, tuple(wrt), tuple(outputs))
+    check_floats("gradient", graph, wrt, outputs)
+    graph = ready(graph)
+    halves = halves_of(graph, wrt, outputs)
     with Builder(f"{graph.name}.grad", map(copy_input, graph.inputs)) as b:
         xs = list(b.inputs)
         seeds = [b.input(graph.results[i].type, f"sens.{i}") if sens
@@ -96,6 +91,26 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
     return tidy(result)
 
 
+def ready(graph: Graph) -> Graph:
+    """The graph as it is differentiated: what is not simplified yet would be kept twice."""
+    return prune.run(cse.run(simplify.run(ranges.run(graph))))
+
+
+def halves_of(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Halves:
+    """The halves of a graph by the inputs `wrt`, from cotangents of the results `outputs`."""
+    return Differentiator(graph).halves(graph, tuple(wrt), tuple(outputs))
+
+
+def check_floats(what: str, graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+    """TypeFault where an input or a result to differentiate is no float."""
+    for kind, nodes in (("argument", [graph.inputs[i] for i in wrt]),
+                        ("result", [graph.results[i] for i in outputs])):
+        for node in nodes:
+            if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
+                raise TypeFault(f"the {what} needs a float {kind}, found {node.type}",
+                                "cast it to a float, or differentiate by another argument")
+
+
 def tidy(graph: Graph) -> Graph:
     """Inline, simplify, share and sweep, so that a gradient of a gradient starts from little."""
     return dead_code.run(prune.run(cse.run(simplify.run(inline.run(graph, keep_rules=True)))))
@@ -110,13 +125,6 @@ def zero(type):
     if isinstance(type, TapeType):
         return tape.tape_new()
     return scalar(0.0) if isinstance(type, ScalarType) else fill(type, 0)
-
-
-def parts(node: Node) -> list[Node]:
-    """The operands of a `tuple` apply; any other node is its own single part."""
-    if isinstance(node, Apply) and node.prim.name == "tuple":
-        return list(node.operands)
-    return [node]
 
 
 class Differentiator(Activity):
@@ -228,14 +236,7 @@ class Differentiator(Activity):
         """Append the call; returns its value, and all that its rule may want of the forward half.
         """
         value = fwd.append(renew(node, env))
-        count = len(node.attrs["graph"].results)
-        if "fwd" in node.attrs:
-            both = control.call(*value.operands, graph=node.attrs["fwd"])
-            return value, [control.item(both, index=i)
-                           for i in range(count, len(node.attrs["fwd"].results))]
-        own = [control.item(value, index=i) for i in range(count)] if isinstance(
-            value.type, TupleType) else [value]
-        return value, [*value.operands, *own]
+        return value, kept_for_rule(value)
 
     def _backward_rule(self, node: Apply, live, cotangents: Cotangents, kept: list[Node]) -> None:
         many, floats = isinstance(node.type, TupleType), _float_results(node)
@@ -245,7 +246,7 @@ class Differentiator(Activity):
         bwd, wrt = node.attrs["bwd"], node.attrs["wrt"]
         for i, x in enumerate(node.operands):
             if x in live and i not in wrt:
-                raise _no_gradient(node, x)
+                raise no_gradient(node, x)
         types = [node.attrs["graph"].results[i].type for i in floats]
         dys = [zero(t) if g is None else g for g, t in zip(given, types, strict=True)]
         wanted = tuple(k for k, i in enumerate(wrt) if node.operands[i] in live)
@@ -346,7 +347,18 @@ class Cotangents:
         return None if found is None else found.clean()
 
 
-def _no_gradient(node: Apply, x: Node) -> TypeFault:
+def kept_for_rule(call: Apply) -> list[Node]:
+    """What the rule of a call takes before the cotangents."""
+    count = len(call.attrs["graph"].results)
+    if "fwd" in call.attrs:
+        both = control.call(*call.operands, graph=call.attrs["fwd"])
+        return [control.item(both, index=i) for i in range(count, len(call.attrs["fwd"].results))]
+    own = [control.item(call, index=i) for i in range(count)] if isinstance(
+        call.type, TupleType) else [call]
+    return [*call.operands, *own]
+
+
+def no_gradient(node: Apply, x: Node) -> TypeFault:
     rule = node.attrs["bwd"]
     return TypeFault(
         f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does "

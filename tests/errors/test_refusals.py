@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import linecache
 import math
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,28 +65,76 @@ def test_refusal(fn, args, kind, words, at):
 
 # -- statements outside the fence ------------------------------------------------------------------
 
-@refused(SyntaxFault, "`try` is not taken", "try", X)
-def try_statement(x):
+@refused(SyntaxFault, "`try ... except*` is not taken", "try", X)
+def try_star(x):
     try:  # <--
         return x
+    except* ValueError:
+        pass
+
+
+LOCK = threading.Lock()
+
+
+@refused(SyntaxFault, "would be entered once, while compiling", "LOCK", X)
+def with_of_the_library(x):
+    with LOCK:  # <--
+        return x
+
+
+@refused(SyntaxFault, "a `yield` within a larger expression", "yield", X)
+def nested_yield(x):
+    def inner():
+        return x, (yield x)  # <--
+
+    return list(inner())
+
+
+@refused(TypeFault, "whether ValueError is raised here is known only", "raise", X)
+def raise_of_one_branch(x):
+    try:
+        if x.sum() > 0:
+            raise ValueError  # <--
     except ValueError:
-        return x
+        pass
+    return x
 
 
-@refused(SyntaxFault, "`with` is not taken", "with", X)
-def with_statement(x):
-    with open("f"):  # <--
-        return x
+@refused(TypeFault, "KeyError, raised under a condition known only when", '{}["k"]', X)
+def fault_of_one_branch(x):
+    try:
+        if x.sum() > 0:
+            x = {}["k"]  # <--
+    except KeyError:
+        pass
+    return x
 
 
-@refused(SyntaxFault, "`yield` is not taken", "yield", X)
-def generator(x):
-    yield x  # <--
+@refused(TypeFault, "the number of items must be known", "x.sum()", X)
+def traced_yield(x):
+    def inner():
+        if x.sum() > 0:  # <--
+            yield x
+
+    return list(inner())
 
 
-@refused(SyntaxFault, "`yield from` is not taken", "yield", X)
-def delegating_generator(x):
-    yield from x  # <--
+@refused(TypeFault, "different numbers of items from this iterator", "next", X)
+def iterator_of_two_places(x):
+    it = iter([1, 2, 3])
+    if x.sum() > 0:
+        next(it)
+    return next(it)  # <--
+
+
+OUTSIDE_ITERATOR = iter([1, 2])
+
+
+@refused(TypeFault, "would use it up once, while compiling", "OUTSIDE_ITERATOR", X)
+def iterator_from_outside(x):
+    for k in OUTSIDE_ITERATOR:  # <--
+        x = x * k
+    return x
 
 
 @refused(SyntaxFault, "`class` is not taken", "class", X)
@@ -96,9 +145,9 @@ def class_statement(x):
     return x
 
 
-@refused(SyntaxFault, "`await` is not taken", "await", X)
-async def coroutine(x):
-    await asyncio.sleep(0)  # <--
+@refused(SyntaxFault, "`async def` is not taken", "async", X)
+async def coroutine(x):  # <--
+    await asyncio.sleep(0)
     return x
 
 
@@ -136,10 +185,10 @@ def traced_filter(x):
     return [v for v in (x, x + 1) if v.sum() > 0]  # <--
 
 
-@refused(SyntaxFault, "`case Class(...)` is not taken", "int", X)
+@refused(TypeFault, "accepts 0 positional sub-patterns", "nn.Cell", X)
 def class_pattern(x):
-    match 3:
-        case int():  # <--
+    match NET:
+        case nn.Cell(a):  # <--
             return x
 
 

@@ -131,7 +131,8 @@ empty = primitive("empty", "", doc="A value that is never read.", kind="control"
 barrier = primitive("barrier", "x *after", kind="control", types=lambda x, *after: x,
                     eval=lambda x, *after: x,
                     doc="x, in what is computed when all of `after` is there, and not before.",
-                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)])
+                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)],
+                    jvp=lambda dxs, y, x, *after: dxs[0])
 
 
 def state_size(node) -> int:
