@@ -28,11 +28,11 @@ def accelerations(places, masses):
         x, y, z = 0.0, 0.0, 0.0
         for j in range(n):
             if i != j:
-                dx = float(places[j, 0] - places[i, 0])
-                dy = float(places[j, 1] - places[i, 1])
-                dz = float(places[j, 2] - places[i, 2])
+                dx = places[j, 0] - places[i, 0]
+                dy = places[j, 1] - places[i, 1]
+                dz = places[j, 2] - places[i, 2]
                 square = dx * dx + dy * dy + dz * dz + SOFTENING * SOFTENING
-                pull = float(masses[j]) / (square * ops.sqrt(square))
+                pull = masses[j] / (square * ops.sqrt(square))
                 x, y, z = x + pull * dx, y + pull * dy, z + pull * dz
         found[i, 0], found[i, 1], found[i, 2] = x, y, z
     return found
@@ -56,13 +56,13 @@ def energy(places, speeds, masses):
     for i in range(n):
         square = 0.0
         for k in range(3):
-            square = square + float(speeds[i, k]) ** 2
-        total = total + 0.5 * float(masses[i]) * square
+            square = square + speeds[i, k] ** 2
+        total = total + 0.5 * masses[i] * square
         for j in range(i):
             square = SOFTENING * SOFTENING
             for k in range(3):
-                square = square + float(places[i, k] - places[j, k]) ** 2
-            total = total - float(masses[i]) * float(masses[j]) / ops.sqrt(square)
+                square = square + (places[i, k] - places[j, k]) ** 2
+            total = total - masses[i] * masses[j] / ops.sqrt(square)
     return total
 
 
