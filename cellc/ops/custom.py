@@ -98,12 +98,12 @@ class CustomVjp:
 class Recomputed:
     """A function or cell that is computed again in the backward pass. See `recompute`."""
 
-    def __init__(self, fn):
-        self.fn = fn
+    def __init__(self, fn, checkpoint: str | None = None):
+        self.fn, self.checkpoint = fn, checkpoint
         self.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
 
     def __call__(self, *args, **kwargs):
-        if current_builder() is not None:
+        if current_builder() is not None or self.checkpoint:
             return self.fn(*args, **kwargs)
         return recomputing(self.fn, args, kwargs)
 
@@ -151,16 +151,25 @@ def custom_vjp(fn=None, nondiff_argnums=()):
     return CustomVjp(fn, nondiff_argnums)
 
 
-def recompute(block, *args, **kwargs):
+def recompute(block, *args, checkpoint=None, **kwargs):
     """A function or cell whose call is computed again in the backward pass.
 
     Between the two passes only its arguments are kept, and not what it computes on the way: less
     memory for more time. `recompute(f)` is such a function; `recompute(f, x)` calls it, as in
     MindSpore. `cell.recompute()` says it of a cell once and for all.
+
+    With `checkpoint="log"` it is the loops of the function whose rounds are computed again: their
+    gradient halves the rounds again and again, and keeps the state before each half, as many as
+    the logarithm of their number. In eager mode that changes nothing.
+
+    Source: Griewank and Walther, Algorithm 799: revolve, ACM TOMS 26, 2000 (by halves, since how
+            many rounds there will be is not known before).
     """
     if not callable(block):
         raise TypeFault(f"recompute of {type(block).__name__}, expected a function or a cell")
-    made = Recomputed(block)
+    if checkpoint not in (None, "log"):
+        raise ValueFault(f"recompute: found checkpoint={checkpoint!r}", "checkpoint='log', or none")
+    made = Recomputed(block, checkpoint)
     return made(*args, **kwargs) if args or kwargs else made
 
 

@@ -24,17 +24,18 @@ def place_at(i: int, n, axis: int):
 
 
 def place_of(x, index) -> list | None:
-    """The leading indices, as numbers of the program, where they are numbers of which one is known
-    only when the program runs, with whole axes behind; else None."""
+    """The leading indices, as numbers of the program, where they name one element, or are numbers
+    of which one is known only when the program runs, with whole axes behind; else None."""
     if not building():
         return None
     parts = list(index) if isinstance(index, tuple) else [index]
     while parts and (parts[-1] is Ellipsis or isinstance(parts[-1], slice)
                      and parts[-1] == slice(None)):
         parts.pop()
-    if len(parts) > len(x.shape) or not any(map(is_traced, parts)) or not all(
-            map(_is_number, parts)):
+    if not parts or len(parts) > len(x.shape) or not all(map(_is_number, parts)):
         return None
+    if len(parts) < len(x.shape) and not any(map(is_traced, parts)):
+        return None                             # a view of x, which can be fused
     return [_number_at(part, n, axis) for axis, (part, n) in enumerate(
         zip(parts, x.shape, strict=False))]
 

@@ -93,6 +93,9 @@ class Interpreted:
 
 def call(session, function, args: list, kwargs: dict):
     """The value of `function(*args, **kwargs)`."""
+    if session.growing and not isinstance(function, (FunctionType, MethodType, Closure)):
+        for value in (*args, *kwargs.values()):
+            session.look_at(value)
     handler = special.get(id(function))
     if handler is not None:
         return handler(session, args, kwargs)

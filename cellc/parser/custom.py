@@ -161,6 +161,12 @@ def _bound(session, source, function, args: list, kwargs: dict, skip: int):
 def call(session, ruled, args: list, kwargs: dict):
     """The value of a `custom_vjp` or `recompute` object on these arguments."""
     session.rules += 1
+    if getattr(ruled, "checkpoint", None):
+        outer, session.checkpoint = session.checkpoint, ruled.checkpoint
+        try:
+            return session.call(ruled.fn, args, kwargs)
+        finally:
+            session.checkpoint = outer
     if not session.gradients:
         return session.call(ruled.fn, args, kwargs)
     leaves: list[Node] = []

@@ -42,17 +42,39 @@ def run_for(frame, node, value, rest):
     known = isinstance(sequence.length, int)
     if known and sequence.length <= limit:
         return control.run_rounds(frame, node, list(sequence), rest, 0)
-    try:
-        with frame.session.attempt(frame.variables, CellcError):
-            return Rolled(frame, node, sequence).run(rest)
-    except CellcError as fault:
-        if not known or sequence.length > MAX_UNROLLED:
-            raise
-        first = fault
+    first = None
+    for peeled in (0, 1) if known else (0,):
+        try:
+            with frame.session.attempt(frame.variables, (CellcError, NeedsRolling)):
+                if peeled:
+                    _first_round(frame, node, sequence, rest)
+                return Rolled(frame, node, sequence, peeled).run(rest)
+        except NeedsRolling as needs:
+            if needs.node is not node:
+                raise
+        except CellcError as fault:
+            if not known or sequence.length > MAX_UNROLLED:
+                raise
+            first = first or fault
     try:
         return control.run_rounds(frame, node, list(sequence), rest, 0)
     except CellcError as fault:
         raise fault from first
+
+
+def _first_round(frame, node, sequence, rest) -> None:
+    """Run the first round by itself: it may make of a number the tensor that it is from then on."""
+    from cellc.parser.statements import assign
+
+    frame.loops.append(node)
+    try:
+        assign(frame, node.target, sequence.item(0), node)
+        after = control.LoopRest(node, partial(_more_rounds, node), rest)
+        outcome = control.run_block(frame, node.body, after)
+    finally:
+        frame.loops.pop()
+    if outcome.rank not in (control.END, control.continue_of(node._depth)):
+        raise NeedsRolling(node)
 
 
 def run_while(frame, node, rest, start: int = 0):

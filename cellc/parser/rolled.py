@@ -23,6 +23,7 @@ from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.types import Dim
 from cellc.parser import branches, control, operators
+from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
@@ -76,9 +77,9 @@ class _Before:
 class Rolled:
     """One loop on its way to be a `while`."""
 
-    def __init__(self, frame, node, sequence: Sequence | None = None):
+    def __init__(self, frame, node, sequence: Sequence | None = None, start: int = 0):
         self.frame, self.node, self.session = frame, node, frame.session
-        self.sequence = sequence
+        self.sequence, self.start = sequence, start
         self.depth, self.loc = node._depth, frame.loc(node)
         self.word = "for" if sequence is not None else "while"
         self.exit, self.value, self.index = (
@@ -90,6 +91,7 @@ class Rolled:
         self.types: list = []
         self.own: list[int] = []                # slots of what the parsed code made itself
         self.bound: dict[tuple, Any] = {}       # what the places are bound to in this attempt
+        self.growing = Growing(self)
 
     def run(self, rest):
         """Parse it all; returns how the loop ends."""
@@ -97,7 +99,7 @@ class Rolled:
         frame.variables[self.exit] = 0
         frame.variables.pop(self.value, None)
         if self.sequence is not None:
-            frame.variables[self.index] = 0
+            frame.variables[self.index] = self.start
         body, results = self._settle()
         test = self._test()
         if test is None:                        # it changes something: part of the round
@@ -130,9 +132,11 @@ class Rolled:
         branch = branches.Branch(frame, self.node, scalar(True), label)
         frame.loops.append(self.node)
         frame.rolled.append(self)
+        growing = dict(self.session.growing)
         try:
             return branch, branch.run(lambda: (self._bind(), work())[1])
         finally:
+            self.session.growing = growing
             frame.loops.pop()
             frame.rolled.pop()
 
@@ -154,6 +158,7 @@ class Rolled:
             else:
                 builder.assigned[id(place.owner)] = (place.owner, value)
                 self.bound[place.key] = value
+        self.growing.bind()
 
     def _name_of(self, slot: int) -> str:
         for place in self.places:
@@ -191,7 +196,7 @@ class Rolled:
             joiner = branches.Joiner(self.session, _Before(self), body, self.loc, self.word)
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
-            settled = (types == self.types
+            settled = (types == self.types and self.growing.settled()
                        and [p.key for p in places] == [p.key for p in self.places]
                        and all(_alike(p.structure, q.structure) for p, q in
                                zip(places, self.places, strict=True)))
@@ -222,6 +227,8 @@ class Rolled:
             now, later = joiner.then.view(value), body.view(value)
             if hasattr(type(value), "joined"):
                 _check_iterator(now, later)
+                continue
+            if self.growing.takes(value, now, later):
                 continue
             if ("contents", key) in known or not _same_contents(now, later):
                 what = f"a {type(value).__name__} changed in a loop"
@@ -303,10 +310,11 @@ class Rolled:
     def _append(self, test, body, results) -> None:
         """Append the `while`, and bind what it leaves."""
         session, frame = self.session, self.frame
-        first = self._first_values()
+        first = [*self._first_values(), *self.growing.empty()]
         with session.building(body.builder):
             after = [branches.in_type(session, x, t)
                      for x, t in zip(results, self.types, strict=True)]
+            after += self.growing.written()
             result = after[0] if len(after) == 1 else c.tuple(*after)
         outside = {key: value for branch in (test[0], body)
                    for key, (value, _) in branch.builder.captured.items()}
@@ -314,12 +322,15 @@ class Rolled:
                   for branch, value in (test, (body, result))]
         frame.here(self.node)
         operands = [*first, *map(session.builder.lift, outside.values())]
-        node = c.while_(*operands, test=graphs[0], body=graphs[1])
-        self._leave_state(session.parts(node, len(self.types)) if self.types else [], body)
+        how = {"checkpoint": session.checkpoint} if session.checkpoint else {}
+        node = c.while_(*operands, test=graphs[0], body=graphs[1], **how)
+        leaves = session.parts(node, len(first)) if first else []
+        self._leave_state(leaves[:len(self.types)], body)
+        self.growing.leave(leaves[len(self.types):])
 
     def _graph(self, builder, outside: dict, result: Node) -> Graph:
         """A closed graph of the state, then of all that either graph captured."""
-        inputs = builder.inputs[:len(self.types)]
+        inputs = builder.inputs[:len(self.types) + self.growing.size()]
         for key, value in outside.items():
             found = builder.captured.get(key)
             inputs.append(found[1] if found else Input(

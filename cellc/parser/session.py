@@ -76,6 +76,8 @@ class Session:
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.traced_depth = 0               # how many there are, in all graphs around here
         self.pending: list[Any] = []        # functions that are becoming graphs: see recursion.py
+        self.checkpoint: str | None = None  # how the gradients of loops save memory
+        self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
@@ -133,7 +135,7 @@ class Session:
             self.conditions, self.journals, self.owned, self.modes = outer
 
     @contextmanager
-    def attempt(self, variables: dict, fails: type[BaseException]):
+    def attempt(self, variables: dict, fails):
         """What ends in `fails` has never been: variables, containers and the graph are put back."""
         builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
@@ -218,6 +220,13 @@ class Session:
     def is_made_here(self, value) -> bool:
         """Did the parsed code make this tensor, so that changing an item is its own business?"""
         return value in self.owned or (isinstance(value, Node) and not isinstance(value, Input))
+
+    def look_at(self, value) -> None:
+        """Refuse to look at a list that grows in the loop around here."""
+        if self.growing and id(value) in self.growing:
+            raise TypeFault("a list that grows in a loop is read in it, and its length there is "
+                            "known only when the program runs",
+                            "keep what is read in a variable of its own")
 
     def about_to_change(self, value, what: str) -> None:
         """Refuse to change what the parsed code did not make; remember it for the other branch."""

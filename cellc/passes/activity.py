@@ -124,7 +124,7 @@ class Activity:
         if "bwd" in node.attrs:
             return False
         if node.prim.name == "while":
-            return True
+            return node.attrs.get("checkpoint") != "log"
         inner = tuple(i for i, x in enumerate(arguments(node)) if x in live)
         return any(self.needs_tape(g, inner) for g in branches(node))
 

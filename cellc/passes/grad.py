@@ -13,7 +13,7 @@ What is generated, by kind of node, walking the list forwards and then backwards
     call g                                 fwd: call g.fwd, bwd: call g.bwd on its residuals.
     call g {bwd=h, fwd=k, wrt}             fwd: the same call, and k's further results; bwd: call h.
                                            So its own rule holds at every order.
-    while {body=g}, a call of a graph in itself, push, pop: see grad_loops.py
+    while {body=g}, a call of a graph in itself, push, pop: see grad_loops.py, grad_halves.py
     cond p {then=g, orelse=h}              fwd: a cond of g.fwd and h.fwd, each giving also `empty`
                                            values in the other's residual places; bwd: a cond on
                                            the same p of g.bwd and h.bwd. What is not taken is free.
@@ -34,7 +34,7 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
-from cellc.passes import cse, dead_code, grad_loops, inline, prune, ranges, simplify
+from cellc.passes import cse, dead_code, grad_halves, grad_loops, inline, prune, ranges, simplify
 from cellc.passes.activity import CONTROL, Activity, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
@@ -215,6 +215,8 @@ class Differentiator(Activity):
         elif name == "item":
             if node in live:
                 cotangents.put((node.operands[0], node.attrs["index"]), cotangents.sums.get(node))
+        elif isinstance(backward.get(node), grad_halves.Checkpointed):
+            grad_halves.backward(self, node, cotangents, backward[node])
         elif isinstance(backward.get(node), grad_loops.Loop):
             grad_loops.backward(self, node, cotangents, backward[node])
         elif node in backward:
@@ -263,7 +265,8 @@ class Differentiator(Activity):
         """Append the forward half of a call, cond or while; returns its value and what `bwd` will
         need."""
         if node.prim.name == "while":
-            return grad_loops.forward(self, node, env, live)
+            kept = grad_halves if node.attrs.get("checkpoint") == "log" else grad_loops
+            return kept.forward(self, node, env, live)
         arguments = [env.get(x, x) for x in _arguments(node)]
         active = tuple(i for i, x in enumerate(_arguments(node)) if x in live)
         graphs = _branches(node)

@@ -63,7 +63,7 @@ def forward(d, node: Apply, env, live):
             longer = tape.push(longer, *pushed.values())
         round_ = b.finish(control.tuple(*found[:n], longer, arith.add(count, 1)))
     value = control.while_(*given[:n], outer, scalar(0), *given[n:],
-                           test=_with_inputs(node.attrs["test"], n, (tape.TAPE, COUNT)),
+                           test=with_inputs(node.attrs["test"], n, (tape.TAPE, COUNT)),
                            body=round_)
     items = [control.item(value, index=i) for i in range(n + 2)]
     d.tape = items[n]
@@ -73,7 +73,7 @@ def forward(d, node: Apply, env, live):
                        [(key, x.type) for key, x in pushed.items()], counted)
 
 
-def _with_inputs(graph: Graph, at: int, types) -> Graph:
+def with_inputs(graph: Graph, at: int, types) -> Graph:
     """The graph with further inputs, which it does not read."""
     more = [Input(t, "unused") for t in types]
     return Graph(graph.name, [*graph.inputs[:at], *more, *graph.inputs[at:]], graph.body,

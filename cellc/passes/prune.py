@@ -125,8 +125,8 @@ def _loop(node: Apply, used: set[int]):
         return None
     small = {"test": _cut(test, order, test.result),
              "body": _cut(body, order, [body.results[i] for i in state])}
-    made = Apply(node.prim, tuple(node.operands[i] for i in order), small, None, node.name,
-                 node.loc)
+    made = Apply(node.prim, tuple(node.operands[i] for i in order), node.attrs | small, None,
+                 node.name, node.loc)
     return made, state, {i: node.operands[i] for i in still}
 
 

@@ -8,6 +8,8 @@ A `while` has a state, as many operands as its body has results, and behind it i
 body take both. It gives the state with which the test first says no.
 
     %s = while(%x, %i, %n) {test=@more, body=@round} : (f32[], i64)
+
+With `checkpoint='log'` its gradient keeps a few of its states, and computes the others again.
 """
 
 from __future__ import annotations
@@ -85,7 +87,7 @@ def _cond_types(pred, *xs, then: Graph, orelse: Graph):
     return then.type
 
 
-def _while_types(*xs, test: Graph, body: Graph):
+def _while_types(*xs, test: Graph, body: Graph, checkpoint: str | None = None):
     _takes_inputs("while", test, xs)
     _takes_inputs("while", body, xs)
     if test.type != ScalarType(boolean):
