@@ -31,7 +31,7 @@ NILE = """
 """
 # name -> (how the state goes on, what of it is observed)
 MODELS = {"level": ([[1.0]], [1.0]), "trend": ([[1.0, 1.0], [0.0, 1.0]], [1.0, 0.0])}
-VAGUE = 1e10            # the variance of each part of the state before anything is observed
+VAGUE = 1e8             # the variance of each part of the state before anything is observed
 
 
 def log_likelihood(logs, series, goes_on, observed):
@@ -45,20 +45,18 @@ def log_likelihood(logs, series, goes_on, observed):
     state = ops.zeros((d,), dtype="float64")
     spread = VAGUE * ops.eye(d, dtype="float64")
     total = 0.0
-    seen = 0
-    for y in series:
+    for i, y in enumerate(series):
         state = ops.matmul(goes_on, state)
         spread = ops.matmul(ops.matmul(goes_on, spread), goes_on.T) + ops.eye(
             d, dtype="float64") * steps
         surprise = y - ops.sum(observed * state)
         toward = ops.matmul(spread, observed)
         variance = ops.sum(observed * toward) + noise
-        if seen >= d:
+        if i >= d:
             total = total - 0.5 * (ops.log(2 * math.pi * variance) + surprise ** 2 / variance)
         gain = toward / variance
         state = state + gain * surprise
         spread = spread - ops.outer(gain, toward)
-        seen += 1
     return total
 
 

@@ -21,7 +21,8 @@ from cellc import Parameter, Tensor, nn, ops
 
 
 class LSTM(nn.Cell):
-    """The last state of each sequence: x [time, batch, features], lengths [batch] -> [batch, hidden].
+    """The last state of each sequence: x [time, batch, features], lengths [batch] gives
+    [batch, hidden].
 
     The four gates (input, forget, cell, output) lie side by side in the weights, as in PyTorch.
     """

@@ -77,8 +77,8 @@ def main(given=None):
     picture = report("picture", program(mandelbrot, options), Tensor(xs), Tensor(ys), options.most)
     rounds = picture.asnumpy()
     write_png(options.out, colours(rounds, options.most))
-    print(f"{int(rounds.sum()):,} rounds in all, {(rounds == options.most).mean():.3%} of the points "
-          f"are inside; written to {options.out}")
+    print(f"{int(rounds.sum()):,} rounds in all, {(rounds == options.most).mean():.3%} of the "
+          f"points are inside; written to {options.out}")
     return rounds
 
 

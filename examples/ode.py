@@ -45,15 +45,15 @@ def field(state, parameters):
 
 def combined(coefficients, slopes):
     """The sum of the slopes by these coefficients, component by component."""
-    return [sum(c * k for c, k in zip(coefficients, component) if c != 0)
-            for component in zip(*slopes)]
+    return [sum(c * k for c, k in zip(coefficients, component, strict=False) if c != 0)
+            for component in zip(*slopes, strict=True)]
 
 
 def step(state, slope, h, parameters):
     """(the state after h, the slope there, the estimated error of each component)."""
     slopes = [slope]
     for row in STAGES:
-        new = tuple(x + h * dx for x, dx in zip(state, combined(row, slopes)))
+        new = tuple(x + h * dx for x, dx in zip(state, combined(row, slopes), strict=True))
         slopes.append(field(new, parameters))
     return new, slopes[-1], [h * e for e in combined(ERROR, slopes)]
 
@@ -61,7 +61,7 @@ def step(state, slope, h, parameters):
 def size_of(error, old, new, tolerance):
     """The error as a multiple of what is allowed: the root mean square over the components."""
     parts = [e / (tolerance + tolerance * max(abs(a), abs(b)))
-             for e, a, b in zip(error, old, new)]
+             for e, a, b in zip(error, old, new, strict=True)]
     return ops.sqrt(sum(p * p for p in parts) / len(parts))
 
 

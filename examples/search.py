@@ -4,8 +4,8 @@
     python examples/search.py --mode eager       # the same cells, operation by operation
     python examples/search.py --first e --beams 8
 
-A network learns to spell the numbers from one to ninety nine, letter by letter. Then it is asked how
-a number goes on that begins with some letter. Greedy search takes the likeliest letter each time;
+A network learns to spell the numbers from one to ninety nine, letter by letter. Then it is asked
+how a number goes on that begins with some letter. Greedy search takes the likeliest letter each time;
 beam search keeps the likeliest few beginnings, as rows of tensors. Both stop when what they have
 found has ended, so how long they run depends on the data.
 """
@@ -21,14 +21,15 @@ from cellc import Parameter, Tensor, nn, ops
 LETTERS = ". abcdefghijklmnopqrstuvwxyz"
 END = 0
 LONGEST = 16
-UNITS = "one two three four five six seven eight nine".split()
-TEENS = ("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen").split()
-TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+UNITS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TEENS = ["ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen",
+         "eighteen", "nineteen"]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 NUMBERS = [*UNITS, *TEENS, *(f"{ten} {unit}".strip() for ten in TENS for unit in ("", *UNITS))]
 
 
 class Speller(nn.Cell):
-    """The likelihood of each letter after those so far, which the state [rows, hidden] stands for."""
+    """The likelihood of each letter after those so far: the state [rows, hidden] stands for them."""
 
     def __init__(self, hidden: int, seed: int):
         super().__init__()
