@@ -5,9 +5,9 @@
     python examples/search.py --first e --beams 8
 
 A network learns to spell the numbers from one to ninety nine, letter by letter. Then it is asked
-how a number goes on that begins with some letter. Greedy search takes the likeliest letter each time;
-beam search keeps the likeliest few beginnings, as rows of tensors. Both stop when what they have
-found has ended, so how long they run depends on the data.
+how a number goes on that begins with some letter. Greedy search takes the likeliest letter each
+time; beam search keeps the likeliest few beginnings, as rows of tensors. Both stop when what they
+have found has ended, so how long they run depends on the data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NUMBERS = [*UNITS, *TEENS, *(f"{ten} {unit}".strip() for ten in TENS for unit in
 
 
 class Speller(nn.Cell):
-    """The likelihood of each letter after those so far: the state [rows, hidden] stands for them."""
+    """How likely each letter is after those so far, for which the state [rows, hidden] stands."""
 
     def __init__(self, hidden: int, seed: int):
         super().__init__()

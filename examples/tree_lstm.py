@@ -92,7 +92,10 @@ def grow(random, leaves: int, rows: list) -> tuple[int, bool]:
 
 
 def trees(random, count: int, most: int):
-    """(symbols, left, right [count, 2 most - 1], truth [count]): formulas of up to `most` leaves."""
+    """(symbols, left, right [count, 2 most - 1], truth [count]) of random formulas.
+
+    They have 1 to `most` leaves.
+    """
     found = np.full((3, count, 2 * most - 1), NONE, np.int32)
     truth = np.zeros(count, np.float32)
     for i in range(count):

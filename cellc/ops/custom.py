@@ -95,6 +95,28 @@ class CustomVjp:
         return f"<custom_vjp of {self.__name__}>"
 
 
+class InsertGradientOf(CustomVjp):
+    """x itself, whose cotangent is what `f` makes of it: `clip = ops.InsertGradientOf(clip_by_one)`
+    and then `x = clip(x)`."""
+
+    def __init__(self, f):
+        super().__init__(_itself)
+        self.__name__ = f"InsertGradientOf({getattr(f, '__name__', type(f).__name__)})"
+        self.defvjp(_itself_and_nothing, functools.partial(_cotangent_by, f))
+
+
+def _itself(x):
+    return x
+
+
+def _itself_and_nothing(x):
+    return x, None
+
+
+def _cotangent_by(f, kept, g):
+    return (f(g),)
+
+
 class Recomputed:
     """A function or cell that is computed again in the backward pass. See `recompute`."""
 
@@ -199,7 +221,10 @@ def _may_tape(args) -> bool:
 
 def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
     """The arguments of a call by position, defaults filled in, and their names."""
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeFault(f"{function.__name__}: {error}", "", place_of(function)) from None
     bound.apply_defaults()
     if bound.kwargs:
         raise TypeFault(f"{function.__name__} has a rule for its gradient, and takes arguments by "
@@ -213,6 +238,10 @@ def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
 
 def with_bprop(cell, args: tuple, kwargs: dict):
     """A call of a cell that has a bprop."""
+    from cellc import eager
+
+    if not eager.state.recording:
+        return cell.construct(*args, **kwargs)
     args, names = positional(cell.construct, args, kwargs)
     rule = Rule(f"bprop of {type(cell).__name__}", place_of(cell.bprop), tuple(names))
 

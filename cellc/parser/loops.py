@@ -77,18 +77,33 @@ def _first_round(frame, node, sequence, rest) -> None:
         raise NeedsRolling(node)
 
 
-def run_while(frame, node, rest, start: int = 0):
-    """A `while`: unrolled as long as its condition is known, and its rounds are few."""
+class StartAgain(NeedsRolling):
+    """Some rounds were unrolled before one needed rolling: better to roll all."""
+
+
+def run_while(frame, node, rest):
+    """A `while`: unrolled where its condition is known and its rounds are few, else rolled."""
+    try:
+        with frame.session.attempt(frame.variables, StartAgain):
+            return _unrolled(frame, node, rest, None, True)
+    except StartAgain as needs:
+        if needs.node is not node:
+            raise
+    try:
+        with frame.session.attempt(frame.variables, CellcError):
+            return Rolled(frame, node).run(rest)
+    except CellcError as fault:     # but perhaps behind the first rounds
+        return _unrolled(frame, node, rest, fault, False)
+
+
+def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
+    """Round by round; `rolling` is why it cannot be rolled from the beginning."""
     leave = control.continue_of(node._depth) + 1
-    rolling = None                  # why it cannot be rolled
     frame.loops.append(node)
     try:
-        for i in range(start, MAX_UNROLLED):
-            if i >= FEW_ROUNDS and rolling is None:
-                try:
-                    return _rolled(frame, node, rest)
-                except CellcError as fault:
-                    rolling = fault
+        for i in range(MAX_UNROLLED):
+            if i == FEW_ROUNDS and again:
+                raise StartAgain(node)
             try:
                 with frame.session.attempt(frame.variables, NeedsRolling):
                     condition = control.test(frame, node.test)
@@ -99,11 +114,14 @@ def run_while(frame, node, rest, start: int = 0):
                     after = control.LoopRest(node, partial(_more_rounds, node), rest)
                     outcome = control.run_block(frame, node.body, after)
             except NeedsRolling as needs:
-                if needs.node is not node:
+                if needs.node is not node or isinstance(needs, StartAgain):
                     raise
-                if rolling is not None:
-                    raise rolling from None
-                return _rolled(frame, node, rest)
+                if again and i:
+                    raise StartAgain(node) from None
+                try:
+                    return _rolled(frame, node, rest)
+                except CellcError as fault:
+                    raise rolling or fault from None
             if outcome.rank >= leave or outcome.rank == control.NEVER:
                 return control.AT_END if outcome.rank == leave else outcome
         else:

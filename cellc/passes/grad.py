@@ -35,7 +35,7 @@ from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
 from cellc.passes import cse, dead_code, grad_halves, grad_loops, inline, prune, ranges, simplify
-from cellc.passes.activity import CONTROL, Activity, useful_nodes
+from cellc.passes.activity import CONTROL, Activity, useful_items, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
 from cellc.passes.activity import float_results as _float_results
@@ -154,6 +154,7 @@ class Differentiator(Activity):
         graph = expose(graph)
         live = self.active_nodes(graph, active)
         live &= useful_nodes(graph, live, seeds)
+        asked = useful_items(graph, seeds)
         fwd = Builder(f"{graph.name}.fwd", map(copy_input, graph.inputs))
         inputs = {id(x): i for i, x in enumerate(fwd.inputs)}
         env: dict[Node, Node] = dict(zip(graph.inputs, fwd.inputs, strict=True))
@@ -165,7 +166,7 @@ class Differentiator(Activity):
                 if "bwd" in node.attrs and _mentions(node, live):
                     env[node], kept[node] = self._forward_rule(fwd, node, env)
                 elif node.prim.name in CONTROL and node in live:
-                    env[node], backward[node] = self._forward_control(node, env, live)
+                    env[node], backward[node] = self._forward_control(node, env, live, asked)
                 else:
                     env[node] = fwd.append(renew(node, env))
             longer = self.tape
@@ -261,7 +262,7 @@ class Differentiator(Activity):
             cotangents.add(node.operands[wrt[k]], control.item(result, index=position))
 
     # -- call and cond -------------------------------------------------------------------------
-    def _forward_control(self, node: Apply, env, live):
+    def _forward_control(self, node: Apply, env, live, asked):
         """Append the forward half of a call, cond or while; returns its value and what `bwd` will
         need."""
         if node.prim.name == "while":
@@ -270,9 +271,9 @@ class Differentiator(Activity):
         arguments = [env.get(x, x) for x in _arguments(node)]
         active = tuple(i for i, x in enumerate(_arguments(node)) if x in live)
         graphs = _branches(node)
-        count = len(graphs[0].results)
-        seeds = tuple(i for i in range(count)
-                      if any(i in self.active_results(g, active) for g in graphs))
+        count, many = len(graphs[0].results), isinstance(node.type, TupleType)
+        seeds = tuple(i for i in range(count) if ((node, i) if many else node) in asked
+                      and any(i in self.active_results(g, active) for g in graphs))
         taped = any(self.needs_tape(g, active) for g in graphs)
         outer = self.tape
         halves = [self.halves(g, active, seeds, taped) for g in graphs]
@@ -292,7 +293,7 @@ class Differentiator(Activity):
                               for kind, i in h.residuals])
             start += len(h.fwd.results) - count - taped
         own = items[:count]
-        shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]
+        shown = control.tuple(*own) if many else own[0]
         return shown, _Control(predicate, arguments, halves, seeds, residuals, own)
 
     def _backward_control(self, node: Apply, cotangents: Cotangents, c: _Control) -> None:

@@ -7,7 +7,7 @@
                                 then through the first half
 
 `back` is a graph that calls itself. Each of its calls keeps one state, and they are as many as the
-logarithm of the rounds; the rounds are run as often, but for the last FEW of each part.
+logarithm of the rounds, less that of the few; the rounds are run half as often.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from cellc.passes.grad_loops import COUNT
 from cellc.passes.rebuild import copy_body, copy_input
 from cellc.record import record
 
-FEW = 1024
+TAPE_BYTES = 4 << 20        # what the tape of a few rounds may take
+FEWEST, MOST = 64, 1 << 20  # rounds that are few
 
 
 @record(frozen=True)
@@ -100,7 +101,7 @@ def _back(d, node: Apply, states: list[int], sums: list[int]) -> Graph:
         wanted, types, strict=True)), Input(COUNT, "rounds")]
     back = Graph.declare(f"{body.name}.back", inputs,
                          types[0] if len(types) == 1 else TupleType(tuple(types)))
-    few = _few(d, rounds, inputs, n, states, sums)
+    few, at_most = _few(d, rounds, inputs, n, states, sums)
     with Builder(f"{body.name}.many", map(copy_input, inputs)) as b:
         xs, ds, left = _split(b.inputs, len(body.inputs))
         half = arith.floordiv(left, 2)
@@ -109,14 +110,15 @@ def _back(d, node: Apply, states: list[int], sums: list[int]) -> Graph:
         ds = _call(back, [*later, *xs[n:], *ds, arith.sub(left, half)], len(types))
         many = b.finish(_together(_call(back, [*xs, *ds, half], len(types))))
     with Builder(back.name, inputs) as b:
-        is_few = arith.less_equal(inputs[-1], FEW)
+        is_few = arith.less_equal(inputs[-1], at_most)
         result = control.cond(is_few, *inputs, then=few, orelse=many)
         done = b.finish(_together(_items(result, len(types))))
     return back.define(done.body, done.result)
 
 
-def _few(d, rounds: Graph, inputs, n: int, states, sums) -> Graph:
-    """`back` for a few rounds: forward with a tape, and backward along it."""
+def _few(d, rounds: Graph, inputs, n: int, states, sums) -> tuple[Graph, int]:
+    """`back` for a few rounds, forward with a tape and backward along it; and how many these are.
+    """
     m = len(rounds.inputs) - 1
     active = (*states, *sums)
     halves = d.halves(rounds, active, tuple(states), taped=True)
@@ -135,7 +137,17 @@ def _few(d, rounds: Graph, inputs, n: int, states, sums) -> Graph:
         so_far = ds[len(states):]
         totals = [arith.add(total, found[i]) if i in found else total
                   for i, total in zip(sums, so_far, strict=True)]
-        return b.finish(_together([*before, *totals]))
+        graph = b.finish(_together([*before, *totals]))
+    return graph, min(max(TAPE_BYTES // max(1, _pushed_bytes(halves.fwd)), FEWEST), MOST)
+
+
+def _pushed_bytes(graph: Graph) -> int:
+    """What a round puts on the tape, as far as that is known; of an array of unknown size a page.
+    """
+    pushed = (x.type for g in graph.reachable() for node in g.body if node.prim.name == "push"
+              for x in node.operands[1:])
+    return sum(max(8, t.size * t.dtype.itemsize) if isinstance(t.size, int) else 4096
+               for t in pushed)
 
 
 def _split(inputs, m: int):

@@ -16,7 +16,8 @@ is the same, and where nothing was selected, nothing is added.
 - A call whose result is selected from becomes its applies first (`expose`), so that the mask gets
   into it.
 - `select(x > 0, x, 0)`, a relu, asks about x itself. It is masked at once, and what comes after is
-  masked again behind rules with a pole only (`weak`): a network of relus stays what it is.
+  masked again only behind rules with a pole, or with a factor that has one (`weak`): a network of
+  relus stays what it is.
 
 Used by graph mode (`passes/grad.py`, on nodes) and by the tape (`cellc/eager.py`, on tensors).
 """
@@ -26,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Constant, Graph, Node
+from cellc.ir.graph import Apply, Builder, Constant, Graph, Node, calling_themselves
 from cellc.ir.prims import elementwise as e
 from cellc.passes.rebuild import copy_body, renew
 
@@ -35,6 +36,8 @@ _KEEP_ZEROS = frozenset(["add", "sub", "neg", "cast", "min", "max"])
 # Rules that give a nan for a zero cotangent where the operands are finite.
 _POLES = frozenset(["div", "sqrt", "rsqrt", "log", "log1p", "pow", "asin", "acos", "acosh", "atanh",
                     "tan", "lgamma", "digamma", "polygamma", "atan2", "mod"])
+_GROW = frozenset(["exp", "expm1", "sinh", "cosh", "tan"])
+WALK = 32           # steps up from a factor that are looked at
 # Rules that give every element of the cotangent, moved or repeated, and add none up.
 _REARRANGES = frozenset(["reduce_sum", "reshape", "transpose", "flip", "concat", "pad", "to_scalar",
                          "from_scalar"])
@@ -47,7 +50,7 @@ class Mask:
     """Where a cotangent is not zero by structure: a bool node, made when it is asked for.
 
     key   equal for masks that hold in the same places
-    weak  matters to rules with a pole only
+    weak  matters only where there is a pole
     of    the masks that it is made of
     """
 
@@ -159,11 +162,22 @@ def _adjoint(value) -> Adjoint | None:
 
 def _makes_nan(name: str, mask: Mask, operands) -> bool:
     """Whether a zero may come out of the rule as a nan."""
-    if mask.weak:
-        return name in _POLES and not (name == "div" and _is_number(operands[1]))
-    if name in ("mul", "div"):
-        return not (_is_number(operands[-1]) or name == "mul" and _is_number(operands[0]))
-    return name not in _KEEP_ZEROS
+    if name in _KEEP_ZEROS or name == "mul" and any(map(_is_number, operands)) or (
+            name == "div" and _is_number(operands[1])):
+        return False
+    return not mask.weak or name in _POLES or any(map(_is_wild, operands))
+
+
+def _is_wild(x) -> bool:
+    """Whether elementwise steps made x that can give an infinity of finite numbers."""
+    pending, steps = [x], 0
+    while pending and steps < WALK:
+        x, steps = pending.pop(), steps + 1
+        if isinstance(x, Apply) and x.prim.kind == "elementwise":
+            if x.prim.name in _POLES or x.prim.name in _GROW:
+                return True
+            pending.extend(x.operands)
+    return False
 
 
 def _is_number(x) -> bool:
@@ -246,6 +260,9 @@ def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
             calls.add(node)
         elif name == "item" or node.prim.kind in ("elementwise", "view") or name in _REARRANGES:
             under.update(node.operands)
+    if calls:
+        again = calling_themselves(graph.reachable())
+        calls = {node for node in calls if id(node.attrs["graph"]) not in again}
     if not calls or not levels:
         return graph
     builder = Builder(graph.name, graph.inputs)

@@ -270,6 +270,46 @@ def test_a_method_with_a_rule():
         assert in_mode(mode, grad(net), (f32(3),)).asnumpy().tolist() == [9, 9, 9]
 
 
+@custom_vjp
+def sine_times(x, y):
+    return ops.sin(x) * y
+
+
+sine_times.defvjp(lambda x, y: (sine_times(x, y), (ops.exp(x), ops.sin(x), y)),
+                  lambda kept, g: (g * kept[0] * kept[2], g * kept[1] * 3.0))
+
+
+@pytest.mark.parametrize("mode", [context.PYNATIVE_MODE, context.GRAPH_MODE])
+def test_as_jax(mode):
+    """What JAX 0.10 gives for the same programs, in float64."""
+    x, y = Tensor(np.array([0.3, 1.2])), Tensor(np.array([2.0, -1.0]))
+    applied = custom_vjp(lambda fn, x, k: fn(x) * k, nondiff_argnums=(0, 2))
+    applied.defvjp(lambda fn, x, k: (fn(x) * k, (x,)),
+                   lambda fn, k, kept, g: (g * fn(kept[0]) * k * 7.0,))
+
+    def first(x, y):
+        return grad(lambda v: sine_times(v, y).sum())(x)
+
+    def by_rule(x):
+        return grad(lambda v: applied(ops.sin, v, 2.0).sum())(x)
+
+    expected = {
+        first: [2.6997176151520064, -3.3201169227365472],
+        (lambda x, y: grad(lambda v: sine_times(x, v).sum())(y)):
+            [0.8865606199840186, 2.796117257901679],
+        (lambda x, y: grad(lambda v: first(x, v).sum())(y)):
+            [1.3498588075760032, 3.3201169227365472],
+        (lambda x, y: grad(lambda v: first(v, y).sum())(x)):
+            [2.6997176151520064, -3.3201169227365472],
+        (lambda x, y: by_rule(x)): [4.137282893258754, 13.048547203541169],
+        (lambda x, y: grad(lambda v: by_rule(v).sum())(x)):
+            [13.374710847758484, 5.073008562673431],
+    }
+    for function, values in expected.items():
+        run = cellc.jit(function) if mode == context.GRAPH_MODE else function
+        np.testing.assert_allclose(in_mode(mode, run, (x, y)).asnumpy(), values, rtol=1e-12)
+
+
 # -- recompute -------------------------------------------------------------------------------------
 
 @recompute
@@ -338,6 +378,26 @@ def test_training_with_random_numbers_and_running_averages(mode):
     assert_same(again, losses)
     for a, b in zip(plain, recomputed):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
+
+
+@same_everywhere((f32(4),))
+def test_rules_under_vmap_and_vmap_under_rules(x):
+    rules = (doubled_exp, lambda v: seven(v, v), recompute(lambda v: ops.tanh(v) * v))
+    return [(cellc.vmap(grad(f))(x), grad(lambda v, f=f: cellc.vmap(f)(v).sum())(x),
+             cellc.vmap(grad(grad(f)))(x)) for f in rules]
+
+
+@same_everywhere((f32(3), 4))
+def test_rules_in_loops(x, n):
+    def f(v):
+        k = n
+        while k > 0:
+            v = seven(doubled_exp(v * 0.1), again(v))
+            k = k - 1
+        return v.sum()
+
+    again = recompute(lambda v: ops.tanh(v * 1.5))
+    return grad(f)(x), grad(lambda v: grad(f)(v).sum())(x)
 
 
 # -- refusals --------------------------------------------------------------------------------------

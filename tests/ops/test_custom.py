@@ -56,6 +56,15 @@ def test_a_compiled_program_needs_less_memory():
     assert sizes[1] < 15 * array
 
 
+def test_second_derivatives_need_less_memory_too():
+    def twice(f):
+        first = grad(f)
+        return grad(lambda x: (first(x) * x).sum())
+
+    sizes = [cellc.inspect(twice(f), DATA).arena[""] for f in (plain, recomputing)]
+    assert sizes[1] < 0.7 * sizes[0]
+
+
 class Block(nn.Cell):
     def __init__(self):
         super().__init__()
@@ -140,6 +149,19 @@ def test_weights_of_a_recomputed_cell():
     assert recompute(net, x).asnumpy().tolist() == net(x).asnumpy().tolist()
 
 
+def clip(dx):
+    if dx.max() > 1:
+        return dx * 0.0 + 1.0
+    return dx
+
+
+def test_insert_gradient_of(mode):
+    insert = ops.InsertGradientOf(clip)
+    x = Tensor([0.5, -3.0])
+    assert grad(lambda v: (insert(v) * 0.5).sum())(x).asnumpy().tolist() == [0.5, 0.5]
+    assert grad(lambda v: (insert(v) * 5.0).sum())(x).asnumpy().tolist() == [1, 1]
+
+
 # -- rules on the tape -----------------------------------------------------------------------------
 
 class Two(nn.Cell):
@@ -216,3 +238,11 @@ def test_stop_gradient_at_every_order(mode, order):
         for _ in range(order):
             f = grad(f)
         assert float(f(Tensor(2.0)).asnumpy()) == value
+
+
+def test_wrong_arguments_of_a_cell_with_a_rule(mode):
+    with pytest.raises(TypeFault, match="construct"):
+        grad(lambda x: two(x, x)[0].sum())(Tensor([1.0]))
+
+
+two = Two()

@@ -1,8 +1,12 @@
 """Gradients behind `where`: zero where the other branch was taken, whatever the branch would give;
 and what that costs in the graph."""
 
+import warnings
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cellc
 from cellc import Tensor, context, grad, nn, ops
@@ -143,6 +147,23 @@ def test_nan_in_the_data(mode):
     assert grad(loss)(Tensor(np.float32([2, 2, 2]))).asnumpy().tolist() == [2, 0, -2]
 
 
+@pytest.mark.parametrize("name", ["sqrt", "log", "product", "nested"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_under_vmap(mode, name):
+    bold, careful = PAIRS[name]
+    for slope in (grad, lambda f: grad(grad(f))):
+        np.testing.assert_allclose(cellc.vmap(slope(bold))(Tensor(VALUES)).asnumpy(),
+                                   cellc.vmap(slope(careful))(Tensor(VALUES)).asnumpy(), rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_result_that_is_not_asked_for_is_not_differentiated(mode):
+    """The second derivative of x log x is 1 / x where the function itself is nan."""
+    x = Tensor(np.array([-1.5, 0.4]))
+    found = grad(lambda v: grad(lambda u: (u * ops.log(u)).sum())(v).sum())(x)
+    np.testing.assert_allclose(found.asnumpy(), [-1 / 1.5, 2.5])
+
+
 # -- what it costs ---------------------------------------------------------------------------------
 
 T = TensorType(f32, (8,))
@@ -234,3 +255,66 @@ def test_a_number_in_the_places_of_a_tensor(mode):
     holds = Tensor(np.array(True))
     assert grad(lambda x: ops.where(holds, x, 0.0) + ops.where(holds, x * x, 1.0))(
         0.5) == pytest.approx(2)
+
+# -- generated -------------------------------------------------------------------------------------
+
+UNARY = {"sqrt": ops.sqrt, "log": ops.log, "rsqrt": ops.rsqrt, "exp": ops.exp, "sin": ops.sin,
+         "tanh": ops.tanh, "neg": lambda x: -x, "reciprocal": lambda x: 1.0 / x,
+         "cube": lambda x: x ** 3.0, "root": lambda x: x ** 0.5, "relu": ops.relu}
+BINARY = {"add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y,
+          "div": lambda x, y: x / y, "max": ops.maximum, "min": ops.minimum}
+POINTS = [0.0, -1.5, 0.4, 2.5, -0.3, 1.0]
+LIMITS = [-1.0, 0.0, 0.7, 2.0]
+
+x_itself = st.just(("x",))
+trees = st.recursive(x_itself, lambda inner: st.one_of(
+    st.tuples(st.sampled_from(sorted(UNARY)), inner),
+    st.tuples(st.sampled_from(sorted(BINARY)), inner, inner),
+    st.tuples(st.just("where"), st.sampled_from(LIMITS), inner, st.one_of(inner, st.just(0.5))),
+), max_leaves=6)
+
+
+def evaluate(tree, x, choose):
+    """The tree's value; `choose(limit, first, second)` does its `where`, of pieces of work."""
+    if isinstance(tree, float):
+        return tree
+    if tree == ("x",):
+        return x
+    if tree[0] == "where":
+        return choose(tree[1], *((lambda t=t: evaluate(t, x, choose)) for t in tree[2:]))
+    return (UNARY | BINARY)[tree[0]](*(evaluate(t, x, choose) for t in tree[1:]))
+
+
+def taken_alone(tree):
+    """The same, of which only the branches taken are computed: Python's own `if`."""
+    def f(x):
+        return evaluate(tree, x, lambda limit, a, b: a() if x > limit else b()) + 0.0 * x
+    return f
+
+
+def all_selected(tree):
+    def f(x):
+        return evaluate(tree, x, lambda limit, a, b: ops.where(x > limit, a(), b())) + 0.0 * x
+    return f
+
+
+def slope(f):
+    """The derivative of a number's function, or of an elementwise one at every place."""
+    return grad(lambda x: f(x).sum() if hasattr(x, "shape") and x.shape else f(x))
+
+
+@given(trees)
+@settings(max_examples=60, deadline=None)
+def test_the_gradient_is_that_of_what_is_taken(tree):
+    x = Tensor(np.array(POINTS))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for order in (1, 2):
+            alone, selected = taken_alone(tree), all_selected(tree)
+            for _ in range(order):
+                alone, selected = slope(alone), slope(selected)
+            expected = np.array([float(alone(v)) for v in POINTS])
+            fine = np.isfinite(expected)
+            for found in (selected(x), cellc.jit(selected)(x)):
+                np.testing.assert_allclose(found.asnumpy()[fine], expected[fine], rtol=1e-6,
+                                           atol=1e-9, err_msg=f"order {order}")

@@ -180,6 +180,20 @@ def bprop_of_a_straight_through_estimator():
 
 
 @program()
+def bprop_by_insert_gradient_of():
+    def clip(dx):
+        return ops.select(dx > 0.5, ops.ones_like(dx) * 0.5, dx * 2)
+
+    insert = ops.InsertGradientOf(clip)
+
+    class Net(nn.Cell):
+        def construct(self, x, y):
+            return (insert(x) * y * insert(y)).sum()
+
+    return GradOf(Net(), get_all=True)(data(4), data(4, seed=1))
+
+
+@program()
 def stopped_twice():
     class Inner(nn.Cell):
         def construct(self, x):
