@@ -51,7 +51,7 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "pinned", "handling")
+                 "library", "pinned", "handling", "entered")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -70,6 +70,7 @@ class Frame:
         self.library = parent.library if parent is not None else is_steady(
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
         self.depth = 0                      # traced branches of this activation around here
+        self.entered: int | None = None     # how much the parsed code had made when it began
         self.pinned = 0     # blocks around here whose state no shared continuation can have
         self.handling: list[BaseException] = []     # what `except` clauses around here caught
 
