@@ -52,6 +52,8 @@ def visible(error: Exception) -> BaseException | None:
     if isinstance(cause, Exception) and not isinstance(cause, (CellcError, UserRaise)) and (
             isinstance(error, type(cause))):
         return cause            # Python's own, which the fault stands for
+    if hasattr(error, "python"):
+        return error.python
     if not _of_the_parser(error):
         return error            # an operation's, about a tensor
     return _as_python(error) if isinstance(error, _AS_PYTHON) else None
@@ -59,9 +61,8 @@ def visible(error: Exception) -> BaseException | None:
 
 def _as_python(fault: CellcError) -> Exception:
     """The exception that Python itself raises there; the same one each time it is asked for."""
-    if not hasattr(fault, "python"):
-        kind = next(k for k in type(fault).__mro__ if k.__module__ == "builtins")
-        fault.python = kind(fault.message)
+    kind = next(k for k in type(fault).__mro__ if k.__module__ == "builtins")
+    fault.python = kind(fault.message)
     return fault.python
 
 

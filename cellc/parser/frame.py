@@ -137,8 +137,11 @@ class Frame:
                 found.refuse(name)
             return found
         if name in self.names:
-            raise NameFault(f"{name} is read before anything is assigned to it",
-                            f"assign {name} first")
+            fault = NameFault(f"{name} is read before anything is assigned to it",
+                              f"assign {name} first")
+            fault.python = UnboundLocalError(
+                f"cannot access local variable '{name}' where it is not associated with a value")
+            raise fault
         if self.parent is not None:
             return self.parent.load(name, node)
         return self._load_outside(name)

@@ -31,7 +31,7 @@ def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
                   if branches.is_live(frame, node, name)]
     roots += [x for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
     roots += session.managers
-    return not _reaches(session, roots, value, sides)
+    return not _reaches(frame, roots, value, sides)
 
 
 def _chain(frame):
@@ -45,7 +45,7 @@ def _is_at_end(iterator) -> bool:
     return isinstance(iterator, Items) and iterator.index >= len(iterator.items)
 
 
-def _reaches(session, roots: list, value, sides) -> bool:
+def _reaches(frame, roots: list, value, sides) -> bool:
     todo, seen = list(roots), set()
     while todo:
         found = todo.pop()
@@ -54,7 +54,7 @@ def _reaches(session, roots: list, value, sides) -> bool:
         if id(found) in seen:
             continue
         seen.add(id(found))
-        todo += _parts(session, found)
+        todo += _parts(frame, found)
         for side in sides:
             after = side.after(found)
             if after is not None:
@@ -62,8 +62,8 @@ def _reaches(session, roots: list, value, sides) -> bool:
     return False
 
 
-def _parts(session, value) -> list:
-    """What one gets at through a value."""
+def _parts(frame, value) -> list:
+    """What one gets at through a value; of the frame itself the roots have what is still read."""
     if isinstance(value, (list, tuple, set, frozenset)):
         return list(value)
     if isinstance(value, dict):
@@ -80,6 +80,6 @@ def _parts(session, value) -> list:
         return [value.args, value.__cause__, value.__context__, vars(value)]
     if isinstance(value, Iterator):
         inside = list(vars(value).values())
-        frame = getattr(value, "frame", None)
-        return inside if frame is None else [*inside, *(f.variables for f in _chain(frame))]
-    return list(fields_of(value).values()) if value in session.owned else []
+        outer = _chain(getattr(value, "frame", None))       # of a generator
+        return [*inside, *(f.variables for f in outer if f is not frame)]
+    return list(fields_of(value).values()) if value in frame.session.owned else []
