@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import partial
 from types import MethodType
 
+import gast
+
 from cellc.parser import branches
 from cellc.parser.iteration import Items, Iterator
 from cellc.parser.session import fields_of
@@ -20,6 +22,8 @@ def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
 
     `sides` are the branches before their join, `node` is the `if`.
     """
+    if isinstance(node, gast.expr):         # parts of the expression around it may be held already
+        return False
     if frame.entered is None or not session.owned.is_made_since(value, frame.entered):
         return False
     roots = [getattr(side.returned, "value", side.returned) for side in sides]

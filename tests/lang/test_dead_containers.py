@@ -315,6 +315,14 @@ def through_a_container_changed_alike(s):
     return f(), len(kept[0])
 
 
+@alive
+def in_an_argument_already_computed(s):
+    def size(items, y):
+        return len(items), y
+
+    return size(log := [], (log.append(s) or 1.0) if s > 0 else 2.0)
+
+
 @pytest.mark.parametrize("sign", SIGNS)
 @pytest.mark.parametrize("fn", ALIVE, ids=lambda fn: fn.__name__)
 def test_what_can_be_seen_is_right_or_refused(fn, sign):
