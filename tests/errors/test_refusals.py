@@ -189,7 +189,7 @@ def traced_filter(x):
 def class_pattern(x):
     match NET:
         case nn.Cell(a):  # <--
-            return x
+            return x, a
 
 
 # -- names, attributes, items ----------------------------------------------------------------------

@@ -64,10 +64,10 @@ def test_what_python_raises(x):
 
     def unpack():
         a, b = [1, 2, 3]
-        return a
+        return a + b
 
     attempt(lambda: {"a": 1}["b"])
-    attempt(lambda: [1][3])
+    attempt(lambda: [1][3])  # noqa: PLE0643
     attempt(lambda: 1 // 0)
     attempt(lambda: 1.0 % 0)
     attempt(lambda: int("three"))
@@ -90,7 +90,7 @@ def test_the_exception_is_pythons_own(x):
     except KeyError as error:
         first = error.args, str(error), type(error) is KeyError
     try:
-        [][0]
+        [][0]  # noqa: PLE0643
     except IndexError as error:
         second = str(error)
     return x, first, second
@@ -144,7 +144,7 @@ def test_finally_and_ways_out_of_loops(x):
         try:
             raise KeyError("lost")
         finally:
-            return "finally"  # noqa: B012
+            return "finally"
 
     return x, log, overrides(), returns()
 
@@ -171,7 +171,7 @@ def test_raise_again_and_from(x):
         try:
             raise KeyError("k")
         except KeyError:
-            raise Own(6)  # noqa: B904
+            raise Own(6)
     except Own as error:
         log.append(type(error.__context__).__name__)
     try:
@@ -448,13 +448,13 @@ def raising(x):
 
 
 def raise_alone(x):
-    raise
+    raise  # noqa: PLE0704
 
 
 def no_class(x):
     try:
         raise ValueError
-    except 3:  # noqa: B030
+    except 3:
         return x
 
 

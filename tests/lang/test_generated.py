@@ -1,5 +1,6 @@
-"""Generated programs: branches, loops, early exits, containers, try, with and generators on numbers,
-graph against Python.
+"""Generated programs on numbers: branches, loops, early exits, containers, try, with, generators.
+
+Graph mode is compared with Python.
 
 Conditions are on arguments, so every `if` is one that only the running program decides, and every
 way out of a block meets every other. Python itself says what is right.
