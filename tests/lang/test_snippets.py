@@ -549,7 +549,7 @@ def aug_eval_order(x):
 
     a = [1, 2, 3]
     a[f(0)] += f(10)
-    d = {f("k"): f("v")}
+    log.append({f("k"): f("v")}["k"])
     (lambda *p, **k: 0)(f(1), *[f(2)], k=f(3))
     f(1) < f(2) < f(0) < f(9)
     return log, a
