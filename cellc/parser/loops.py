@@ -68,7 +68,7 @@ def run_while(frame, node, rest, start: int = 0):
                 except CellcError as fault:
                     rolling = fault
             try:
-                with frame.session.attempt(frame.variables):
+                with frame.session.attempt(frame.variables, (Signal,)):
                     condition = control.test(frame, node.test)
                     if not isinstance(condition, bool):
                         raise NeedsRolling(node)

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from cellc.errors import SyntaxFault, TypeFault
+from cellc.errors import CellcError, SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Node, has_effect
 from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.types import boolean
 from cellc.parser import hooks
+from cellc.parser.frame import Signal
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe
 
@@ -131,27 +132,30 @@ class Session:
             self.conditions, self.journals, self.owned, self.modes = outer
 
     @contextmanager
-    def attempt(self, variables: dict):
-        """What fails in here has never been: variables, containers and the graph are put back."""
+    def attempt(self, variables: dict, errors: tuple = (CellcError, Signal)):
+        """What fails in here, with one of `errors`, has never been: variables, containers and the
+        graph are put back. Another exception is the user's, who may catch it."""
         builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
         self.journals.append(journal)
         self.journal(variables)
         try:
             yield
-        except BaseException:
+        except errors:
             for value, held in journal.values():
                 restore(value, held)
             del builder.body[length:]
             del self.generators[n:]
             builder.assigned = assigned
+            journal.clear()
             raise
         finally:
             self.journals.pop()
-        if self.journals:
-            self.owned.adopt(journal)
-            for key, entry in journal.items():
-                self.journals[-1].setdefault(key, entry)
+            if self.journals:
+                self.owned.adopt(journal)
+                for key, (value, held) in journal.items():
+                    if not self.owned.is_of_this_branch(value):
+                        self.journals[-1].setdefault(key, (value, held))
 
     def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
         """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""

@@ -333,6 +333,64 @@ def test_faults_of_tensors_by_their_class(x):
     return y, found
 
 
+@same_everywhere((2.0, 1.0), (0.5, 1.0), (0.5, -1.0))
+def test_a_block_left_by_branches_within_branches(a, b):
+    total = 0.0
+    for _ in range(1):
+        try:
+            match a:
+                case 2.0 | -1.0:
+                    break
+                case m if b > m:
+                    total = total + 10
+                case _:
+                    continue
+        finally:
+            total = total + 1
+    return total
+
+
+@same_everywhere(*((s,) for s in (1.0, -1.0)))
+def test_a_finally_with_a_way_out_of_its_own(s):
+    total = s
+    for _ in range(2):
+        try:
+            if s > 0:
+                continue
+            return -1.0
+        finally:
+            total = total + 1
+            break
+    for _ in range(2):
+        try:
+            if s > 0:
+                return total
+        finally:
+            total = total + 10
+            continue
+    return total
+
+
+@same_everywhere((1.0,), (-1.0,))
+def test_state_changed_before_an_exception_stays_changed(s):
+    xs = [0.0, 0.0]
+    n = 0
+    try:
+        while n < 2:
+            n += 1
+            if s > 0:
+                xs[0] = xs[0] + s
+            try:
+                xs[1] = xs[1] + 1
+                if n == 2:
+                    {}["k"]
+            finally:
+                xs[1] = xs[1] * 2
+    except LookupError:
+        xs[0] = xs[0] + 100
+    return xs, n
+
+
 def raises(x, limit):
     """What the running program raises, though there are blocks that only matter to the compiler."""
     def values():
