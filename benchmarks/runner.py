@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.limits import threads
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import LOOPS, WORKLOADS, Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 # Thread pools spin a little before they sleep; the next one is timed after that.
@@ -51,7 +51,9 @@ COLUMNS = {
     "torch": [("PyTorch", "eager", {}), ("PyTorch compile", "compile", {})],
     "jax": [("JAX", "jit", {"caches_by_default": False})],
     "mindspore": [("MindSpore", "graph", {"caches_by_default": False})],
-    "numba": [("Numba", "parallel", {"kinds": frozenset({"elementwise"})})],
+    "numba": [
+        ("Numba", "parallel", {"kinds": frozenset({"elementwise", "mandelbrot", *LOOPS})}),
+    ],
     "numpy": [
         ("NumPy", "plain", {"kinds": frozenset({"elementwise", "matmul"})}),
         (

@@ -10,6 +10,13 @@ import numpy as np
 BATCH_MLP, MLP_SIZES = 128, (784, 512, 256, 10)
 BATCH_LENET = 64
 CLASSES = 10
+LSTM_STEPS, LSTM_BATCH, LSTM_WIDTH = 64, 32, 128
+# Control flow that depends on data, in f64: the argument differentiated by first, then a count.
+LOOPS = {
+    "newton": (1.5, 150_000), "sine": (1.0, 1_000_000), "euler": (1.0, 10_000),
+    "rk45": (1.5, 1.0, 3.0, 1.0), "nested_sines": (0.7, 10_000),
+}  # fmt: skip
+LOOP_GRADIENTS = {f"{name}_grad" for name in LOOPS}
 # Small, because one batch is stepped on thousands of times: the loss must not reach the denormals.
 ADAM_RATE, MOMENTUM_RATE, MOMENTUM = 1e-4, 1e-3, 0.9
 
@@ -44,6 +51,10 @@ def _lenet_flops() -> float:
     return 2.0 * BATCH_LENET * (3 * (conv1 + conv2 + dense) - conv1)
 
 
+def _lstm_flops() -> float:
+    return 2.0 * LSTM_STEPS * LSTM_BATCH * 2 * LSTM_WIDTH * 4 * LSTM_WIDTH
+
+
 def _all() -> list[Workload]:
     rows = [Workload("gradnet", "gradnet")]
     for label, n in (("1e3", 10**3), ("1e5", 10**5), ("1e7", 10**7)):
@@ -56,6 +67,14 @@ def _all() -> list[Workload]:
         rows.append(Workload(f"matmul-{n}", "matmul", n, ("flops", 2.0 * n**3)))
     rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
     rows.append(Workload("lenet", "lenet", 0, ("flops", _lenet_flops()), 1e-4, trains=True))
+    for kind in LOOPS:
+        name = kind.replace("_", "-")
+        rows.append(Workload(f"loop-{name}", kind, tolerance=1e-8))
+        rows.append(Workload(f"loop-{name}-grad", f"{kind}_grad", tolerance=1e-6))
+    rows.append(Workload("loop-mandelbrot", "mandelbrot", tolerance=1e-3))
+    rows.append(Workload("loop-lstm", "lstm", 0, ("flops", _lstm_flops()), 1e-4))
+    rows.append(Workload("loop-lstm-grad", "lstm_grad", 0, ("flops", 2.5 * _lstm_flops()), 1e-3))
+    rows.append(Workload("loop-3000-grad", "rows_grad", 3000, tolerance=1e-5))
     return rows
 
 
@@ -82,6 +101,17 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
         case "lenet":
             x = random.standard_normal((BATCH_LENET, 1, 28, 28), np.float32)
             return x, random.integers(0, CLASSES, BATCH_LENET).astype(np.int32)
+        case "lstm" | "lstm_grad":
+            x = random.standard_normal((LSTM_STEPS, LSTM_BATCH, LSTM_WIDTH), np.float32)
+            weights = random.standard_normal((2, LSTM_WIDTH, 4 * LSTM_WIDTH), np.float32)
+            return x, *(weights / np.float32(LSTM_WIDTH) ** 0.5), np.zeros(
+                4 * LSTM_WIDTH, np.float32)
+        case "rows_grad":
+            return (random.standard_normal((workload.size, 8), np.float32),)
+        case "mandelbrot":
+            return ()
+        case kind if kind.removesuffix("_grad") in LOOPS:
+            return tuple(map(np.float64, LOOPS[kind.removesuffix("_grad")]))
     raise ValueError(f"no workload of kind {workload.kind!r}")
 
 

@@ -32,7 +32,9 @@ from cellc.eager import enable_grad, no_grad
 from cellc.nn.cell import Cell
 from cellc.ops.composite import GradOperation, grad, mutable, value_and_grad
 from cellc.ops.custom import custom_vjp, recompute
+from cellc.ops.elementwise import stop_gradient
 from cellc.ops.random import set_seed
+from cellc.ops.transforms import hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from cellc.parameter import Parameter, ParameterTuple
 from cellc.tensor import Tensor
 

@@ -17,9 +17,11 @@ the call here as well; facts that still hold are looked at again, and only a cha
 from __future__ import annotations
 
 import functools
+import gc
 import threading
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from types import MethodType
 
 import numpy as np
@@ -31,8 +33,8 @@ from cellc.kernels import entry
 from cellc.kernels.group import describe
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
-from cellc.ops.composite import GradFunction
 from cellc.parser.trace import Traced, trace
+from cellc.parser.transforms import LinearProgram, Transform
 from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
@@ -218,6 +220,19 @@ class Compiled:
 
 # -- one signature, all the way ------------------------------------------------------------------
 
+@contextmanager
+def _uncollected():
+    """Without the collection of cycles, of which compiling makes few, among its many objects."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uncollected()
 def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
     startup.begin()                     # where graph mode was not chosen before, as with `jit`
@@ -295,9 +310,9 @@ def compiled(fn: Callable) -> Compiled:
 
 def _owner(fn: Callable) -> tuple[object, object]:
     """The object on which the Compiled of `fn` is kept, and the key it has there."""
-    if isinstance(fn, GradFunction):
+    if isinstance(fn, Transform) and not isinstance(fn, LinearProgram):
         owner, key = _owner(fn.fn)
-        return owner, (fn.options, key)
+        return owner, (type(fn), fn.options, key)
     if isinstance(fn, MethodType):
         return fn.__self__, fn.__func__
     if not hasattr(fn, "__dict__"):

@@ -11,6 +11,7 @@ from cellc.errors import Loc
 from cellc.ir import numerics
 from cellc.ir.graph import Apply
 from cellc.ir.interpret import interpret
+from cellc.ir.types import TapeType, TupleType
 from cellc.signature import flatten, plain
 
 
@@ -89,7 +90,9 @@ class _Watcher:
         self.inputs: dict[int, tuple[str, np.ndarray]] = {}
 
     def __call__(self, node: Apply, operands: list, result):
-        if isinstance(result, tuple):
+        operands = [value for x, value in zip(node.operands, operands, strict=True)
+                    if not isinstance(x.type, (TupleType, TapeType))]
+        if isinstance(node.type, (TupleType, TapeType)):
             return result
         result = np.asarray(result)
         if id(result) not in self.made and id(result) not in self.inputs and not any(

@@ -91,10 +91,10 @@ def target():
     return host_target(config.get("CPU") or None)
 
 
-def _compile(text: str, codegen: int):
+def _compile(text: str, codegen: int, opt: int = 0):
     """Machine code of a kernel, made while the next one is written."""
-    return engine.submit(text, cache_dir=startup.cache_dir(), check=config.level("CHECK") > 1,
-                         codegen=codegen)
+    return engine.submit(text, opt=opt, cache_dir=startup.cache_dir(),
+                         check=config.level("CHECK") > 1, codegen=codegen)
 
 
 _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
@@ -102,6 +102,7 @@ _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDict
 
 def _link(program: Program) -> list[engine.Loaded]:
     """Link the kernels, each once however many programs call it, and the host function to them."""
+    host = _compile(program.text, program.optimise, program.optimise)
     symbols = dict(startup.runtime_symbols())
     kept = []
     for unit in program.units:
@@ -110,10 +111,8 @@ def _link(program: Program) -> list[engine.Loaded]:
             loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
         kept.append(loaded)
         symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
-    data = engine.compile_text(program.text, program.optimise, cache_dir=startup.cache_dir(),
-                               check=config.level("CHECK") > 1, codegen=program.optimise)
     used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
-    return [engine.load(data, used, ["program"]), *kept]
+    return [engine.load(host.result(), used, ["program"]), *kept]
 
 
 def raise_fault(program: Program, record: tuple[int, ...]):

@@ -6,9 +6,10 @@
 
 The compiler has a hundred such classes, and `dataclass` writes and compiles up to six methods for
 each when it is imported: a quarter of the time a program waits for the compiler to load. Here
-`__init__` is written when the first object is made, and all else is shared. Fields, defaults,
-`frozen`, `eq` and `repr` mean what they mean there; a default that is made anew for each object is
-`fresh(list)`. A record has a `__dict__`: what there are thousands of is better a slotted dataclass.
+`__init__` is written when the first object is made, and all else is shared. Fields, inherited ones
+first, defaults, `frozen`, `eq`, `repr` and `__post_init__` mean what they mean there; a default
+that is made anew for each object is `fresh(list)`. A record has a `__dict__`: what there are
+thousands of is better a slotted dataclass.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
     if cls is None:
         return lambda cls: record(cls, frozen=frozen, eq=eq)
     own = cls.__dict__
-    cls.__match_args__ = tuple(own.get("__annotations__", {}))
-    cls._defaults = {name: own[name] for name in cls.__match_args__ if name in own}
+    fields = own.get("__annotations__", {})
+    cls._defaults = (getattr(cls, "_defaults", {})
+                     | {name: own[name] for name in fields if name in own})
+    cls.__match_args__ = tuple(dict.fromkeys((*getattr(cls, "__match_args__", ()), *fields)))
     cls.__init__ = _first_init
-    methods = {"__repr__": _repr}
+    methods = {"__repr__": _repr} if cls.__repr__ is object.__repr__ else {}
     if eq:
         methods |= {"__eq__": _eq, "__hash__": _hash if frozen else None}
     if frozen:
@@ -44,7 +47,7 @@ def record(cls: type | None = None, *, frozen: bool = False, eq: bool = True):
     return cls
 
 
-def changed(value: Any, **fields) -> Any:
+def changed(value: Any, /, **fields) -> Any:
     """A copy of a record with other values in some fields."""
     return type(value)(**{name: value.__dict__[name] for name in value.__match_args__} | fields)
 
@@ -62,6 +65,8 @@ def _first_init(self, *args, **kwargs) -> None:
                 value = f"{name}.factory() if {name}.__class__ is fresh else {name}"
         heads.append(head)
         lines.append(f"_own[{name!r}] = {value}")
+    if hasattr(cls, "__post_init__"):
+        lines.append("self.__post_init__()")
     exec(f"def __init__({', '.join(heads)}):\n " + "\n ".join(lines), scope)
     cls.__init__ = scope["__init__"]
     cls.__init__(self, *args, **kwargs)

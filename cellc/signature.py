@@ -9,6 +9,8 @@ size, an axis), or where 64 bits do not hold it.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from cellc.errors import TypeFault
@@ -67,7 +69,7 @@ def plain(leaf):
     if type(leaf) in (float, int):
         return leaf
     array = leaf._array if isinstance(leaf, Tensor) else leaf
-    if isinstance(array, np.ma.MaskedArray):
+    if _is_masked(array):
         raise TypeFault("found a masked array among the arguments: a tensor has no mask",
                         "x.filled(value)")
     try:
@@ -77,6 +79,12 @@ def plain(leaf):
                         fault.hint) from None
     array = np.asarray(array, own.numpy, order="C")
     return array if array.flags.aligned else array.copy()
+
+
+def _is_masked(array) -> bool:
+    """Asked without importing `np.ma`, which takes longer than many a program's compilation."""
+    masked = sys.modules.get("numpy.ma")
+    return masked is not None and isinstance(array, masked.MaskedArray)
 
 
 def rebuild(structure, leaves):

@@ -1,15 +1,23 @@
 """startup: the runtime, made on a thread of its own as soon as graph mode is chosen.
 
-LLVM is imported and the runtime's code generated (0.1 s where the cache on disk does not hold it)
-while the user's program builds its net and the first callable is parsed.
+Its code is generated (in 0.1 s, where the cache on disk does not hold it) while the user's program
+builds its net and the first callable is parsed. Whoever chose graph mode waits until LLVM is at
+work: the imports that this needs come no later for it, since one thread at a time runs Python,
+while LLVM, which needs none, starts that much earlier. The driver is imported next, on another
+thread.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from cellc import config
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 compiling = threading.RLock()       # held while anything is compiled
 _lock = threading.Lock()
@@ -23,17 +31,20 @@ class _Starting(threading.Thread):
         super().__init__(name="cellc start")
         self.symbols: dict[str, int] = {}
         self.fault: BaseException | None = None
+        self.under_way = threading.Event()
 
     def run(self) -> None:
         try:
-            self.symbols = _start()
+            self.symbols = _start(self.under_way)
         except BaseException as fault:      # whoever asks for the symbols gets it
             self.fault = fault
+        finally:
+            self.under_way.set()
 
 
 def begin() -> None:
-    """Start the thread, if it was not started before."""
-    _thread()
+    """Start the thread, if it was not started before, and see LLVM at work."""
+    _thread().under_way.wait()
 
 
 def runtime_symbols() -> dict[str, int]:
@@ -64,14 +75,23 @@ def cache_dir() -> str | None:
     return None if folder == "0" else folder or engine.default_cache_dir()
 
 
-def _start() -> dict[str, int]:
+def _start(under_way: threading.Event) -> dict[str, int]:
     # Imported here, on the thread: none of it is needed to build a net.
     from cellc import epoch
-    from cellc.kernels import entry, runtime
+    from cellc.kernels import engine, entry, runtime
     from cellc.parameter import Parameter
     from cellc.tensor import SLOT_DEFAULTS, Tensor
 
+    driver: list[Future] = []
+
+    def at_work() -> None:
+        if not driver:
+            driver.append(engine.run_aside(importlib.import_module, "cellc.compile"))
+            under_way.set()
+
     runtime.use_cache_dir(cache_dir())
+    runtime.load(at_work)
+    at_work()               # where the code was found on disk
     if config.get("THREADS"):
         runtime.set_threads(config.level("THREADS"))
     entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
@@ -80,6 +100,7 @@ def _start() -> dict[str, int]:
     symbols = runtime.symbols()
     if hasattr(os, "register_at_fork"):
         _compile_or_fork()
+    driver[0].result()      # a fork waits for this thread: a child could not end the import
     return symbols
 
 

@@ -56,6 +56,21 @@ def test_fresh_defaults_are_not_shared():
     assert other.items == [] and Bag("c", [3]).items == [3]
 
 
+@record(eq=False)
+class Tagged(Thing):
+    tag: str = "none"
+
+    def __post_init__(self):
+        self.both = (self.value, self.tag)
+
+
+def test_inherited_fields_come_first():
+    assert Tagged(1).both == (1, "none")
+    assert Tagged(tag="a", value=2).both == (2, "a")
+    assert repr(Tagged(1)) == "Tagged(value=1, tag='none')"
+    assert changed(Tagged(1, "b"), value=3).both == (3, "b")
+
+
 def test_patterns():
     match Point(1, 7):
         case Point(x, y):

@@ -1,8 +1,9 @@
-"""cellc in graph mode: the same programs as MindSpore's, by another import."""
+"""cellc in graph mode: the same programs as MindSpore's, by another import, and Numba's loops."""
 
 import cellc
-from benchmarks.peers import cells
-from cellc import Parameter, Tensor, context, nn
+from benchmarks.peers import cells, loops
+from benchmarks.workloads import LOOP_GRADIENTS, LOOPS, inputs
+from cellc import Parameter, Tensor, context, nn, ops
 from cellc.ops import operations as P
 from cellc.ops.composite import GradOperation
 
@@ -19,8 +20,54 @@ def wait(result):
 
 
 def array(result):
-    return result.asnumpy()
+    return result.asnumpy() if isinstance(result, Tensor) else result
 
 
 def make(workload, variant):
+    kind = workload.kind
+    plain = loops.define(ops.sin, lambda h, w: ops.zeros((h, w), cellc.int32))
+    if kind == "mandelbrot":
+        function = cellc.jit(plain.mandelbrot)
+        return lambda: function(*loops.MANDELBROT)
+    if kind in LOOPS:
+        function, arguments = cellc.jit(getattr(plain, kind)), LOOPS[kind]
+        return lambda: function(*arguments)
+    if kind in LOOP_GRADIENTS:
+        kind = kind.removesuffix("_grad")
+        function = cellc.grad(getattr(plain, kind), (0, 1, 2, 3) if kind == "rk45" else 0)
+        arguments = LOOPS[kind]
+        return lambda: function(*arguments)
+    if kind in ("lstm", "lstm_grad", "rows_grad"):
+        function = {"lstm": cellc.jit(lstm), "lstm_grad": cellc.grad(lstm_loss, (1, 2, 3)),
+                    "rows_grad": cellc.grad(rows)}[kind]
+        arrays = tuple(map(Tensor, inputs(workload)))
+        if kind == "lstm_grad":
+            return lambda: function(*arrays)[1]
+        return lambda: function(*arrays)
     return cells.make(workload, nn, P, GradOperation, Tensor, Parameter)
+
+
+def lstm(x, w, u, b):
+    """All outputs of an LSTM, a Python loop over the steps."""
+    n = u.shape[0]
+    h = c = ops.zeros((x.shape[1], n), cellc.float32)
+    outputs = []
+    for t in range(x.shape[0]):
+        z = ops.matmul(x[t], w) + ops.matmul(h, u) + b
+        i, f, o = (ops.sigmoid(z[:, k * n:(k + 1) * n]) for k in (0, 1, 3))
+        c = f * c + i * ops.tanh(z[:, 2 * n:3 * n])
+        h = o * ops.tanh(c)
+        outputs.append(h)
+    return ops.stack(outputs)
+
+
+def lstm_loss(x, w, u, b):
+    return (lstm(x, w, u, b) ** 2).mean()
+
+
+def rows(x):
+    """A recurrence over the rows of an array."""
+    h = ops.zeros((x.shape[1],), cellc.float32)
+    for i in range(x.shape[0]):
+        h = ops.tanh(h * 0.9 + x[i])
+    return h.sum()

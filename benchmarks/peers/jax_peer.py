@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.workloads import (
     ADAM_RATE,
+    LOOPS,
     MOMENTUM,
     MOMENTUM_RATE,
     gradnet_scale,
@@ -55,9 +56,76 @@ def make(workload, variant):
             return training(mlp, as_jax(mlp_weights()), adam, *arrays)
         case "lenet":
             return training(lenet, as_jax(lenet_weights()), momentum, *arrays)
+        case "lstm":
+            function = jax.jit(lstm)
+        case "lstm_grad":
+            gradient = jax.jit(jax.grad(lambda *a: (lstm(*a) ** 2).mean(), (1, 2, 3)))
+            return lambda: gradient(*arrays)[1]
+        case "rows_grad":
+            function = jax.jit(jax.grad(rows))
+        case kind if kind in LOOPS:
+            if kind not in JAX_LOOPS:
+                return None
+            jax.config.update("jax_enable_x64", True)
+            function, arguments = jax.jit(JAX_LOOPS[kind]), LOOPS[kind]
+            return lambda: function(*arguments)
+        case "sine_grad":       # by a scan, whose number of rounds is fixed when it is compiled
+            jax.config.update("jax_enable_x64", True)
+            function, (x, count) = jax.jit(jax.grad(sine_scanned), static_argnums=1), LOOPS["sine"]
+            return lambda: function(x, count)
         case _:
             return None
     return lambda: function(*arrays)
+
+
+def lstm(x, w, u, b):
+    """A Python loop, which JAX unrolls."""
+    h = c = jnp.zeros((x.shape[1], u.shape[0]), x.dtype)
+    outputs = []
+    for t in range(x.shape[0]):
+        i, f, g, o = jnp.split(x[t] @ w + h @ u + b, 4, 1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        outputs.append(h)
+    return jnp.stack(outputs)
+
+
+def rows(x):
+    step = jax.lax.scan(lambda h, row: (jnp.tanh(h * 0.9 + row), None), jnp.zeros(8, x.dtype), x)
+    return step[0].sum()
+
+
+def newton(first, count):
+    def root(k, total):
+        x = first + 0.001 * k
+        y = jax.lax.while_loop(lambda y: jnp.abs(y * y - x) > 1e-12 * x,
+                               lambda y: 0.5 * (y + x / y), x)
+        return total + y
+
+    return jax.lax.fori_loop(0, count, root, 0.0)
+
+
+def sine(x, count):
+    return jax.lax.fori_loop(0, count, lambda i, x: x * 0.999999 + 1e-6 * jnp.sin(x), x)
+
+
+def sine_scanned(x, count):
+    return jax.lax.scan(lambda x, _: (x * 0.999999 + 1e-6 * jnp.sin(x), None), x, None, count)[0]
+
+
+def euler(y, count):
+    def goes_on(state):
+        y, v, i = state
+        return (i < count) & ((i == 0) | (y * y + v * v >= 1e-3))
+
+    def step(state):
+        y, v, i = state
+        return y + 0.001 * v, v - 0.001 * (y + 0.1 * v), i + 1
+
+    return jax.lax.while_loop(goes_on, step, (y, 0.0, 0))[0]
+
+
+JAX_LOOPS = {"newton": newton, "sine": sine, "euler": euler}
 
 
 def as_jax(weights):

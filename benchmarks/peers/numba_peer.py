@@ -1,9 +1,13 @@
-"""Numba: the elementwise chain as one parallel loop. It has no gradients and no layers."""
+"""Numba: the elementwise chain as one parallel loop, and plain loops, that of the Mandelbrot set on
+all cores. It has no gradients and no layers."""
+
+import math
 
 import numba
 import numpy as np
 
-from benchmarks.workloads import inputs
+from benchmarks.peers import loops
+from benchmarks.workloads import LOOPS, inputs
 
 VERSION = numba.__version__
 VARIANTS = ("parallel",)
@@ -32,8 +36,48 @@ def array(result):
     return result
 
 
+@numba.njit(parallel=True)
+def mandelbrot(width, height, most):
+    out = np.zeros((height, width), np.int32)
+    for i in numba.prange(height):
+        for j in range(width):
+            cr = -2.0 + 3.0 * j / width
+            ci = -1.5 + 3.0 * i / height
+            zr = 0.0
+            zi = 0.0
+            n = 0
+            while n < most and zr * zr + zi * zi < 4.0:
+                zr, zi = zr * zr - zi * zi + cr, 2.0 * zr * zi + ci
+                n += 1
+            out[i, j] = n
+    return out
+
+
+@numba.njit("f8(f8, i8)")
+def nested_sines(x, depth):
+    if depth == 0:
+        return x
+    return math.sin(nested_sines(x, depth - 1)) * 0.5 + x
+
+
 def make(workload, variant):
+    if workload.kind == "mandelbrot":
+        return lambda: mandelbrot(*loops.MANDELBROT)
+    if workload.kind in LOOPS:
+        function = compiled(workload.kind)
+        return lambda: function(*LOOPS[workload.kind])
     if workload.kind != "elementwise":
         return None
     (x,) = inputs(workload)
     return lambda: chain(x)
+
+
+def compiled(kind):
+    if kind == "nested_sines":
+        return nested_sines
+    plain = loops.define(math.sin, None)
+    function = getattr(plain, kind)
+    if kind == "rk45":      # it calls another, which Numba must find compiled
+        names = function.__code__.co_freevars
+        function.__closure__[names.index("slope")].cell_contents = numba.njit(plain.slope)
+    return numba.njit(function)

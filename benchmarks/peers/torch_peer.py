@@ -8,6 +8,8 @@ from torch import nn
 
 from benchmarks.workloads import (
     ADAM_RATE,
+    LOOP_GRADIENTS,
+    LOOPS,
     MLP_SIZES,
     MOMENTUM,
     MOMENTUM_RATE,
@@ -42,6 +44,8 @@ def chain(x):
 
 
 def make(workload, variant):
+    if workload.kind in LOOPS or workload.kind in LOOP_GRADIENTS:
+        return None         # a microsecond and more for each operation on a number
     arrays = [torch.from_numpy(array) for array in inputs(workload)]
     match workload.kind:
         case "gradnet":
@@ -58,7 +62,38 @@ def make(workload, variant):
             return training(Mlp(), mlp_weights(), *arrays, variant)
         case "lenet":
             return training(LeNet(), lenet_weights(), *arrays, variant)
+        case "lstm":
+            function = compiled(lstm, variant)
+            return lambda: function(*arrays)
+        case "lstm_grad":
+            function = compiled(torch.func.grad(lstm_loss, (1, 2, 3)), variant)
+            return lambda: function(*arrays)[1]
+        case "rows_grad" if variant == "eager":
+            function = torch.func.grad(rows)
+            return lambda: function(*arrays)
     return None
+
+
+def lstm(x, w, u, b):
+    h = c = torch.zeros(x.shape[1], u.shape[0])
+    outputs = []
+    for t in range(x.shape[0]):
+        i, f, g, o = (x[t] @ w + h @ u + b).chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+    return torch.stack(outputs)
+
+
+def lstm_loss(x, w, u, b):
+    return (lstm(x, w, u, b) ** 2).mean()
+
+
+def rows(x):
+    h = torch.zeros(x.shape[1])
+    for row in x:
+        h = torch.tanh(h * 0.9 + row)
+    return h.sum()
 
 
 def gradnet(x, y, variant):

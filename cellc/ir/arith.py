@@ -145,6 +145,18 @@ def meet(*xs, dtype: DType | None = None) -> list:
     return met
 
 
+def conform(x, t):
+    """x as a value of type t: in its dtype, repeated to its shape; a number where t is one.
+
+    ShapeFault where it does not broadcast.
+    """
+    x = cast(x, t.dtype)
+    own = type_of(x)
+    if isinstance(t, ScalarType):
+        return x if isinstance(own, ScalarType) else s.to_scalar(x)
+    return broadcast_to(s.from_scalar(x) if isinstance(own, ScalarType) else x, t.shape)
+
+
 def _float(xs) -> DType:
     """The dtype in which a true division or a transcendental function of xs is computed."""
     found = result_dtype(*map(type_of, xs))

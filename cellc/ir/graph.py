@@ -6,7 +6,9 @@ immutable, knows its type, and is compared by identity. Sub-programs are Graphs 
 
 from __future__ import annotations
 
+import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -147,7 +149,7 @@ class Graph:
     with the type of its result, and defined once, when its body is there.
     """
 
-    __slots__ = ("name", "inputs", "body", "result", "type", "_effects")
+    __slots__ = ("name", "inputs", "body", "result", "type", "_effects", "__weakref__")
     type: Type
 
     def __init__(self, name: str, inputs: Iterable[Input], body: Iterable[Apply], result: Node):
@@ -221,6 +223,19 @@ def calling_themselves(graphs: Iterable[Graph]) -> set[int]:
     return found
 
 
+def once(function: Callable[[Graph], Any]) -> Callable[[Graph], Any]:
+    """A function of a graph alone, computed once for each: graphs do not change."""
+    known: weakref.WeakKeyDictionary[Graph, Any] = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def remembering(graph: Graph):
+        if graph not in known:
+            known[graph] = function(graph)
+        return known[graph]
+
+    return remembering
+
+
 class Primitive:
     """One operation of the IR: everything known about it, said once.
 
@@ -231,6 +246,10 @@ class Primitive:
     eval      (*arrays, **attrs) -> array: the meaning, in NumPy; None where the interpreter has it
     vjp       (g, y, *operands, **attrs) -> one cotangent or None per operand, built of primitives;
               None where the result is never differentiable
+    jvp       (tangents, y, *operands, **attrs) -> the tangent of y; a tangent of None is zero;
+              None where `vjp` is
+    batch     (n, lanes, *operands, **attrs) -> n applies at once (ir/prims/rules.py); None for
+              control and for what has no operands
     scalar    elementwise: (b, *elements, **attrs) -> element, over the scalar ops of a back end
     reduce    reductions: the scalar op that combines two elements, and its neutral element
     kind      elementwise | reduce | view | kernel | control: how it is lowered
@@ -240,12 +259,13 @@ class Primitive:
     """
 
     def __init__(self, name: str, operands: str, *, doc: str, kind: str, types: Callable,
-                 eval: Callable | None, vjp: Callable | None, scalar: Callable | None = None,
+                 eval: Callable | None, vjp: Callable | None, jvp: Callable | None = None,
+                 batch: Callable | None = None, scalar: Callable | None = None,
                  reduce: tuple | None = None, samples: Callable | None = None,
                  tolerance: dict | None = None, effect: bool = False):
         self.name, self.operands, self.doc, self.kind = name, operands.split(), doc, kind
-        self.types, self.eval, self.vjp = types, eval, vjp
-        self.scalar, self.reduce, self.effect = scalar, reduce, effect
+        self.types, self.eval, self.scalar, self.reduce = types, eval, scalar, reduce
+        self.vjp, self.jvp, self.batch, self.effect = vjp, jvp, batch, effect
         self.samples, self.tolerance = samples, tolerance or {}
 
     def __repr__(self) -> str:

@@ -9,7 +9,8 @@ A graph's text holds the graphs it uses, each once, before it (or after it, wher
 other). Names are those of the user's
 variables (`%h`, `%h.1`), of the primitive where there is none. Constants carry their type; an array
 is a nested list: `[1, 2]:i64[2]`. In attributes a bare name is a dtype or a symbolic size, `@name`
-a graph; the attribute `type` is a type. A comment, here the user's place, ends with its line.
+a graph; the attribute `type` is a type, and `types` several. A comment, here the user's place, ends
+with its line.
 """
 
 from __future__ import annotations
@@ -270,6 +271,8 @@ class _Reader:
     def keyed_attribute(self) -> tuple:
         key = self.take("word", "the name of an attribute").text
         self.mark("=")
+        if key == "types":
+            return key, tuple(self.sequence("(", ")", self.type))
         return key, self.type() if key == "type" else self.attribute()
 
     def operand(self) -> Node:

@@ -29,9 +29,9 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from cellc import config
+from cellc.kernels import llvm
 from cellc.kernels.objectcache import ObjectCache
-from cellc.kernels.target import host, usable_cores
+from cellc.kernels.target import usable_cores
 from cellc.record import record
 
 CODEGEN_LEVEL = 2           # 0 is five times as quick and good enough for code that only calls
@@ -67,86 +67,22 @@ def timings() -> Timings:
         return Timings(**vars(_timings))
 
 
-# -- LLVM, imported when first needed --------------------------------------------------------------
-@functools.cache
-def _llvm():
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()      # inline assembly aborts the process without it
-    return llvm
-
-
-@functools.cache
-def cpu() -> tuple[str, str]:
-    """Name and feature string of the CPU that code is generated for."""
-    target = host(config.get("CPU") or None)
-    return target.name, target.features
-
-
-@functools.cache
-def _identity() -> str:
-    """What object code depends on besides its text."""
-    import llvmlite
-
-    version = ".".join(map(str, _llvm().llvm_version_info))
-    return "\n".join([*cpu(), version, llvmlite.__version__])
-
-
-def _target_machine(codegen: int = CODEGEN_LEVEL):
-    name, features = cpu()
-    return _llvm().Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=codegen, reloc="default", codemodel="jitdefault")
-
-
-_this_thread = threading.local()
-
-
-def _thread_machine(codegen: int):
-    """A target machine is not thread-safe: one for each thread (and level)."""
-    machines = _this_thread.__dict__.setdefault("machines", {})
-    if codegen not in machines:
-        machines[codegen] = _target_machine(codegen)
-    return machines[codegen]
-
-
-@functools.cache
-def _unlocked_emit():
-    """LLVM's code generator without the process-wide lock llvmlite holds around every call.
-
-    Contexts and target machines are per thread here, which is all LLVM asks for; behind the lock
-    two threads would be no faster than one (they take 0.7 of the time without it).
-    """
-    from llvmlite.binding import ffi
-
-    emit = ctypes.CDLL(ffi.lib._name).LLVMPY_TargetMachineEmitToMemory
-    emit.argtypes = [ffi.LLVMTargetMachineRef, ffi.LLVMModuleRef, ctypes.c_int,
-                     ctypes.POINTER(ctypes.c_char_p)]
-    emit.restype = ffi.LLVMMemoryBufferRef
-    return emit
-
-
 # -- compiling -------------------------------------------------------------------------------------
-def _generate(ir_text: str, opt: int, check: bool, codegen: int) -> bytes:
+def _generate(ir_text: str, opt: int, check: bool, codegen: int,
+              under_way: Callable[[], None] = lambda: None) -> bytes:
     """Object code of a text, from LLVM."""
-    llvm = _llvm()
-    machine = _thread_machine(codegen)
+    machine = llvm.machine(codegen)
     started = time.perf_counter()
-    context = llvm.create_context()
     try:
-        module = llvm.parse_assembly(ir_text, context)
-        module.triple = llvm.get_default_triple()
-        module.data_layout = str(machine.target_data)
-        if check:
-            module.verify()
+        with llvm.module(ir_text, check or opt > 1) as module:
+            parsed = time.perf_counter()
+            llvm.run_passes(machine, module, opt)
+            passed = time.perf_counter()
+            under_way()
+            data = llvm.emit(machine, module)
+            done = time.perf_counter()
     except RuntimeError as fault:
         raise CompileFault(str(fault)) from None
-    parsed = time.perf_counter()
-    _run_passes(machine, module, opt)
-    passed = time.perf_counter()
-    data = _emit(machine, module)
-    done = time.perf_counter()
     with _lock:
         _timings.parse += parsed - started
         _timings.passes += passed - parsed
@@ -155,48 +91,20 @@ def _generate(ir_text: str, opt: int, check: bool, codegen: int) -> bytes:
     return data
 
 
-def _run_passes(machine, module, opt: int) -> None:
-    llvm = _llvm()
-    if opt == 0:
-        return
-    options = llvm.create_pipeline_tuning_options(speed_level=opt)
-    builder = llvm.create_pass_builder(machine, options)
-    if opt > 1:
-        builder.getModulePassManager().run(module, builder)
-        return
-    passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    for function in module.functions:
-        if not function.is_declaration:
-            passes.run(function, builder)
-
-
-def _emit(machine, module) -> bytes:
-    from llvmlite.binding import ffi
-
-    fault = ctypes.c_char_p()
-    buffer = _unlocked_emit()(machine._ptr, module._ptr, 1, ctypes.byref(fault))
-    if not buffer:
-        raise CompileFault((fault.value or b"LLVM gave no reason").decode())
-    try:
-        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer),
-                                ffi.lib.LLVMPY_GetBufferSize(buffer))
-    finally:
-        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
-
-
 def object_key(ir_text: str, opt: int = 0, codegen: int = CODEGEN_LEVEL) -> str:
     """The name under which the object code of a text is remembered."""
-    return hashlib.sha256(f"{_identity()}\n{opt} {codegen}\n{ir_text}".encode()).hexdigest()
+    return hashlib.sha256(f"{llvm.identity()}\n{opt} {codegen}\n{ir_text}".encode()).hexdigest()
 
 
 def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None,
-                 check: bool = False, codegen: int = CODEGEN_LEVEL) -> bytes:
+                 check: bool = False, codegen: int = CODEGEN_LEVEL,
+                 under_way: Callable[[], None] = lambda: None) -> bytes:
     """Object code of one module of LLVM text.
 
     `opt` is 0, 1, 2 or 3 (see the module), `codegen` the level of LLVM's code generator;
     `cache_dir` is where the object is kept for other processes, None for nowhere; `check` runs
-    LLVM's verifier on a text that is compiled. Raises CompileFault with LLVM's message.
+    LLVM's verifier on a text that is compiled; `under_way` is called where code is generated, when
+    from there on nothing needs the GIL. Raises CompileFault with LLVM's message.
     """
     key = object_key(ir_text, opt, codegen)
     with _lock:
@@ -209,7 +117,7 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
         with _lock:
             _timings.disk_hits += 1
     else:
-        data = _generate(ir_text, opt, check, codegen)
+        data = _generate(ir_text, opt, check, codegen, under_way)
         if cache is not None:
             cache.write(key, data)
     _remember(key, data)
@@ -287,7 +195,7 @@ class Loaded:
 
 @functools.cache
 def _linker():
-    linker = _llvm().create_lljit_compiler(_target_machine())
+    linker = llvm.binding().create_lljit_compiler(llvm.new_machine(CODEGEN_LEVEL))
     # Pool threads sleep in code it owns until the process ends, so it must never be disposed of.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(linker))
     return linker
@@ -302,7 +210,7 @@ def load(data: bytes, symbols: Mapping[str, int] | None = None,
     """
     started = time.perf_counter()
     library = f"cellc.{next(_library_numbers)}"
-    builder = _llvm().JITLibraryBuilder().add_object_img(data).add_current_process()
+    builder = llvm.binding().JITLibraryBuilder().add_object_img(data).add_current_process()
     for name, address in (symbols or {}).items():
         builder.import_symbol(name, address)
     exports = list(exports)

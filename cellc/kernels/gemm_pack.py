@@ -29,7 +29,7 @@ def pack_b_strip(f: Function, dtype: str, ty: str, b: str, panels: str, strip: S
         reaches = strip.reach(f, panel.index, vectors, whole=False)
         source = f.gep(element, b, reaches[0].lead)
         target = f.gep(ty, panels, f.mul(panel.index, size_k))
-        with f.loop("0", size_k, hint="k") as row:
+        with f.loop("0", size_k, hint="k", opaque=True) as row:
             place = f.gep(element, source, k.at(f, row.index))
             out = f.gep(ty, target, f.mul(row.index, str(width)))
             for v, reach in enumerate(reaches):
@@ -54,7 +54,7 @@ def pack_b_transpose(f: Function, dtype: str, ty: str, b: str, panels: str, n: O
             first = f.add(panel.index, col.index)
             columns = [f.gep(element, b, n.at(f, emit_minimum(f, f.add(first, str(i)), last)))
                        for i in range(side)]
-            with f.loop("0", size_k, side, hint="k") as row:
+            with f.loop("0", size_k, side, hint="k", opaque=True) as row:
                 reach, = strip.reach(f, row.index, 1, whole=False)
                 block = [widen(f, reach.load(f, element, f.gep(element, column, reach.lead)), dtype,
                                side) for column in columns]
@@ -110,7 +110,7 @@ def pack_a_rows(f: Function, dtype: str, ty: str, a: str, tile: str, rows: Offse
     with f.loop("0", size_m, hint="row") as row:
         source = f.gep(element, a, rows.at(f, row.index))
         target = f.gep(ty, tile, f.mul(row.index, str(pitch)))
-        with f.loop("0", size_k, lanes, hint="k") as k:
+        with f.loop("0", size_k, lanes, hint="k", opaque=True) as k:
             reach, = strip.reach(f, k.index, 1, whole=False)
             vector = reach.load(f, element, f.gep(element, source, reach.lead))
             value = widen(f, vector, dtype, lanes)
@@ -126,7 +126,7 @@ def pack_a_cols(f: Function, dtype: str, ty: str, a: str, tile: str, strip: Stri
     element, lanes = MEMORY_TYPE[dtype], strip.width
     reach, = strip.reach(f, "0", 1, whole=False)
     source = f.gep(element, a, reach.lead)
-    with f.loop("0", size_k, hint="k") as row:
+    with f.loop("0", size_k, hint="k", opaque=True) as row:
         vector = reach.load(f, element, f.gep(element, source, k.at(f, row.index)))
         place = f.gep(ty, tile, f.mul(row.index, str(height)))
         f.store(f"<{lanes} x {ty}>", widen(f, vector, dtype, lanes), place, 4)

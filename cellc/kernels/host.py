@@ -117,8 +117,8 @@ class Host:
             f = Function(self.module, "i32", name, SIGNATURE, linkage="define internal")
             frame = Frame(f, self.symbols)
             if own_arena:
+                self._take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
-                self._take_arena(frame, region.totals)
             else:
                 frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
                                for i, u in enumerate(self.units)}

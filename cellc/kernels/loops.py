@@ -17,10 +17,10 @@ Nothing here knows of a target: the order of loops, vectors and threads are a `S
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 from cellc.ir.types import DType
 from cellc.kernels.views import Affine, Axis
+from cellc.record import record
 
 # What an operation costs, in vector instructions; what is not listed costs one.
 COST = {
@@ -33,7 +33,7 @@ COST = {
 EXPENSIVE = 8               # an operation of this cost is not done twice where a load would do
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Buffer:
     """A dense array the kernel is given: its place in the context, element type and count."""
 
@@ -45,7 +45,7 @@ class Buffer:
     offset: int = 0              # bytes into the scratch memory
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Guard:
     """The condition 0 <= place < extent."""
 
@@ -56,13 +56,11 @@ class Guard:
         return f"0 <= {self.place} < {self.extent}"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Value:
-    """One element for each point of its axes. `sweep`: the first in which it is known."""
+    """One element for each point of its `axes`. `sweep`: the first in which it is known."""
 
     dtype: DType
-    axes: frozenset = field(default=frozenset(), init=False)
-    sweep: int = field(default=0, init=False)
 
     def operands(self) -> tuple[Value, ...]:
         return ()
@@ -81,7 +79,7 @@ class Value:
         self.sweep = max((x.sweep for x in self.operands()), default=0)
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Literal(Value):
     value: object
 
@@ -89,7 +87,7 @@ class Literal(Value):
         return f"{self.value}:{self.dtype}"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Index(Value):
     """An affine expression of the loop axes as a number."""
 
@@ -102,7 +100,7 @@ class Index(Value):
         return f"index {self.place}"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Inside(Value):
     """Whether all guards hold."""
 
@@ -115,7 +113,7 @@ class Inside(Value):
         return "inside " + " and ".join(map(str, self.guards))
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Load(Value):
     """An element of a buffer; where a guard fails, nothing is read and the value is arbitrary.
 
@@ -139,7 +137,7 @@ class Load(Value):
         return f"{self.buffer.name}[{self.place}{extra}]{where}"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class ScalarOp(Value):
     """An operation on elements: `make(b, *elements)` builds it from a back end's operations."""
 
@@ -158,7 +156,7 @@ class ScalarOp(Value):
         return self.name
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Checked(Value):
     """An index from memory, clamped into 0 .. extent-1; outside, an error record is left."""
 
@@ -177,7 +175,7 @@ class Checked(Value):
         return f"checked < {self.extent}"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Reduction(Value):
     """The combination of `operand` over the reduced axes; `position` for argmax and argmin."""
 
@@ -198,7 +196,7 @@ class Reduction(Value):
         return f"{self.op} over {','.join(map(str, self.over))}"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False)
 class Store:
     """Write (or add) a value to a buffer, where all guards hold."""
 
@@ -226,7 +224,7 @@ class Store:
         return f"{self.buffer.name}[{self.place}{extra}] {'+=' if self.add else '='}{where}"
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Nest:
     """Row axes, reduced axes (both outermost first) and what is stored."""
 
@@ -286,7 +284,7 @@ def _axes(axes: list[Axis]) -> str:
     return " ".join(f"{a}:{a.extent}" for a in axes)
 
 
-@dataclass
+@record
 class Kernel:
     """An emitted kernel: functions to run one after another, each with as many tasks as pay.
 

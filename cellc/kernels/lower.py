@@ -15,7 +15,7 @@ import functools
 import math
 
 from cellc.errors import SymbolicFault
-from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node, once
 from cellc.ir.numerics import full, to_compute
 from cellc.ir.prims.random import philox_element, philox_words
 from cellc.ir.prims.reduce import reduced_axes
@@ -52,11 +52,12 @@ class NotFusable(Exception):
     """The graph cannot be one loop nest."""
 
 
-def lower(graph: Graph, first_slot: int = 0) -> Nest:
-    """The nest of a group. Buffers take slots of the context from `first_slot`: inputs, results."""
+@once
+def lower(graph: Graph) -> Nest:
+    """The nest of a group. Its buffers take the slots of the context in order: inputs, results."""
     splits: list[tuple[int, int]] = []          # (axis number, inner extent), in order
     for _ in range(MAX_SPLITS):
-        lowering = Lowering(graph, splits, first_slot)
+        lowering = Lowering(graph, splits)
         try:
             return lowering.run()
         except NeedSplit as need:
@@ -73,7 +74,7 @@ class Lowering:
     gets further than the last one; so a cut is remembered by number.
     """
 
-    def __init__(self, graph: Graph, splits: list[tuple[int, int]], first_slot: int):
+    def __init__(self, graph: Graph, splits: list[tuple[int, int]]):
         self.graph, self.splits = graph, splits
         self.number: dict[Axis, int] = {}
         self.live: set[Axis] = set()             # axes that have not been cut
@@ -88,7 +89,7 @@ class Lowering:
         tensors = [*graph.inputs, *graph.results]
         self.buffers = [
             Buffer(x.name if i < len(graph.inputs) else f"out{i - len(graph.inputs)}",
-                   first_slot + i, x.dtype, x.type.size, isinstance(x.type, ScalarType))
+                   i, x.dtype, x.type.size, isinstance(x.type, ScalarType))
             for i, x in enumerate(tensors)]
         self.input_buffers = dict(zip(graph.inputs, self.buffers, strict=False))
 

@@ -128,7 +128,7 @@ class Reader(Lowering):
     """Values of a group's graph at given places, for kernels that are no nest themselves."""
 
     def __init__(self, graph: Graph):
-        super().__init__(graph, [], 0)
+        super().__init__(graph, [])
 
 
 def axes_for(shape, letter: str) -> list[Axis]:

@@ -9,7 +9,6 @@ import ctypes
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from types import CellType
 from typing import Any
@@ -46,9 +45,10 @@ from cellc.kernels.variant import (
     TupleOut,
     VariantSpec,
 )
+from cellc.record import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Layout:
     """Where instances of a tensor class keep their array, and what else a new one is given."""
     slot: int

@@ -17,6 +17,12 @@ Waiting is a spin of at most some 20 us, then a futex: a pool that spins longer 
 neighbours a scheduler slice, and one that never spins pays a wake at every region. One region runs
 at a time: a call from inside a task or from a second thread runs its tasks itself, in order.
 Where there is no futex (not Linux) every region runs so.
+
+Linux likes to wake a thread on the CPU of the one that wakes it. There the two would take turns,
+and go on so: whoever sleeps again after 20 us is not there when the scheduler balances its load. So
+a worker that finds itself on the caller's CPU moves to another, where it is woken from then on as
+long as that is idle. It may be moved back: where the other CPUs are busy, a caller that waits for a
+worker leaves its own CPU to it.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 SPIN_TICKS = 40_000         # of the time stamp counter: 10-20 us at 2-4 GHz
 SPIN_ROUNDS = 2_000         # where there is no such counter
 SIG_SETMASK = 2
+CPU_SET_BYTES = 128         # a set of CPUs as libc has it: 1024 of them
 MAX_TASKS = 0x7FFFFFFF
 ALL = 0x7FFFFFFF
 
@@ -54,9 +61,11 @@ def emit(module: Module, machine: str, linux: bool) -> None:
     cell(module, "pool_caller_sleeps", "i32")
     cell(module, "pool_epoch", "i32", line=True)
     cell(module, "pool_sleepers", "i32")
+    cell(module, "pool_caller_cpu", "i32", "-1")
     _emit_futex(module, FUTEX_SYSCALL[machine])
     _emit_spin(module, machine)
     _emit_work(module)
+    _emit_part(module)
     _emit_worker(module)
     _emit_start(module)
     _emit_parallel(module)
@@ -138,15 +147,39 @@ def _emit_work(module: Module) -> None:
         p.give()
 
 
+def _emit_part(module: Module) -> None:
+    """Where this worker is on the caller's CPU: move to another one of `allowed`."""
+    with Procedure(module, "void", "pool_part", [("ptr", "allowed")]) as p:
+        cpu = p.call("i32", "sched_getcpu")
+        p.return_if(p.ne("i32", cpu, p.load_atomic("i32", "@pool_caller_cpu")))
+        p.return_if(p.op(f"icmp uge i32 {cpu}, {CPU_SET_BYTES * 8}"))       # -1 for unknown
+        number = p.op(f"zext i32 {cpu} to i64")
+        word = p.gep("i64", "%allowed", p.op(f"lshr i64 {number}, 6"))
+        every = p.load("i64", word)
+        bit = p.op(f"shl i64 1, {p.op(f'and i64 {number}, 63')}")
+        p.store("i64", p.op(f"and i64 {every}, {p.op(f'xor i64 {bit}, -1')}"), word)
+        # Refused, and without effect, where this was the only one.
+        move = ("sched_setaffinity", ("i32", "0"), ("i64", str(CPU_SET_BYTES)), ("ptr", "%allowed"))
+        p.call("i32", *move)
+        p.store("i64", every, word)
+        p.call("i32", *move)
+        p.give()
+
+
 def _emit_worker(module: Module) -> None:
     """The life of thread number `index`; it sleeps while the pool is set to fewer threads."""
     with Procedure(module, "ptr", "pool_worker", [("ptr", "index")]) as p:
         index = p.op("ptrtoint ptr %index to i64")
+        allowed = p.op(f"alloca [{CPU_SET_BYTES} x i8], align 8")
+        p.store(f"[{CPU_SET_BYTES} x i8]", "zeroinitializer", allowed)
+        p.call("i32", "sched_getaffinity", ("i32", "0"), ("i64", str(CPU_SET_BYTES)),
+               ("ptr", allowed))
         with p.forever():
             seen = p.load_atomic("i32", "@pool_epoch", "acquire")
             size = p.call("i64", "cellc_threads")
             wanted = p.lt(p.add(index, "1"), size)
             with p.when(wanted):
+                p.call("void", "pool_part", ("ptr", allowed))
                 p.call("void", "pool_work")
                 p.call("i1", "pool_spin", ("ptr", "@pool_epoch"), ("i32", seen))
             now = p.load_atomic("i32", "@pool_epoch", "acquire")
@@ -211,6 +244,7 @@ def _publish(p: Procedure) -> None:
     high = p.op(f"shl i64 {p.op(f'zext i32 {region} to i64')}, 32")
     p.store("ptr", "%fn", "@pool_fn")
     p.store("ptr", "%ctx", "@pool_ctx")
+    p.store_atomic("i32", p.call("i32", "sched_getcpu"), "@pool_caller_cpu")
     p.store_atomic("i32", "0", "@pool_done", "release")
     p.store_atomic("i64", p.op(f"or i64 {high}, %n"), "@pool_limits", "release")
     p.store_atomic("i64", high, "@pool_ticket", "release")

@@ -11,7 +11,7 @@ contracted ones. Axes of b alone that lie outside the rows in C are handed over 
 from __future__ import annotations
 
 from cellc.errors import SymbolicFault
-from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node, once
 from cellc.ir.types import Dim, ScalarType, f32, f64
 from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
@@ -73,6 +73,7 @@ class Product:
                 f"  b = {self.b[0].name}[{self.b[1]}]\n  out[{self.c}], then {ending}")
 
 
+@once
 def product_of(graph: Graph) -> Product:
     """The product that a group's graph is; NoProduct where it is none."""
     dots = [node for node in graph.body if node.prim.name == "dot"]

@@ -146,7 +146,7 @@ class Region(Places):
         operands = [self.register(x) for x in node.operands]
         if node.prim.kind == "view":        # of one element
             return operands[0]
-        ops = ScalarOps(frame.f, lanes=1)
+        ops = RegisterOps(frame.f, lanes=1)
         elements = [Element(text, x.type.dtype, 1)
                     for text, x in zip(operands, node.operands, strict=True)]
         made = node.prim.scalar(ops, *elements, **node.attrs)
@@ -470,6 +470,23 @@ class Region(Places):
             f.store(ty, value, f.gep("i64", context, str(i)))
         return f.call("i32", "cellc_message", ("i64", str(node.attrs["message"])),
                       ("i32", wants_fault), ("ptr", context))
+
+
+class RegisterOps(ScalarOps):
+    """Operations on single numbers: for these the C library's functions, which branch and look
+    into tables, are quicker than what is written for vectors, and no less accurate."""
+
+    LIBRARY = frozenset(("sin", "cos", "tan", "exp", "log", "pow", "atan2"))
+
+    def _math(self, name: str, *xs: Element) -> Element:
+        if name not in self.LIBRARY:
+            return super()._math(name, *xs)
+        ty = xs[0].ty
+        symbol = name + ("f" if ty == "float" else "")
+        self.f.module.declare(f"{ty} @{symbol}({', '.join([ty] * len(xs))}) "
+                              "nounwind willreturn memory(none)")
+        arguments = ", ".join(f"{ty} {x.text}" for x in xs)
+        return Element(self.f.op(f"call {ty} @{symbol}({arguments})"), xs[0].dtype)
 
 
 def _layout(frame: Frame, types) -> tuple[list[str], str]:

@@ -21,6 +21,7 @@ import functools
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from cellc.kernels import engine, memory, message, native_entry, native_layout, pool, tape_memory
@@ -59,8 +60,9 @@ def text() -> str:
 class Runtime:
     """The loaded runtime, with its functions as Python callables."""
 
-    def __init__(self, cache_dir: str | Path | None):
-        data = engine.compile_text(text(), OPTIMISATION, cache_dir, codegen=CODEGEN)
+    def __init__(self, cache_dir: str | Path | None, under_way: Callable[[], None]):
+        data = engine.compile_text(text(), OPTIMISATION, cache_dir, codegen=CODEGEN,
+                                   under_way=under_way)
         exports = FOR_PROGRAMS + FOR_PYTHON
         self.loaded = engine.load(data, native_layout.python_symbols(), exports)
         # Sleeping workers return into this code and arrays point to its destructor: it never goes.
@@ -103,6 +105,7 @@ def _default_limit() -> int:
 
 
 _cache_dir: str | Path | None = None
+_loaded: list[Runtime] = []
 
 
 def use_cache_dir(directory: str | Path | None) -> None:
@@ -111,10 +114,12 @@ def use_cache_dir(directory: str | Path | None) -> None:
     _cache_dir = directory
 
 
-@functools.cache
-def load() -> Runtime:
-    """The runtime of this process."""
-    return Runtime(_cache_dir)
+def load(under_way: Callable[[], None] = lambda: None) -> Runtime:
+    """The runtime of this process; `under_way` is for whoever is the first to ask for it (see
+    `engine.compile_text`)."""
+    if not _loaded:
+        _loaded.append(Runtime(_cache_dir, under_way))
+    return _loaded[0]
 
 
 @functools.cache

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from cellc.errors import SymbolicFault
+from cellc.record import record
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Axis:
     """A loop variable 0 <= i < extent; `extent` is an int or a Dim.
 

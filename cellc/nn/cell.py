@@ -58,7 +58,7 @@ class Cell:
 
             return compile.call(self, args, kwargs)
         try:
-            if self._recomputed or hasattr(type(self), "bprop"):
+            if self.__dict__.get("_recomputed") or hasattr(type(self), "bprop"):
                 return self._call_by_rule(args, kwargs)
             return self.construct(*args, **kwargs)
         except TypeError as error:

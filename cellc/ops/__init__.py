@@ -8,7 +8,7 @@ ops.GradOperation.
 """
 
 from cellc import eager as _eager
-from cellc.ops import composite, functional, operations
+from cellc.ops import composite, functional, operations, transforms
 from cellc.ops.composite import GradFunction, GradOperation
 from cellc.ops.functional import *  # noqa: F403
 from cellc.ops.operations import *  # noqa: F403

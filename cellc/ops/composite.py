@@ -4,7 +4,7 @@ All three return a GradFunction: a record that says what to differentiate by and
 results. What happens when it is called depends on where:
 
 - in graph mode, or where the parser meets it, it becomes a transformed graph (`passes/grad.py`);
-- in eager mode the function runs on the tape (`cellc/eager.py`), once forward and once backward.
+- in eager mode the function runs on the tape (`ops/tape.py`), once forward and once backward.
 
 Either way gradients nest: `grad(grad(f))`. The function's result may be a tensor or number of any
 shape; what is differentiated is then the sum of its elements (or their sum weighted by `sens`).
@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from cellc import context
 from cellc.errors import TypeFault, ValueFault
-from cellc.ir import arith
 from cellc.ir.graph import current_builder
-from cellc.ir.prims import elementwise as e
-from cellc.ir.types import ScalarType, TensorType
+from cellc.ir.types import TensorType
+from cellc.ops import tape
 from cellc.parameter import Parameter, ParameterTuple
 from cellc.parser import hooks
+from cellc.parser.transforms import Transform
 
 
-class GradFunction:
+class GradFunction(Transform):
     """The gradient of `fn`: called with fn's arguments, it gives gradients and perhaps the value.
 
     argnums     positions of arguments to differentiate by: an int, a tuple, or None for none
@@ -33,6 +33,8 @@ class GradFunction:
 
     Results: `arrange` below. A class rather than a closure, so that the compiler can recognise it.
     """
+
+    kind = "grad"
 
     def __init__(self, fn, argnums=0, weights=None, has_aux=False, with_value=False, get_all=None,
                  get_by_list=False, sens_param=False):
@@ -50,9 +52,7 @@ class GradFunction:
     @property
     def weight_list(self) -> tuple:
         """The Parameters to differentiate by."""
-        if self.weights is None:
-            return ()
-        return (self.weights,) if isinstance(self.weights, Parameter) else tuple(self.weights)
+        return listed(self.weights)
 
     def split(self, args: tuple):
         """(fn's own arguments, sens or None)."""
@@ -99,18 +99,27 @@ class GradFunction:
             return result, gradients
         return (gradients, tuple(result[1:])) if self.has_aux else gradients
 
-    def __call__(self, *args, **kwargs):
-        if current_builder() is None and context.is_graph():
-            from cellc import compile
-
-            return compile.call(self, args, kwargs)
-        return _eager_gradient(self, args, kwargs)
-
-    def __repr__(self):
-        return f"<{self.__name__}>"
+    def eager(self, args, kwargs):
+        return tape.gradient(self, args, kwargs)
 
 
-hooks.register_grad(GradFunction)
+def _outside(record: Transform, args: tuple, kwargs: dict):
+    """A call of a transformed function from Python: compiled in graph mode, else at once."""
+    if current_builder() is None and (context.is_graph() or record.kind == "linear"):
+        from cellc import compile
+
+        return compile.call(record, args, kwargs)
+    return record.eager(args, kwargs)
+
+
+hooks.register_outside(_outside)
+
+
+def listed(weights) -> tuple:
+    """Weights as `weights_of` gives them, one by one."""
+    if weights is None:
+        return ()
+    return (weights,) if isinstance(weights, Parameter) else tuple(weights)
 
 
 def _holds_tensor(x) -> bool:
@@ -125,16 +134,16 @@ def _holds_tensor(x) -> bool:
 # -- what users call ------------------------------------------------------------------------------
 
 
-def _position(argnums, grad_position):
-    if grad_position is not _UNSET:
-        if argnums is not _UNSET:
+def position_of(argnums, grad_position):
+    if grad_position is not UNSET:
+        if argnums is not UNSET:
             raise TypeFault("argnums and grad_position are two names for one thing: give one")
         argnums = grad_position
-    if argnums is _UNSET:
+    if argnums is UNSET:
         return 0
     if isinstance(argnums, list):
         argnums = tuple(argnums)
-    if grad_position is not _UNSET and isinstance(argnums, tuple) and len(argnums) == 1:
+    if grad_position is not UNSET and isinstance(argnums, tuple) and len(argnums) == 1:
         argnums = argnums[0]        # as MindSpore has it
     wanted = argnums if isinstance(argnums, tuple) else () if argnums is None else (argnums,)
     if any(isinstance(i, bool) or not isinstance(i, int) for i in wanted) or argnums == ():
@@ -144,7 +153,7 @@ def _position(argnums, grad_position):
     return argnums
 
 
-def _weights(weights):
+def weights_of(weights):
     if weights is None or isinstance(weights, Parameter):
         return weights
     if not isinstance(weights, (tuple, list)):
@@ -153,7 +162,7 @@ def _weights(weights):
     return ParameterTuple(weights)
 
 
-_UNSET = object()
+UNSET = object()
 
 
 def _gradient(fn, argnums, weights, has_aux, with_value):
@@ -162,7 +171,7 @@ def _gradient(fn, argnums, weights, has_aux, with_value):
     if argnums is None and weights is None:
         raise ValueFault("a gradient by nothing: argnums and weights are both None",
                          "argnums=0, or weights=net.trainable_params()")
-    return GradFunction(fn, argnums, _weights(weights), bool(has_aux), with_value)
+    return GradFunction(fn, argnums, weights_of(weights), bool(has_aux), with_value)
 
 
 def mutable(input_data, dynamic_len=False):
@@ -173,7 +182,7 @@ def mutable(input_data, dynamic_len=False):
     return input_data
 
 
-def grad(fn, grad_position=_UNSET, weights=None, has_aux=False, *, argnums=_UNSET):
+def grad(fn, grad_position=UNSET, weights=None, has_aux=False, *, argnums=UNSET):
     """The gradient of fn by some of its arguments and of its weights.
 
     grad_position: an int, or a tuple of one, gives one gradient, a tuple a tuple of them, None
@@ -184,15 +193,15 @@ def grad(fn, grad_position=_UNSET, weights=None, has_aux=False, *, argnums=_UNSE
 
         cellc.grad(cellc.ops.tanh)(2.0)            # 0.07065082
     """
-    return _gradient(fn, _position(argnums, grad_position), weights, has_aux, False)
+    return _gradient(fn, position_of(argnums, grad_position), weights, has_aux, False)
 
 
-def value_and_grad(fn, grad_position=_UNSET, weights=None, has_aux=False, *, argnums=_UNSET):
+def value_and_grad(fn, grad_position=UNSET, weights=None, has_aux=False, *, argnums=UNSET):
     """(what fn returns, its gradients as `grad` gives them) in one go.
 
         loss, gradients = cellc.value_and_grad(forward, None, net.trainable_params())(x, y)
     """
-    return _gradient(fn, _position(argnums, grad_position), weights, has_aux, True)
+    return _gradient(fn, position_of(argnums, grad_position), weights, has_aux, True)
 
 
 class GradOperation:
@@ -219,121 +228,6 @@ class GradOperation:
                                  "grad_op(fn, ParameterTuple(net.trainable_params()))")
             weights = fn.trainable_params()
         first = 0 if not self.get_all and not self.get_by_list else None
-        return GradFunction(fn, first, _weights(weights) if self.get_by_list else None,
+        return GradFunction(fn, first, weights_of(weights) if self.get_by_list else None,
                             get_all=self.get_all, get_by_list=self.get_by_list,
                             sens_param=self.sens_param)
-
-
-# -- on the tape ----------------------------------------------------------------------------------
-
-
-def _eager_gradient(record: GradFunction, args: tuple, kwargs: dict):
-    from cellc import eager
-
-    args, sens = record.split(args)
-    at = record.positions(args)
-    leaves: list = []
-    marked = list(args)
-    for i in at:
-        marked[i] = _map(args[i], lambda v: _mark(v, leaves, bool(record.get_all)))
-    nested = eager.state.depth > 0 or any(outer for outer, _ in leaves)
-    weights = record.weight_list
-    frozen = [w for w in weights if not w.requires_grad and w.dtype.is_float]
-    eager.state.depth += 1
-    try:
-        for w in frozen:
-            w.requires_grad = True
-        with eager.enable_grad():
-            result = record.fn(*marked, **kwargs)
-        outputs, cotangents = _outputs(record, result, sens)
-        wanted = [new for _, new in leaves] + list(weights)
-        found = eager.pullback(outputs, cotangents, wanted, create_graph=nested)
-    finally:
-        eager.state.depth -= 1
-        for w in frozen:
-            w.requires_grad = False
-    found = [eager.zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True)]
-    if not nested:
-        result = _map(result, _off_tape)
-    rest = iter(found)
-    inputs = tuple(_map(args[i], lambda v: next(rest)) for i in at)
-    return record.arrange(result, inputs, tuple(rest))
-
-
-def _map(structure, function):
-    """The function on every leaf of nested tuples, lists and dicts."""
-    if isinstance(structure, (tuple, list)):
-        items = [_map(x, function) for x in structure]
-        return structure._make(items) if hasattr(structure, "_make") else type(structure)(items)
-    if isinstance(structure, dict):
-        return {key: _map(x, function) for key, x in structure.items()}
-    return function(structure)
-
-
-def _mark(x, leaves: list, integers: bool):
-    """A stand-in for an argument, on the tape and linked to it if it is on the tape itself.
-
-    Appends (whether it is, the stand-in) to `leaves`. Integer tensors are refused unless allowed:
-    GradOperation(get_all=True) gives zeros for them.
-    """
-    from cellc.eager import filled
-    from cellc.tensor import Tensor, wrap
-
-    t = arith.type_of(x)
-    if not t.dtype.is_float and (isinstance(t, ScalarType) or not integers):
-        raise TypeFault(f"a gradient by an argument of type {t}, expected a float",
-                        "pass a float, or differentiate by another argument")
-    own = x if isinstance(x, Tensor) else None
-    if own is not None and own.requires_grad:
-        new = e.cast(own, dtype=t.dtype)
-    else:
-        array = own._array if own is not None else (
-            filled(t, x) if isinstance(t, ScalarType) else Tensor(x)._array)
-        new = wrap(array, t)
-        new.requires_grad = t.dtype.is_float
-    leaves.append((own is not None and own.requires_grad, new))
-    return new
-
-
-def _outputs(record: GradFunction, result, sens):
-    """What is differentiated, and its cotangents: ones, or sens."""
-    from cellc.eager import ones_like
-
-    if record.has_aux:
-        if not isinstance(result, tuple) or len(result) < 2:
-            raise TypeFault("has_aux: the function must return a tuple (value, aux, ...)")
-        result = result[0]
-    outputs: list = []
-    _map(result, outputs.append)
-    for y in outputs:
-        if not arith.type_of(y).dtype.is_float:
-            raise TypeFault(f"the gradient of a result of type {arith.type_of(y)}",
-                            "return a float; other results can be passed on with has_aux=True")
-    if sens is None:
-        return outputs, [ones_like(y) for y in outputs]
-    given: list = []
-    _map(sens, given.append)
-    if len(given) != len(outputs):
-        raise TypeFault(f"sens has {len(given)} parts for {len(outputs)} results")
-    return outputs, [_sens(g, y) for g, y in zip(given, outputs, strict=True)]
-
-
-def _sens(g, y):
-    """A cotangent in the type of the result; it may broadcast to it."""
-    t = arith.type_of(y)
-    g = arith.cast(g, t.dtype)
-    if isinstance(t, ScalarType) or arith.type_of(g) == t:
-        return g
-    from cellc.ops.common import tensor_of
-
-    return arith.broadcast_to(tensor_of(g), t.shape)
-
-
-def _off_tape(x):
-    """A result without its record."""
-    from cellc.eager import to_value
-    from cellc.tensor import Tensor, wrap
-
-    if isinstance(x, Parameter) or not isinstance(x, Tensor) or not x.requires_grad:
-        return x
-    return to_value(wrap(x._array, x.type))

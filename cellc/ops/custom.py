@@ -14,11 +14,16 @@ import inspect
 import itertools
 import threading
 
+import numpy as np
+
 from cellc.errors import TypeFault, ValueFault
+from cellc.ir import arith
 from cellc.ir.graph import current_builder
+from cellc.ir.types import ScalarType
 from cellc.parameter import as_before, noting_assignments
 from cellc.parser import hooks
 from cellc.parser.custom import Rule, place_of
+from cellc.parser.structures import rebuilt
 from cellc.tensor import Tensor, wrap
 
 
@@ -69,7 +74,7 @@ class CustomVjp:
                 value, residuals = self.pair(self.fwd(*given), place_of(self.fwd))
             finally:
                 self._running.on = False
-            held[:] = [_map(residuals, off_tape)]
+            held[:] = [rebuilt(residuals, off_tape)]
             return value
 
         fixed = [i for i in self.nondiff_argnums if i < len(args)]
@@ -90,15 +95,37 @@ class CustomVjp:
         return f"<custom_vjp of {self.__name__}>"
 
 
+class InsertGradientOf(CustomVjp):
+    """x itself, whose cotangent is what `f` makes of it: `clip = ops.InsertGradientOf(clip_by_one)`
+    and then `x = clip(x)`."""
+
+    def __init__(self, f):
+        super().__init__(_itself)
+        self.__name__ = f"InsertGradientOf({getattr(f, '__name__', type(f).__name__)})"
+        self.defvjp(_itself_and_nothing, functools.partial(_cotangent_by, f))
+
+
+def _itself(x):
+    return x
+
+
+def _itself_and_nothing(x):
+    return x, None
+
+
+def _cotangent_by(f, kept, g):
+    return (f(g),)
+
+
 class Recomputed:
     """A function or cell that is computed again in the backward pass. See `recompute`."""
 
-    def __init__(self, fn):
-        self.fn = fn
+    def __init__(self, fn, checkpoint: str | None = None):
+        self.fn, self.checkpoint = fn, checkpoint
         self.__name__ = getattr(fn, "__name__", None) or type(fn).__name__
 
     def __call__(self, *args, **kwargs):
-        if current_builder() is not None:
+        if current_builder() is not None or self.checkpoint:
             return self.fn(*args, **kwargs)
         return recomputing(self.fn, args, kwargs)
 
@@ -146,30 +173,33 @@ def custom_vjp(fn=None, nondiff_argnums=()):
     return CustomVjp(fn, nondiff_argnums)
 
 
-def recompute(block, *args, **kwargs):
+def recompute(block, *args, checkpoint=None, **kwargs):
     """A function or cell whose call is computed again in the backward pass.
 
     Between the two passes only its arguments are kept, and not what it computes on the way: less
     memory for more time. `recompute(f)` is such a function; `recompute(f, x)` calls it, as in
     MindSpore. `cell.recompute()` says it of a cell once and for all.
+
+    With `checkpoint="log"` it is the loops of the function whose rounds are computed again: their
+    gradient halves the rounds again and again, and keeps the state before each half, as many as
+    the logarithm of their number. In eager mode that changes nothing.
+
+    Source: Griewank and Walther, Algorithm 799: revolve, ACM TOMS 26, 2000 (by halves, since how
+            many rounds there will be is not known before).
     """
     if not callable(block):
         raise TypeFault(f"recompute of {type(block).__name__}, expected a function or a cell")
-    made = Recomputed(block)
+    if checkpoint not in (None, "log"):
+        raise ValueFault(f"recompute: found checkpoint={checkpoint!r}", "checkpoint='log', or none")
+    made = Recomputed(block, checkpoint)
     return made(*args, **kwargs) if args or kwargs else made
 
 
 # -- on the tape ----------------------------------------------------------------------------------
 
-def _map(structure, function):
-    from cellc.ops.composite import _map
-
-    return _map(structure, function)
-
-
 def _leaves(structure) -> list:
     found: list = []
-    _map(structure, lambda x: found.append(x) or x)
+    rebuilt(structure, lambda x: found.append(x) or x)
     return found
 
 
@@ -191,7 +221,10 @@ def _may_tape(args) -> bool:
 
 def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
     """The arguments of a call by position, defaults filled in, and their names."""
-    bound = inspect.signature(function).bind(*args, **kwargs)
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeFault(f"{function.__name__}: {error}", "", place_of(function)) from None
     bound.apply_defaults()
     if bound.kwargs:
         raise TypeFault(f"{function.__name__} has a rule for its gradient, and takes arguments by "
@@ -205,6 +238,10 @@ def positional(function, args: tuple, kwargs: dict) -> tuple[list, list[str]]:
 
 def with_bprop(cell, args: tuple, kwargs: dict):
     """A call of a cell that has a bprop."""
+    from cellc import eager
+
+    if not eager.state.recording:
+        return cell.construct(*args, **kwargs)
     args, names = positional(cell.construct, args, kwargs)
     rule = Rule(f"bprop of {type(cell).__name__}", place_of(cell.bprop), tuple(names))
 
@@ -231,7 +268,7 @@ def with_rule(run, args: list, backward, moving, rule: Rule):
                                  "pass it as an argument")
         return backward(args, out, dout, eager.state.recording)
 
-    return _joint(result, args, answered, pull)
+    return _joint(result, args, answered, pull, every=True)
 
 
 def recomputing(fn, args: tuple, kwargs: dict):
@@ -250,7 +287,7 @@ def recomputing(fn, args: tuple, kwargs: dict):
         positional_args = given[:len(args)]
         named = dict(zip(kwargs, given[len(args):], strict=True))
         marks: list = []
-        marked, named = _map((positional_args, named), lambda x: _stand_in(x, marks))
+        marked, named = rebuilt((positional_args, named), lambda x: _stand_in(x, marks))
         with eager.enable_grad(), as_before(notes):
             again = fn(*marked, **named)
         outputs, cotangents = [], []
@@ -279,41 +316,45 @@ def _stand_in(x, marks: list):
     return new
 
 
-def _joint(result, args, answered: list, rule):
-    """The result with one Joint in the place of all that was recorded since the arguments.
+def _joint(result, args, answered: list, rule, every: bool = False):
+    """The result with one Joint in the place of all that was recorded since the arguments; `every`
+    float of it depends on them, whether what was recorded says so or not.
 
     rule(args, out, dout, used, useful) gives a cotangent for each of `answered`, leaves of the
     arguments, and, where it has any, for each of `used`: what else the function used of the tape.
     """
     from cellc import eager
 
-    outputs = list(filter(_on_tape, _leaves(result)))
-    if not outputs or not eager.state.recording:
+    own = list(filter(_on_tape, answered))
+    recorded = list(filter(_on_tape, _leaves(result)))
+    if not eager.state.recording or not recorded and not (every and own):
         return result
-    stop = {id(eager.source_of(x)) for x in answered if _on_tape(x)}
-    used = list(eager.reachable(outputs, stop)[1].values())
-    del outputs
+    used = list(eager.reachable(recorded, {id(eager.source_of(x)) for x in own})[1].values())
     held = [(eager.as_it_is(x), eager.source_of(x)) for x in _leaves(args)]
-    result = _map(result, _without_record)      # what was recorded can go
+    numbers_too = any(isinstance(x.type, ScalarType) for x in own)
+    result = rebuilt(result, lambda y: _without_record(y, every and bool(own), numbers_too))
+    del recorded
 
     def run(cotangents: dict, useful: set[int]) -> list:
         given, numbers, more = iter(held), itertools.count(), itertools.count()
         with eager.outside_vjp():
             found = rule(
-                _map(args, lambda _: _linked(*next(given))),
-                _map(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
-                _map(result, lambda y: _cotangent(
+                rebuilt(args, lambda _: _linked(*next(given))),
+                rebuilt(result, lambda y: joint.part(next(numbers), y) if _on_tape(y) else y),
+                rebuilt(result, lambda y: _cotangent(
                     y, cotangents.get(next(more)) if _on_tape(y) else None)), used, useful)
         return [*found, *[None] * (len(answered) + len(used) - len(found))]
 
     joint = eager.Joint(run, held, [*map(eager.source_of, answered), *used])
     count = itertools.count()
-    return _map(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
+    return rebuilt(result, lambda y: joint.part(next(count), y) if _on_tape(y) else y)
 
 
-def _without_record(y):
-    """A result that is on the tape as one that is a leaf."""
-    if not _on_tape(y):
+def _without_record(y, every: bool, numbers_too: bool):
+    """A result that belongs on the tape as a leaf there, so that what was recorded can go."""
+    if every and numbers_too and type(y) is float:
+        y = wrap(np.asarray(y), arith.type_of(y))
+    elif not _on_tape(y) and not (every and isinstance(y, Tensor) and y.type.dtype.is_float):
         return y
     new = wrap(y._array, y.type)
     new.requires_grad = True

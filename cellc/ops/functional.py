@@ -271,6 +271,7 @@ from cellc.ops.shape import (
     zeros,
     zeros_like,
 )
+from cellc.ops.transforms import hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from cellc.parameter import assign
 
 __all__ = [name for name in globals() if not name.startswith("_")]

@@ -17,19 +17,17 @@ import numpy as np
 from cellc.errors import IndexFault, ShapeFault, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Constant, fill
+from cellc.ir.prims import element as el
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import gather as g
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
-from cellc.ir.types import Dim, ScalarType, TensorType, boolean, dtype, f32, i32, i64
+from cellc.ir.types import Dim, TensorType, boolean, dtype, f32, i32, i64
 from cellc.ops.common import axis_of, building, known_int, tensor_of
+from cellc.ops.place import is_traced, place_at, place_of
 from cellc.ops.shape import pad_axes, reshape, transpose
 
 # -- an index, sorted out -------------------------------------------------------------------------
-
-
-def _is_traced(part) -> bool:
-    return isinstance(getattr(part, "type", None), (TensorType, ScalarType))
 
 
 def _as_tensor(part):
@@ -52,7 +50,7 @@ def _parts(x, index) -> list:
     index = index if isinstance(index, tuple) else (index,)
     parts = []
     for part in map(_as_tensor, index):
-        if _is_traced(part) and arith.type_of(part).dtype is boolean:
+        if is_traced(part) and arith.type_of(part).dtype is boolean:
             parts.extend(_places(part))
         else:
             parts.append(part)
@@ -78,19 +76,10 @@ def _places(mask) -> list:
     return [wrap(np.ascontiguousarray(i), TensorType(i64, i.shape)) for i in array.nonzero()]
 
 
-def _place(i: int, n, axis: int):
-    """A known int index, counted from the left."""
-    if isinstance(n, Dim) and i < 0:
-        return n + i                       # not known: SymbolicFault
-    if not -n <= i < n if not isinstance(n, Dim) else not i < n:
-        raise IndexFault(f"index {i} of axis {axis} of size {n}", f"{-n} to {n - 1}" if n else "")
-    return i + n if i < 0 else i
-
-
 def _bounds(part: slice, n):
     """(start, stop, step, flipped) of a slice; a backward one reads forward and is then flipped."""
     for value in (part.start, part.stop, part.step):
-        if _is_traced(value):
+        if is_traced(value):
             raise TypeFault("a slice bound that is known only when the program runs: the shape "
                             "would depend on it", "use a known int, or index with a tensor")
     if part == slice(None) or (part.start in (None, 0) and part.stop in (None, n)
@@ -127,16 +116,16 @@ class _Basic:
             bounds = (0, n, 1, False)
             if isinstance(part, slice):
                 bounds = _bounds(part, n)
-            elif not _is_traced(part):
-                i = _place(known_int(part, "an index"), n, axis)
+            elif not is_traced(part):
+                i = place_at(known_int(part, "an index"), n, axis)
                 bounds = (i, i + 1, 1, False)
             start, stop, step, flipped = bounds
             self.starts.append(start), self.stops.append(stop), self.steps.append(step)
             if flipped:
                 flips.append(axis)
-            if _is_traced(part):
+            if is_traced(part):
                 self.advanced.append((len(self.shape), part))
-            if isinstance(part, slice) or _is_traced(part):
+            if isinstance(part, slice) or is_traced(part):
                 self.shape.append(s.slice_size(stop - start, step))
             axis += 1
         self.flips, self.shape = tuple(flips), tuple(self.shape)
@@ -286,6 +275,9 @@ def getitem(x, index):
     Errors:   IndexFault for too many indices or one out of range; TypeFault for other kinds.
     """
     x = tensor_of(x)
+    place = place_of(x, index)
+    if place is not None:
+        return el.read(x, *place)
     basic = _Basic(x, _parts(x, index))
     y = basic.read(x)
     return _Advanced(y, basic.advanced, basic.together).read(y) if basic.advanced else y
@@ -297,7 +289,12 @@ def setitem(x, index, value):
     Gradient: g at the other places for x, g at the replaced ones for `value`.
     """
     x = tensor_of(x)
-    if _is_traced(index) and arith.type_of(index) == TensorType(boolean, x.shape):
+    place = place_of(x, index)
+    if place is not None:
+        block = x.shape[len(place):]
+        value = arith.cast(tensor_of(_as_tensor(value)), x.dtype)
+        return el.write(x, arith.broadcast_to(_drop_ones(value, block), block), *place)
+    if is_traced(index) and arith.type_of(index) == TensorType(boolean, x.shape):
         return arith.where(index, arith.cast(tensor_of(value), x.dtype), x)
     basic = _Basic(x, _parts(x, index))
     old = basic.read(x)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from cellc.errors import TypeFault
 from cellc.ops import functional as F
+from cellc.ops.custom import InsertGradientOf
 from cellc.parameter import assign
 
 
@@ -361,4 +362,5 @@ class L2Loss(Operation):
 
 
 __all__ = [name for name, value in globals().items()
-           if isinstance(value, type) and issubclass(value, Operation) and name[0] != "_"]
+           if isinstance(value, type) and issubclass(value, (Operation, InsertGradientOf))
+           and name[0] != "_"]

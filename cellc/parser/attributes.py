@@ -315,6 +315,7 @@ def load_item(session, value, index):
     """`value[index]`."""
     if isinstance(value, hooks.traced):
         return hooks.getitem(session.lift(value), index)
+    session.look_at(value)
     if isinstance(index, hooks.traced):
         raise unknown(
             session.lift(index), f"{_article(type(value).__name__)} is indexed by a number known "

@@ -22,6 +22,7 @@ from cellc.ir.graph import Graph, Input, Node, has_effect
 from cellc.ir.prims import control, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, Type
 from cellc.parser import hooks, operators
+from cellc.parser.frame import Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
@@ -64,6 +65,7 @@ class Branch:
             restore(value, held)
         outer_places, frame.bound_at = frame.bound_at, frame.bound_at | self._bound_at
         session.conditions.append(self.condition)
+        session.traced_depth += 1
         frame.depth += 1
         try:
             with session.running(self.builder):
@@ -72,6 +74,7 @@ class Branch:
             error.crossed = self.condition      # so that nothing outside catches it: `exceptions`
             raise
         finally:
+            session.traced_depth -= 1
             session.conditions.pop()
             frame.depth -= 1
             session.journals.pop()
@@ -80,6 +83,14 @@ class Branch:
                            for key, (value, _) in self._journal.items()}
             for value, held in self._journal.values():
                 restore(value, held)
+
+    def run_if_known(self, work):
+        """`run`; a branch whose result is not known yet is one that never ends."""
+        try:
+            return self.run(work)
+        except Unsettled:
+            self.never_ends = True
+            return None
 
     def changed(self):
         """The containers this branch may have changed, by id."""
@@ -362,7 +373,10 @@ def is_live(frame, node, name: str) -> bool:
 def choose(frame, node, condition: Node, first, second):
     """The joined value of two pieces of work, of which one is done when the program runs."""
     then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
-    then.returned, orelse.returned = _Made(then.run(first)), _Made(orelse.run(second))
+    values = then.run_if_known(first), orelse.run_if_known(second)
+    if then.never_ends and orelse.never_ends:
+        raise Unsettled
+    then.returned, orelse.returned = map(_Made, values)
     frame.here(node)
     return join(frame, node, condition, then, orelse)
 
@@ -401,9 +415,9 @@ def conjunction(frame, node, known: Node, work):
 
 def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool):
     branch, other = Branch(frame, right, known, "then"), Branch(frame, node, known, "else")
-    found = branch.run(lambda: evaluate(frame, right))
+    found = branch.run_if_known(lambda: evaluate(frame, right))
     frame.here(node)
-    if value is known and _is_truth(found) and _is_cheap(branch):
+    if not branch.never_ends and value is known and _is_truth(found) and _is_cheap(branch):
         if isinstance(found, Node):
             outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
             graph = branch.builder.finish(found)

@@ -93,6 +93,9 @@ class Interpreted:
 
 def call(session, function, args: list, kwargs: dict):
     """The value of `function(*args, **kwargs)`."""
+    if session.growing and not isinstance(function, (FunctionType, MethodType, Closure)):
+        for value in (*args, *kwargs.values()):
+            session.look_at(value)
     handler = special.get(id(function))
     if handler is not None:
         return handler(session, args, kwargs)
@@ -112,10 +115,10 @@ def call(session, function, args: list, kwargs: dict):
         from cellc.parser import cells
 
         return cells.call(session, function, args, kwargs)
-    if isinstance(function, hooks.GradFunction):
-        from cellc.parser import gradients
+    if isinstance(function, hooks.Transform):
+        from cellc.parser import transforms
 
-        return gradients.call(session, function, args, kwargs)
+        return transforms.call(session, function, args, kwargs)
     if isinstance(function, (hooks.CustomVjp, hooks.Recomputed)):
         from cellc.parser import custom
 
@@ -317,18 +320,29 @@ def interpret(session, function: FunctionType, args: list, kwargs: dict):
         from cellc.parser import objects
 
         return objects.call_generated(session, function, args, kwargs)
-    source = source_of(function)
-    frame = Frame(session, source, function=function)
-    frame.variables = bind(session, source, args, kwargs, function)
-    _check_hints(function, frame)
-    return run_body(session, frame)
+    from cellc.parser import recursion
+
+    return recursion.call(session, function, args, kwargs)
 
 
 def run_closure(session, closure: Closure, args: list, kwargs: dict):
     """Run a function that the parsed code defined."""
-    frame = Frame(session, closure.source, parent=closure.frame)
-    frame.variables = bind(session, closure.source, args, kwargs, closure)
-    return run_body(session, frame)
+    from cellc.parser import recursion
+
+    return recursion.call(session, closure, args, kwargs)
+
+
+def activation(session, function, args: list, kwargs: dict) -> Frame:
+    """A frame for a call, with the arguments bound."""
+    if isinstance(function, Closure):
+        frame = Frame(session, function.source, parent=function.frame)
+        frame.variables = bind(session, function.source, args, kwargs, function)
+        return frame
+    source = source_of(function)
+    frame = Frame(session, source, function=function)
+    frame.variables = bind(session, source, args, kwargs, function)
+    _check_hints(function, frame)
+    return frame
 
 
 def run_body(session, frame: Frame):

@@ -23,6 +23,7 @@ import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
 from cellc.parser import branches, cells, loops, operators
+from cellc.parser.frame import Unsettled
 from cellc.parser.guards import MISSING
 from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
 from cellc.parser.session import MAX_UNROLLED
@@ -184,9 +185,13 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
     """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
-    outcomes = [then.run(first), orelse.run(second)]
     pair = (then, orelse)
+    outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
+    if then.never_ends and orelse.never_ends:
+        raise Unsettled
     while True:
+        outcomes = [NOWHERE if side.never_ends else outcome
+                    for side, outcome in zip(pair, outcomes, strict=True)]
         if NEVER in (outcomes[0].rank, outcomes[1].rank):
             gone = 0 if outcomes[0].rank == NEVER else 1
             if outcomes[1 - gone].rank == NEVER:
@@ -197,7 +202,7 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
         outcome, other = outcomes[behind], outcomes[1 - behind]
         if outcome.rank != other.rank:
-            outcomes[behind] = pair[behind].run(
+            outcomes[behind] = pair[behind].run_if_known(
                 lambda o=outcome, t=other.rank: go_on(frame, rest, o, t, leaving=False))
         elif set(outcome.left) != set(other.left):
             blocks = (*outcome.left, *other.left)

@@ -16,12 +16,13 @@ a rule may call the very function that it is the rule of.
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from dataclasses import fields
 
 from cellc.errors import CellcError, Loc, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, fill
+from cellc.ir.graph import PRIMITIVES, Apply, Graph, Input, Node, fill
 from cellc.ir.prims import control
 from cellc.parser import calls, cells, hooks
 from cellc.parser.guards import is_steady
@@ -34,8 +35,8 @@ from cellc.parser.values import (
     is_instance_of_dataclass,
     unflatten,
 )
-from cellc.passes.grad import value_and_grad_graph
-from cellc.passes.rebuild import copy_body, copy_input
+from cellc.passes import recompute
+from cellc.passes.rebuild import copy_input
 from cellc.record import changed, record
 
 
@@ -119,6 +120,8 @@ def place_of(function) -> Loc | None:
     """Where a function is written."""
     if isinstance(function, Closure):
         return function.source.loc(function.source.node)
+    if isinstance(function, functools.partial):
+        function = function.args[0]         # of InsertGradientOf
     function = getattr(function, "__func__", function)
     function = getattr(function, "__wrapped__", function)
     try:
@@ -161,6 +164,12 @@ def _bound(session, source, function, args: list, kwargs: dict, skip: int):
 def call(session, ruled, args: list, kwargs: dict):
     """The value of a `custom_vjp` or `recompute` object on these arguments."""
     session.rules += 1
+    if getattr(ruled, "checkpoint", None):
+        outer, session.checkpoint = session.checkpoint, ruled.checkpoint
+        try:
+            return session.call(ruled.fn, args, kwargs)
+        finally:
+            session.checkpoint = outer
     if not session.gradients:
         return session.call(ruled.fn, args, kwargs)
     leaves: list[Node] = []
@@ -169,7 +178,7 @@ def call(session, ruled, args: list, kwargs: dict):
         structure = flatten((tuple(args), kwargs), leaves, session.lift)
         closed = cells.close(session, name, structure, leaves,
                              lambda given: session.call(ruled.fn, *given))
-        return cells.use(session, recomputed(closed), leaves, lambda value: value)
+        return cells.use(session, _recomputed(session, closed), leaves, lambda value: value)
     args, names = positional(session, ruled.fn, args, kwargs)
     structure = flatten(tuple(args), leaves, session.lift)
     with depth(session, 0):
@@ -194,7 +203,7 @@ def cell(session, of, construct, name: str, structure, leaves: list[Node]) -> ce
         if not vars(of).get("_recomputed"):
             return closed
         session.rules += 1
-        return recomputed(closed) if session.gradients else closed
+        return _recomputed(session, closed) if session.gradients else closed
     session.rules += 1
     if not session.gradients:
         return cells.close(session, name, structure, leaves, work)
@@ -252,30 +261,21 @@ def _with_bprop(session, rule: Rule, bprop, name: str, closed: cells.Closed, arg
 
 def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves: list[Node],
               names: list[str]) -> cells.Closed:
+    """`structure` holds the arguments of the function over `leaves`; `names` are theirs."""
     session.read("attr", ruled, "fwd", ruled.fwd)
     session.read("attr", ruled, "bwd", ruled.bwd)
     ruled.check()
     fixed = [i for i in ruled.nondiff_argnums if i < len(names)]
     moving = [i for i in range(len(names)) if i not in fixed]
-    where = place_of(ruled.bwd)
-    rule = Rule(f"bwd of {name}", where, tuple(names[i] for i in moving))
+    rule = Rule(f"bwd of {name}", place_of(ruled.bwd), tuple(names[i] for i in moving))
     if closed.assigned or closed.has_effects:
         raise rule.fault("is the gradient of a function that assigns a Parameter or prints",
                          "do that outside the function")
-    fwd = _rule_graph(session, changed(rule, name=f"fwd of {name}", place=place_of(ruled.fwd)),
-                      f"{name}.fwd", structure, leaves, lambda given: ruled.pair(
-                          session.call(ruled.fwd, given), place_of(ruled.fwd)))
-    out, count = fwd.structure[0], len(closed.graph.results)
-    if out != closed.structure or [r.type for r in fwd.graph.results[:count]] != [
-            r.type for r in closed.graph.results]:
-        raise TypeFault(f"fwd of {name} gives {describe(unflatten(out, fwd.graph.results))}, and "
-                        f"{name} itself "
-                        f"{describe(unflatten(closed.structure, closed.graph.results))}",
-                        f"return ({name}'s result, residuals)", place_of(ruled.fwd))
+    fwd = _fwd_graph(session, ruled, name, closed, structure, leaves)
     dys = _cotangents(closed.graph.results)
-    given_leaves: list[Node] = []
+    kept: list[Node] = []           # what the forward half hands on: nodes of leaves and of fwd
     known = flatten((tuple(unflatten(structure[i], leaves) for i in fixed),
-                     unflatten(fwd.structure[1], fwd.graph.results)), given_leaves, lambda x: x)
+                     unflatten(fwd.structure[1], fwd.graph.results)), kept, lambda x: x)
     wrt = _float_slots(tuple(structure[i] for i in moving), leaves)
     expected = unflatten(tuple(structure[i] for i in moving), leaves)
 
@@ -285,40 +285,45 @@ def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves
         return _filled(session, rule.answers(expected, session.call(
             ruled.bwd, [*fixed_args, residuals, dout])), leaves, wrt)
 
-    places = [*given_leaves, *dys]
+    n, places = len(kept), [*kept, *dys]
     bwd = _rule_graph(session, rule, f"{name}.bwd",
-                      (known, tuple(Slot(len(given_leaves) + i) for i in range(len(dys)))),
-                      places, work)
+                      (known, tuple(Slot(i) for i in range(n, len(places)))), places, work)
     captured = _union(closed.captured, fwd.captured, bwd.captured)
-    forward = _with_inputs(fwd, len(leaves), captured)
-    here = dict(zip(map(id, [*leaves, *captured]), forward.inputs, strict=True))
-    residuals = [here.get(id(x), x) for x in [*given_leaves, *bwd.captured]]
-    last = Apply(PRIMITIVES["tuple"], (*forward.results[:count], *residuals), {})
-    forward = Graph(forward.name, forward.inputs, [*forward.body, last], last)
-    inputs, n = bwd.graph.inputs, len(given_leaves)
+    forward = _handing_on(_with_inputs(fwd, len(leaves), captured), len(closed.graph.results),
+                          [*leaves, *captured], [*kept, *bwd.captured])
+    inputs = bwd.graph.inputs
     backward = _taking(bwd.graph, [*inputs[:n], *inputs[len(places):], *inputs[n:len(places)]])
     return changed(closed, graph=_with_inputs(closed, len(leaves), captured), captured=captured,
                    rule={"bwd": backward, "fwd": forward, "wrt": wrt})
 
 
-def recomputed(closed: cells.Closed) -> cells.Closed:
+def _fwd_graph(session, ruled, name: str, closed: cells.Closed, structure, leaves: list[Node]):
+    """The closed graph of the user's fwd, whose first results are those of the function."""
+    rule = Rule(f"fwd of {name}", place_of(ruled.fwd), ())
+    fwd = _rule_graph(session, rule, f"{name}.fwd", structure, leaves, lambda given: ruled.pair(
+        session.call(ruled.fwd, given), rule.place))
+    out, own = fwd.structure[0], closed.graph.results
+    if out != closed.structure or [r.type for r in fwd.graph.results[:len(own)]] != [
+            r.type for r in own]:
+        raise rule.fault(f"gives {describe(unflatten(out, fwd.graph.results))}, and {name} itself "
+                         f"{describe(unflatten(closed.structure, own))}",
+                         f"return ({name}'s result, residuals)")
+    return fwd
+
+
+def _handing_on(fwd: Graph, count: int, operands: list, wanted: list) -> Graph:
+    """fwd with its first results and then what is wanted: nodes of it, or some of its operands."""
+    inputs = dict(zip(map(id, operands), fwd.inputs, strict=True))
+    residuals = [inputs.get(id(x), x) for x in wanted]
+    last = Apply(PRIMITIVES["tuple"], (*fwd.results[:count], *residuals), {})
+    return Graph(fwd.name, fwd.inputs, [*fwd.body, last], last)
+
+
+def _recomputed(session, closed: cells.Closed) -> cells.Closed:
     """The same graph, whose backward half computes it again."""
-    graph = closed.graph
-    if graph is None:
+    if closed.graph is None:
         return closed
-    wrt = tuple(i for i, x in enumerate(graph.inputs) if control.is_differentiable(x.type))
-    floats = tuple(i for i, r in enumerate(graph.results) if control.is_differentiable(r.type))
-    if not wrt or not floats:
-        return closed
-    again = value_and_grad_graph(graph, wrt, floats, sens=True)
-    with Builder(f"{graph.name}.again", map(copy_input, graph.inputs)) as b:
-        xs = list(b.inputs)
-        for i, r in enumerate(graph.results):
-            b.input(r.type, f"y{i}")
-        dys = [b.input(graph.results[i].type, f"d{i}") for i in floats]
-        found = copy_body(b, again, [*(control.barrier(x, *dys) for x in xs), *dys])
-        bwd = b.finish(control.tuple(*found.operands[len(graph.results):]))
-    return changed(closed, rule={"bwd": bwd, "wrt": wrt})
+    return changed(closed, rule=recompute.rule(closed.graph, session.gradients))
 
 
 def _rule_graph(session, rule: Rule, name: str, structure, places: list[Node], work):

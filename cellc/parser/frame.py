@@ -41,6 +41,10 @@ class UserRaise(Exception):
         super().__init__(str(error))
 
 
+class Unsettled(Signal):
+    """The result of a call of a graph under construction is not known yet."""
+
+
 class Frame:
     """Variables and the way to what lies outside them.
 
@@ -51,7 +55,7 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "pinned", "handling", "entered")
+                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -71,6 +75,8 @@ class Frame:
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
         self.depth = 0                      # traced branches of this activation around here
         self.entered: int | None = None     # how much the parsed code had made when it began
+        self.callee = self.given = None     # the function and its arguments: see recursion.py
+        self.traced_depth = 0               # traced branches around the call
         self.pinned = 0     # blocks around here whose state no shared continuation can have
         self.handling: list[BaseException] = []     # what `except` clauses around here caught
 

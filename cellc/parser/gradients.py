@@ -8,11 +8,10 @@ assigns and prints happens once, as it would without the gradient.
 from __future__ import annotations
 
 from cellc.errors import TypeFault
-from cellc.ir import arith
-from cellc.ir.graph import Graph, Node, fill
-from cellc.ir.prims import shape
-from cellc.ir.types import ScalarType
+from cellc.ir.graph import Node, fill
 from cellc.parser import cells
+from cellc.parser.structures import slots_of
+from cellc.parser.transforms import close, conformed, use
 from cellc.parser.values import Slot, describe, flatten, unflatten
 from cellc.passes.grad import value_and_grad_graph
 
@@ -22,14 +21,7 @@ def call(session, record, args: list, kwargs: dict):
     args, sens = record.split(tuple(args))
     args = tuple(_number(session, x, i in record.positions(args)) for i, x in enumerate(args))
     at = record.positions(args)
-    leaves: list[Node] = []
-    structure = flatten((args, kwargs), leaves, session.lift)
-    session.gradients += 1
-    try:
-        closed = cells.close(session, _name(record.fn), structure, leaves,
-                             lambda given: session.call(record.fn, *given))
-    finally:
-        session.gradients -= 1
+    closed, structure, leaves = close(session, record.fn, args, kwargs)
     outputs = _outputs(record, closed)
     wrt = _inputs(structure, at, leaves)
     weights = record.weight_list
@@ -41,9 +33,8 @@ def call(session, record, args: list, kwargs: dict):
     places = (*(i for i in wrt if i not in flat), *(place[id(w)] for w in used))
     if places:
         graph = value_and_grad_graph(closed.graph, places, outputs, sens is not None)
-        graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
         operands = [] if sens is None else _sens(session, sens, closed, outputs)
-        value, found = _use(session, closed, leaves, graph, operands, len(places))
+        value, found = use(session, closed, leaves, graph, len(places), operands)
     else:       # a constant, or nothing to differentiate by
         value, found = cells.use(session, closed, leaves, lambda value: value), []
     found = iter(found)
@@ -55,10 +46,6 @@ def call(session, record, args: list, kwargs: dict):
     return record.arrange(value, inputs, of_weights)
 
 
-def _name(fn) -> str:
-    return getattr(fn, "__name__", None) or type(fn).__name__
-
-
 def _number(session, value, differentiated: bool):
     """A known number that is differentiated by becomes a value of the program."""
     if not differentiated or not isinstance(value, (bool, int, float)):
@@ -68,29 +55,11 @@ def _number(session, value, differentiated: bool):
     return session.lift(value)
 
 
-def _slots(structure) -> list[int]:
-    """The indices of a structure's slots, in order."""
-    found: list = []
-    _walk(structure, found)
-    return found
-
-
-def _walk(structure, found: list) -> None:
-    if isinstance(structure, Slot):
-        found.append(structure.index)
-    elif isinstance(structure, (tuple, list)):
-        for part in structure:
-            _walk(part, found)
-    elif isinstance(structure, dict):
-        for part in structure.values():
-            _walk(part, found)
-
-
 def _inputs(structure, at: tuple[int, ...], leaves: list[Node]) -> list[int]:
     """The inputs to differentiate by: the traced leaves of the arguments at these positions."""
     wrt = []
     for i in at:
-        slots = _slots(structure[0][i])
+        slots = slots_of(structure[0][i])
         if not slots:
             raise TypeFault(f"a gradient by argument {i}, which is {describe(structure[0][i])}",
                             "pass a float tensor or a float")
@@ -100,12 +69,12 @@ def _inputs(structure, at: tuple[int, ...], leaves: list[Node]) -> list[int]:
 
 def _renumbered(structure):
     """The structure with its slots counted from 0."""
-    order = {index: i for i, index in enumerate(_slots(structure))}
+    order = {index: i for i, index in enumerate(slots_of(structure))}
     return unflatten(structure, {index: Slot(i) for index, i in order.items()})
 
 
 def _take(structure, gradients) -> list[Node]:
-    return [next(gradients) for _ in _slots(structure)]
+    return [next(gradients) for _ in slots_of(structure)]
 
 
 def _outputs(record, closed: cells.Closed) -> tuple[int, ...]:
@@ -115,7 +84,7 @@ def _outputs(record, closed: cells.Closed) -> tuple[int, ...]:
         if not isinstance(structure, tuple) or len(structure) < 2:
             raise TypeFault("has_aux: the function must return a tuple (value, aux, ...)")
         structure = structure[0]
-    outputs = tuple(dict.fromkeys(_slots(structure)))
+    outputs = tuple(dict.fromkeys(slots_of(structure)))
     if not outputs and not isinstance(structure, (float, tuple, list, dict)):
         raise TypeFault(f"the function to differentiate returns {describe(structure)}",
                         "return a float tensor or a float")
@@ -135,20 +104,5 @@ def _sens(session, sens, closed: cells.Closed, outputs) -> list[Node]:
         given = [session.lift(float(sens))]
     if len(given) != len(outputs):
         raise TypeFault(f"sens has {len(given)} parts for {len(outputs)} results")
-    found = []
-    for node, i in zip(given, outputs, strict=True):
-        type = closed.graph.results[i].type
-        node = session.lift(arith.cast(node, type.dtype))
-        if isinstance(type, ScalarType):
-            found.append(node)
-            continue
-        if isinstance(node.type, ScalarType):
-            node = shape.from_scalar(node)
-        found.append(arith.broadcast_to(node, type.shape))
-    return found
-
-
-def _use(session, closed: cells.Closed, leaves, graph: Graph, sens: list[Node], n: int):
-    """Append the call of the gradient graph; (the function's value, the gradients)."""
-    stand_in = cells.Closed(graph, [*closed.captured, *sens], closed.structure, closed.assigned)
-    return cells.use(session, stand_in, leaves, lambda value: value, extra=n)
+    types = [closed.graph.results[i].type for i in outputs]
+    return [conformed(session, node, type) for node, type in zip(given, types, strict=True)]

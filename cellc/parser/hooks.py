@@ -18,12 +18,13 @@ class _Nothing:
 Tensor: type = _Nothing
 Parameter: type = _Nothing
 Cell: type = _Nothing
-GradFunction: type = _Nothing
+Transform: type = _Nothing
 CustomVjp: type = _Nothing
 Recomputed: type = _Nothing
 getitem: Callable | None = None     # (x, index) -> x[index]
 setitem: Callable | None = None     # (x, index, value) -> a new x with value put at index
 recording: dict[Callable, bool] = {}    # the functions that switch gradients on and off
+outside: Callable | None = None     # see register_outside
 traced: tuple[type, ...] = (Node,)  # what stands for a value known only when the program runs
 
 
@@ -51,10 +52,17 @@ def register_recording(no_grad: Callable, enable_grad: Callable) -> None:
     recording.update({no_grad: False, enable_grad: True})
 
 
-def register_grad(grad_function: type) -> None:
-    """The record that `grad(f)`, `value_and_grad(f)` and `GradOperation()(f)` return."""
-    global GradFunction
-    GradFunction = grad_function
+def register_transform(transform: type) -> None:
+    """The class of what `grad(f)`, `vmap(f)` and the like return: see `transforms.Transform`."""
+    global Transform
+    Transform = transform
+
+
+def register_outside(outside_: Callable) -> None:
+    """What a call of a Transform is outside of compiled code: (transform, args, kwargs) -> value.
+    """
+    global outside
+    outside = outside_
 
 
 def register_rules(custom_vjp: type, recomputed: type) -> None:

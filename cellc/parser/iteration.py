@@ -252,6 +252,7 @@ class Calls(Iterator):
 
 def iterate(session, value):
     """An iterator over the items of a known container or of a tensor's first axis."""
+    session.look_at(value)
     if isinstance(value, Iterator):
         return value
     if isinstance(value, Unrolled):

@@ -42,33 +42,70 @@ def run_for(frame, node, value, rest):
     known = isinstance(sequence.length, int)
     if known and sequence.length <= limit:
         return control.run_rounds(frame, node, list(sequence), rest, 0)
-    try:
-        with frame.session.attempt(frame.variables):
-            return Rolled(frame, node, sequence).run(rest)
-    except CellcError as fault:
-        if not known or sequence.length > MAX_UNROLLED:
-            raise
-        first = fault
+    first = None
+    for peeled in (0, 1) if known else (0,):
+        try:
+            with frame.session.attempt(frame.variables, (CellcError, NeedsRolling)):
+                if peeled:
+                    _first_round(frame, node, sequence, rest)
+                return Rolled(frame, node, sequence, peeled).run(rest)
+        except NeedsRolling as needs:
+            if needs.node is not node:
+                raise
+        except CellcError as fault:
+            if not known or sequence.length > MAX_UNROLLED:
+                raise
+            first = first or fault
     try:
         return control.run_rounds(frame, node, list(sequence), rest, 0)
     except CellcError as fault:
         raise fault from first
 
 
-def run_while(frame, node, rest, start: int = 0):
-    """A `while`: unrolled as long as its condition is known, and its rounds are few."""
-    leave = control.continue_of(node._depth) + 1
-    rolling = None                  # why it cannot be rolled
+def _first_round(frame, node, sequence, rest) -> None:
+    """Run the first round by itself: it may make of a number the tensor that it is from then on."""
+    from cellc.parser.statements import assign
+
     frame.loops.append(node)
     try:
-        for i in range(start, MAX_UNROLLED):
-            if i >= FEW_ROUNDS and rolling is None:
-                try:
-                    return _rolled(frame, node, rest)
-                except CellcError as fault:
-                    rolling = fault
+        assign(frame, node.target, sequence.item(0), node)
+        after = control.LoopRest(node, partial(_more_rounds, node), rest)
+        outcome = control.run_block(frame, node.body, after)
+    finally:
+        frame.loops.pop()
+    if outcome.rank not in (control.END, control.continue_of(node._depth)):
+        raise NeedsRolling(node)
+
+
+class StartAgain(NeedsRolling):
+    """Some rounds were unrolled before one needed rolling: better to roll all."""
+
+
+def run_while(frame, node, rest):
+    """A `while`: unrolled where its condition is known and its rounds are few, else rolled."""
+    try:
+        with frame.session.attempt(frame.variables, StartAgain):
+            return _unrolled(frame, node, rest, None, True)
+    except StartAgain as needs:
+        if needs.node is not node:
+            raise
+    try:
+        with frame.session.attempt(frame.variables, CellcError):
+            return Rolled(frame, node).run(rest)
+    except CellcError as fault:     # but perhaps behind the first rounds
+        return _unrolled(frame, node, rest, fault, False)
+
+
+def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
+    """Round by round; `rolling` is why it cannot be rolled from the beginning."""
+    leave = control.continue_of(node._depth) + 1
+    frame.loops.append(node)
+    try:
+        for i in range(MAX_UNROLLED):
+            if i == FEW_ROUNDS and again:
+                raise StartAgain(node)
             try:
-                with frame.session.attempt(frame.variables, (Signal,)):
+                with frame.session.attempt(frame.variables, NeedsRolling):
                     condition = control.test(frame, node.test)
                     if not isinstance(condition, bool):
                         raise NeedsRolling(node)
@@ -77,11 +114,14 @@ def run_while(frame, node, rest, start: int = 0):
                     after = control.LoopRest(node, partial(_more_rounds, node), rest)
                     outcome = control.run_block(frame, node.body, after)
             except NeedsRolling as needs:
-                if needs.node is not node:
+                if needs.node is not node or isinstance(needs, StartAgain):
                     raise
-                if rolling is not None:
-                    raise rolling from None
-                return _rolled(frame, node, rest)
+                if again and i:
+                    raise StartAgain(node) from None
+                try:
+                    return _rolled(frame, node, rest)
+                except CellcError as fault:
+                    raise rolling or fault from None
             if outcome.rank >= leave or outcome.rank == control.NEVER:
                 return control.AT_END if outcome.rank == leave else outcome
         else:
@@ -99,7 +139,7 @@ def _more_rounds(node):
 def _rolled(frame, node, rest):
     frame.loops.pop()               # Rolled enters it itself
     try:
-        with frame.session.attempt(frame.variables):
+        with frame.session.attempt(frame.variables, CellcError):
             return Rolled(frame, node).run(rest)
     finally:
         frame.loops.append(node)

@@ -42,6 +42,8 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
         raise TypeFault(f"str.{name} of values known only when the program runs",
                         "only print takes such values, in an f-string or by % or format")
     if isinstance(owner, (list, dict, set)) or hasattr(type(owner), "popleft"):
+        if name not in ("append", "extend"):
+            session.look_at(owner)
         if name in _CHANGES:
             session.about_to_change(owner, f".{name}()")
     elif not isinstance(owner, (str, bytes, tuple, frozenset, int, float, complex, range, slice,

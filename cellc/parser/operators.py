@@ -62,6 +62,7 @@ def binary(session, kind: type, x, y):
         return Text("%", x, y)
     if isinstance(x, (Dim, str)) or isinstance(y, Dim):
         return _with_sizes(known, symbol, x, y)
+    session.look_at(x), session.look_at(y)
     result = known(x, y)
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
@@ -190,6 +191,7 @@ def truth(session, value):
     """The truth of a value: a Python bool, or a node of scalar bool type."""
     if isinstance(value, hooks.traced):
         return traced_truth(session.lift(value))
+    session.look_at(value)
     if isinstance(value, (Text, Piece)):
         raise TypeFault("found a string with values known only when the program runs; it can only "
                         "be printed")

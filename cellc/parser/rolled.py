@@ -12,7 +12,6 @@ the loop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,15 +23,17 @@ from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.types import Dim
 from cellc.parser import branches, control, operators
+from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
 from cellc.parser.values import Conflict, Maybe, Slot, flatten, is_instance_of_dataclass, unflatten
+from cellc.record import record
 
 MOST_ATTEMPTS = 12      # at finding what a loop's state is
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class RoundRest:
     """What follows a statement at the end of a round: the end of the round."""
 
@@ -43,7 +44,7 @@ class RoundRest:
         return control.Outcome(again) if outcome.rank < again else outcome
 
 
-@dataclass(slots=True)
+@record(eq=False)
 class Place:
     """One part of a loop's state: kind is variable, contents (of a container) or parameter."""
 
@@ -76,9 +77,9 @@ class _Before:
 class Rolled:
     """One loop on its way to be a `while`."""
 
-    def __init__(self, frame, node, sequence: Sequence | None = None):
+    def __init__(self, frame, node, sequence: Sequence | None = None, start: int = 0):
         self.frame, self.node, self.session = frame, node, frame.session
-        self.sequence = sequence
+        self.sequence, self.start = sequence, start
         self.depth, self.loc = node._depth, frame.loc(node)
         self.word = "for" if sequence is not None else "while"
         self.exit, self.value, self.index = (
@@ -88,7 +89,9 @@ class Rolled:
             node.test)) if sequence is None else False
         self.places: list[Place] = []
         self.types: list = []
+        self.own: list[int] = []                # slots of what the parsed code made itself
         self.bound: dict[tuple, Any] = {}       # what the places are bound to in this attempt
+        self.growing = Growing(self)
 
     def run(self, rest):
         """Parse it all; returns how the loop ends."""
@@ -96,7 +99,7 @@ class Rolled:
         frame.variables[self.exit] = 0
         frame.variables.pop(self.value, None)
         if self.sequence is not None:
-            frame.variables[self.index] = 0
+            frame.variables[self.index] = self.start
         body, results = self._settle()
         test = self._test()
         if test is None:                        # it changes something: part of the round
@@ -129,9 +132,11 @@ class Rolled:
         branch = branches.Branch(frame, self.node, scalar(True), label)
         frame.loops.append(self.node)
         frame.rolled.append(self)
+        growing = dict(self.session.growing)
         try:
             return branch, branch.run(lambda: (self._bind(), work())[1])
         finally:
+            self.session.growing = growing
             frame.loops.pop()
             frame.rolled.pop()
 
@@ -139,6 +144,8 @@ class Rolled:
         """Give every place an input of the graph being built."""
         session, builder = self.session, self.session.builder
         inputs = [builder.input(type, self._name_of(i)) for i, type in enumerate(self.types)]
+        for i in self.own:
+            session.owned.add(inputs[i])
         self.bound = {}
         for place in self.places:
             value = unflatten(place.structure, inputs, made=session.owned.add, keep=True)
@@ -151,6 +158,7 @@ class Rolled:
             else:
                 builder.assigned[id(place.owner)] = (place.owner, value)
                 self.bound[place.key] = value
+        self.growing.bind()
 
     def _name_of(self, slot: int) -> str:
         for place in self.places:
@@ -188,13 +196,14 @@ class Rolled:
             joiner = branches.Joiner(self.session, _Before(self), body, self.loc, self.word)
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
-            settled = (types == self.types
+            settled = (types == self.types and self.growing.settled()
                        and [p.key for p in places] == [p.key for p in self.places]
                        and all(_alike(p.structure, q.structure) for p, q in
                                zip(places, self.places, strict=True)))
             if settled:
                 return body, [pair[1] for pair in joiner.pairs]
             self.places, self.types = places, types
+            self.own = [i for i, x in self._values_now().items() if self.session.is_made_here(x)]
         raise TypeFault("the variables of this loop do not come to have one type each",
                         "give them the dtype and shape that they have in later rounds before the "
                         "loop").at(self.loc)
@@ -218,6 +227,8 @@ class Rolled:
             now, later = joiner.then.view(value), body.view(value)
             if hasattr(type(value), "joined"):
                 _check_iterator(now, later)
+                continue
+            if self.growing.takes(value, now, later):
                 continue
             if ("contents", key) in known or not _same_contents(now, later):
                 what = f"a {type(value).__name__} changed in a loop"
@@ -299,10 +310,11 @@ class Rolled:
     def _append(self, test, body, results) -> None:
         """Append the `while`, and bind what it leaves."""
         session, frame = self.session, self.frame
-        first = self._first_values()
+        first = [*self._first_values(), *self.growing.empty()]
         with session.building(body.builder):
             after = [branches.in_type(session, x, t)
                      for x, t in zip(results, self.types, strict=True)]
+            after += self.growing.written()
             result = after[0] if len(after) == 1 else c.tuple(*after)
         outside = {key: value for branch in (test[0], body)
                    for key, (value, _) in branch.builder.captured.items()}
@@ -310,12 +322,15 @@ class Rolled:
                   for branch, value in (test, (body, result))]
         frame.here(self.node)
         operands = [*first, *map(session.builder.lift, outside.values())]
-        node = c.while_(*operands, test=graphs[0], body=graphs[1])
-        self._leave_state(session.parts(node, len(self.types)) if self.types else [], body)
+        how = {"checkpoint": session.checkpoint} if session.checkpoint else {}
+        node = c.while_(*operands, test=graphs[0], body=graphs[1], **how)
+        leaves = session.parts(node, len(first)) if first else []
+        self._leave_state(leaves[:len(self.types)], body)
+        self.growing.leave(leaves[len(self.types):])
 
     def _graph(self, builder, outside: dict, result: Node) -> Graph:
         """A closed graph of the state, then of all that either graph captured."""
-        inputs = builder.inputs[:len(self.types)]
+        inputs = builder.inputs[:len(self.types) + self.growing.size()]
         for key, value in outside.items():
             found = builder.captured.get(key)
             inputs.append(found[1] if found else Input(
@@ -324,16 +339,21 @@ class Rolled:
 
     def _first_values(self) -> list[Node]:
         """The state before the first round, in the loop's types."""
-        session, values = self.session, {}
+        values = self._values_now()
+        return [branches.in_type(self.session, values[i], t) for i, t in enumerate(self.types)]
+
+    def _values_now(self) -> dict[int, Any]:
+        """What the variables, containers and Parameters around the loop have at each slot."""
+        values: dict[int, Any] = {}
         for place in self.places:
             if place.kind == "variable":
                 now = self.frame.variables.get(place.owner, MISSING)
             elif place.kind == "contents":
                 now = contents(place.owner)
             else:
-                now = session.builder.lift(place.owner)
+                now = self.session.builder.lift(place.owner)
             _spread(place.structure, now, values)
-        return [branches.in_type(session, values[i], t) for i, t in enumerate(self.types)]
+        return values
 
     def _leave_state(self, leaves: list[Node], body) -> None:
         session, variables = self.session, self.frame.variables

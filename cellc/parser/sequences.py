@@ -20,6 +20,7 @@ def _items(session, args) -> list:
 @builtin(len)
 def call_len(session, args, kwargs):
     value = args[0]
+    session.look_at(value)
     if operators.is_traced(value):
         node = session.lift(value)
         if node.type.ndim == 0:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from cellc.errors import CellcError, SyntaxFault, TypeFault
+from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Graph, Node, has_effect
+from cellc.ir.graph import Apply, Builder, Graph, Input, Node, has_effect
 from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
-from cellc.ir.types import boolean
+from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
-from cellc.parser.frame import Signal
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe
 
@@ -29,6 +28,7 @@ class TraceBuilder(Builder):
         super().__init__(name)
         self.assigned: dict[int, tuple[Any, Node]] = {}
         self.modes: dict[str, bool] | None = None       # of the session, where it is being run
+        self.session: Session | None = None         # whose parse appends to it
 
     def lift(self, value) -> Node:
         if self.assigned and not isinstance(value, Node):
@@ -44,7 +44,6 @@ class TraceBuilder(Builder):
         node = self.lift(arith.broadcast_to(value, type.shape))
         self.assigned[id(parameter)] = (parameter, node)
         return node
-
 
     def append(self, node: Apply) -> Apply:
         node = super().append(node)
@@ -68,12 +67,17 @@ class Session:
         self.builder = TraceBuilder(name)
         # Under no_grad(); a dict, so that traced branches put it back as they do the user's.
         self.modes = self.builder.modes = {"detached": False, "outside": False}
+        self.builder.session = self
         self.record = Record()
         self.records: list[Record] = [self.record]
         self.journals: list[dict[int, tuple[Any, Any]]] = []
         self.owned = Owned(self.journals)
         self.messages: list[Any] = []       # what the program says; kept as long as it is
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
+        self.traced_depth = 0               # how many there are, in all graphs around here
+        self.pending: list[Any] = []        # functions that are becoming graphs: see recursion.py
+        self.checkpoint: str | None = None  # how the gradients of loops save memory
+        self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
@@ -97,7 +101,7 @@ class Session:
     def building(self, builder: TraceBuilder):
         """Append to another builder for a while."""
         outer, self.builder = self.builder, builder
-        builder.loc = outer.loc
+        builder.loc, builder.session = outer.loc, self
         try:
             with builder:
                 yield builder
@@ -132,16 +136,18 @@ class Session:
             self.conditions, self.journals, self.owned, self.modes = outer
 
     @contextmanager
-    def attempt(self, variables: dict, errors: tuple = (CellcError, Signal)):
-        """What fails in here, with one of `errors`, has never been: variables, containers and the
-        graph are put back. Another exception is the user's, who may catch it."""
+    def attempt(self, variables: dict, fails):
+        """What ends in `fails` has never been: variables, containers and the graph are put back.
+
+        Another exception is the user's, who may catch it.
+        """
         builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
         self.journals.append(journal)
         self.journal(variables)
         try:
             yield
-        except errors:
+        except fails:
             for value, held in journal.values():
                 restore(value, held)
             del builder.body[length:]
@@ -151,11 +157,12 @@ class Session:
             raise
         finally:
             self.journals.pop()
+            journal.pop(id(variables), None)    # a branch of that frame has them already
             if self.journals:
                 self.owned.adopt(journal)
-                for key, (value, held) in journal.items():
-                    if not self.owned.is_of_this_branch(value):
-                        self.journals[-1].setdefault(key, (value, held))
+                for key, entry in journal.items():
+                    if not self.owned.is_of_this_branch(entry[0]):
+                        self.journals[-1].setdefault(key, entry)
 
     def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
         """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
@@ -163,7 +170,9 @@ class Session:
 
     def parts(self, node: Node, n: int) -> list[Node]:
         """The n results that a `call` or `cond` gives: itself, or its items."""
-        return [node] if n == 1 else [control.item(node, index=i) for i in range(n)]
+        if not isinstance(node.type, TupleType):
+            return [node]
+        return [control.item(node, index=i) for i in range(n)]
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""
@@ -211,6 +220,17 @@ class Session:
         elif isinstance(value, tuple):
             for item in value:
                 self.observe(item)
+
+    def is_made_here(self, value) -> bool:
+        """Did the parsed code make this tensor, so that changing an item is its own business?"""
+        return value in self.owned or (isinstance(value, Node) and not isinstance(value, Input))
+
+    def look_at(self, value) -> None:
+        """Refuse to look at a list that grows in the loop around here."""
+        if self.growing and id(value) in self.growing:
+            raise TypeFault("a list that grows in a loop is read in it, and its length there is "
+                            "known only when the program runs",
+                            "keep what is read in a variable of its own")
 
     def about_to_change(self, value, what: str) -> None:
         """Refuse to change what the parsed code did not make; remember it for the other branch."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gast
 
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
-from cellc.ir.graph import Apply, Input, Node, scalar
+from cellc.ir.graph import Apply, scalar
 from cellc.parser import attributes, control, hooks, operators
 from cellc.parser.exceptions import check_uncaught, ends_branch, handled
 from cellc.parser.frame import UserRaise
@@ -95,8 +95,7 @@ def replace_tensor(frame, place, old, new) -> None:
     if isinstance(old, hooks.Parameter):
         attributes.assign(frame.session, old, new)
         return
-    made_here = old in frame.session.owned or (isinstance(old, Node) and not isinstance(old, Input))
-    if not made_here:
+    if not frame.session.is_made_here(old):
         raise TypeFault("an item of a tensor made outside is assigned, which would change the "
                         "caller's tensor", "work on a copy: x = x.copy()")
     session = frame.session

@@ -6,7 +6,6 @@ made as a message (ir/prims/effect.py), and the program has it made when the val
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from cellc.errors import AssertionFault
@@ -14,18 +13,19 @@ from cellc.ir.prims import effect
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks
 from cellc.parser.values import flatten, need_sizes, traced_in, unflatten
+from cellc.record import fresh, record
 
 _CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s, !r, !a
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Text:
     """`how`: "%" (template % args), "format" (template.format(*args)), "join" (parts in a row)."""
 
     how: str
     template: Any
     args: Any
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    kwargs: dict[str, Any] = fresh(dict)
     holds_traced = True
 
     def make(self) -> str:
@@ -38,7 +38,7 @@ class Text:
         return "".join(args)
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Piece:
     """One `{value!conversion:spec}` of an f-string."""
 

@@ -7,7 +7,7 @@ A *structure* is a nesting of tuples, lists, dicts and objects whose traced part
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
 
@@ -16,25 +16,26 @@ from cellc.ir.graph import KnownFault, Node
 from cellc.ir.types import Dim, Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
+from cellc.record import record
 
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Leaf:
     """In the arguments given to `trace`: a tensor or number of this type, known when called."""
 
     type: Type
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Slot:
     """In a structure: the place of the index-th traced value."""
 
     index: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Unbound:
     """What to say of a variable that is read where the way taken has not bound it. As a message of
     a program it takes no values."""
@@ -51,7 +52,7 @@ class Unbound:
                          "taken", f"give {self.name} a value before the `{self.what}`")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Maybe:
     """The value of a variable that not every way to this place has bound: `flag` says whether it
     is, when the program runs, and `unbound` what to say where it is not."""
@@ -61,7 +62,7 @@ class Maybe:
     unbound: Unbound
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Conflict:
     """The value of a variable whose two values, from the branches of a traced `if`, do not meet."""
 
@@ -76,7 +77,7 @@ class Conflict:
                         "make both branches give the same dtype and shape")
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Closure:
     """A function or lambda defined in parsed code; `frame` is the activation it was defined in."""
 

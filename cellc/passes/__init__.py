@@ -1,6 +1,7 @@
 """The pipeline: one straight list of passes, each graph to graph, each run once.
 
     inline      small and single-use calls become their applies
+    ranges      comparisons and index checks that loops decide
     simplify    algebra, constant folding, views of views
     cse         equal applies once
     prune       what loops and branches carry and nobody needs goes
@@ -22,11 +23,12 @@ from cellc.errors import IRFault
 from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, fuse, inline, prune, simplify
+from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify
 from cellc.record import fresh, record
 
 PIPELINE = (
     ("inline", inline.run),
+    ("ranges", ranges.run),
     ("simplify", simplify.run),
     ("cse", cse.run),
     ("prune", prune.run),

@@ -124,7 +124,7 @@ class Activity:
         if "bwd" in node.attrs:
             return False
         if node.prim.name == "while":
-            return True
+            return node.attrs.get("checkpoint") != "log"
         inner = tuple(i for i, x in enumerate(arguments(node)) if x in live)
         return any(self.needs_tape(g, inner) for g in branches(node))
 
@@ -138,3 +138,17 @@ def useful_nodes(graph: Graph, live: set[Node], seeds: tuple[int, ...]) -> set[N
         if node in useful:
             useful.update(x for x in node.operands)
     return useful
+
+
+def useful_items(graph: Graph, seeds: tuple[int, ...]) -> set:
+    """On what the results listed depend: nodes, and of tuples just the items, as (node, index)."""
+    found: set = {graph.results[i] for i in seeds}
+    for node in reversed(graph.body):
+        if node.prim.name == "tuple":
+            found.update(x for i, x in enumerate(node.operands) if (node, i) in found)
+        elif node.prim.name == "item" and node in found:
+            found.add((node.operands[0], node.attrs["index"]))
+        elif node in found or isinstance(node.type, TupleType) and any(
+                (node, i) in found for i in range(len(node.type.items))):
+            found.update(node.operands)
+    return found

@@ -81,6 +81,7 @@ class Clusters:
         self.joining = Joining(self.floating)
         self.groups: list[Group] = []
         self.refusal: dict[Group, Exception] = {}
+        self.bodies: dict[Group, tuple] = {}      # what is tried in `lowers` is what is built
         self.group_of: dict[Node, Group] = {}
         self.readers: dict[Node, set] = {}        # source -> who reads it, floating nodes aside
         for node in graph.body:
@@ -349,7 +350,7 @@ class Clusters:
 
     def lowers(self, group: Group) -> bool:
         """Whether the group's body is a nest, or a product, after all."""
-        body, _, results = self._body(group)
+        body, _, results = self.bodies[group] = self._body(group)
         if not results:
             return True
         if group.kind == "dot":
@@ -445,7 +446,7 @@ class Clusters:
             (node,) = group.index
             self._outside(node)
             return
-        graph, operands, results = self._body(group)
+        graph, operands, results = self.bodies[group]
         if not results:
             return
         given = tuple(map(self._outside, operands))

@@ -13,7 +13,7 @@ What is generated, by kind of node, walking the list forwards and then backwards
     call g                                 fwd: call g.fwd, bwd: call g.bwd on its residuals.
     call g {bwd=h, fwd=k, wrt}             fwd: the same call, and k's further results; bwd: call h.
                                            So its own rule holds at every order.
-    while {body=g}, a call of a graph in itself, push, pop: see grad_loops.py
+    while {body=g}, a call of a graph in itself, push, pop: see grad_loops.py, grad_halves.py
     cond p {then=g, orelse=h}              fwd: a cond of g.fwd and h.fwd, each giving also `empty`
                                            values in the other's residual places; bwd: a cond on
                                            the same p of g.bwd and h.bwd. What is not taken is free.
@@ -34,13 +34,13 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
-from cellc.passes import cse, dead_code, grad_loops, inline, prune, simplify
-from cellc.passes.activity import CONTROL, Activity, useful_nodes
+from cellc.passes import cse, dead_code, grad_halves, grad_loops, inline, prune, ranges, simplify
+from cellc.passes.activity import CONTROL, Activity, useful_items, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
 from cellc.passes.activity import float_results as _float_results
 from cellc.passes.masked import Adjoint, expose, pull
-from cellc.passes.rebuild import copy_body, copy_input, renew, restricted
+from cellc.passes.rebuild import copy_body, copy_input, parts, renew, restricted
 from cellc.record import record
 
 
@@ -68,13 +68,9 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
 
     TypeFault where an input or output asked for is no float.
     """
-    for kind, nodes in (("argument", [graph.inputs[i] for i in wrt]),
-                        ("result", [graph.results[i] for i in outputs])):
-        for node in nodes:
-            if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
-                raise TypeFault(f"the gradient needs a float {kind}, found {node.type}",
-                                "cast it to a float, or differentiate by another argument")
-    halves = Differentiator(graph).halves(graph, tuple(wrt), tuple(outputs))
+    check_floats("gradient", graph, wrt, outputs)
+    graph = ready(graph)
+    halves = halves_of(graph, wrt, outputs)
     with Builder(f"{graph.name}.grad", map(copy_input, graph.inputs)) as b:
         xs = list(b.inputs)
         seeds = [b.input(graph.results[i].type, f"sens.{i}") if sens
@@ -95,6 +91,26 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
     return tidy(result)
 
 
+def ready(graph: Graph) -> Graph:
+    """The graph as it is differentiated: what is not simplified yet would be kept twice."""
+    return prune.run(cse.run(simplify.run(ranges.run(graph))))
+
+
+def halves_of(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Halves:
+    """The halves of a graph by the inputs `wrt`, from cotangents of the results `outputs`."""
+    return Differentiator(graph).halves(graph, tuple(wrt), tuple(outputs))
+
+
+def check_floats(what: str, graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> None:
+    """TypeFault where an input or a result to differentiate is no float."""
+    for kind, nodes in (("argument", [graph.inputs[i] for i in wrt]),
+                        ("result", [graph.results[i] for i in outputs])):
+        for node in nodes:
+            if isinstance(node.type, TupleType) or not node.type.dtype.is_float:
+                raise TypeFault(f"the {what} needs a float {kind}, found {node.type}",
+                                "cast it to a float, or differentiate by another argument")
+
+
 def tidy(graph: Graph) -> Graph:
     """Inline, simplify, share and sweep, so that a gradient of a gradient starts from little."""
     return dead_code.run(prune.run(cse.run(simplify.run(inline.run(graph, keep_rules=True)))))
@@ -109,13 +125,6 @@ def zero(type):
     if isinstance(type, TapeType):
         return tape.tape_new()
     return scalar(0.0) if isinstance(type, ScalarType) else fill(type, 0)
-
-
-def parts(node: Node) -> list[Node]:
-    """The operands of a `tuple` apply; any other node is its own single part."""
-    if isinstance(node, Apply) and node.prim.name == "tuple":
-        return list(node.operands)
-    return [node]
 
 
 class Differentiator(Activity):
@@ -145,6 +154,7 @@ class Differentiator(Activity):
         graph = expose(graph)
         live = self.active_nodes(graph, active)
         live &= useful_nodes(graph, live, seeds)
+        asked = useful_items(graph, seeds)
         fwd = Builder(f"{graph.name}.fwd", map(copy_input, graph.inputs))
         inputs = {id(x): i for i, x in enumerate(fwd.inputs)}
         env: dict[Node, Node] = dict(zip(graph.inputs, fwd.inputs, strict=True))
@@ -156,7 +166,7 @@ class Differentiator(Activity):
                 if "bwd" in node.attrs and _mentions(node, live):
                     env[node], kept[node] = self._forward_rule(fwd, node, env)
                 elif node.prim.name in CONTROL and node in live:
-                    env[node], backward[node] = self._forward_control(node, env, live)
+                    env[node], backward[node] = self._forward_control(node, env, live, asked)
                 else:
                     env[node] = fwd.append(renew(node, env))
             longer = self.tape
@@ -177,10 +187,16 @@ class Differentiator(Activity):
             if taped:
                 bwd.inputs.remove(given)
                 bwd.inputs.append(given)
-            bwd_graph = bwd.finish(result)
+            bwd_graph = dead_code.run(bwd.finish(result))
+        used = {x for node in bwd_graph.body for x in node.operands}
+        dead = {x for _, x in bwd.captured.values() if x not in used}   # rules ask for too much
+        bwd_graph = Graph(bwd_graph.name, [x for x in bwd_graph.inputs if x not in dead],
+                          bwd_graph.body, bwd_graph.result)
         results = [env.get(r, r) for r in graph.results]
         residuals = []
-        for value, _ in bwd.captured.values():
+        for value, x in bwd.captured.values():
+            if x in dead:
+                continue
             if id(value) in inputs:
                 residuals.append(("input", inputs[id(value)]))
             else:
@@ -200,6 +216,8 @@ class Differentiator(Activity):
         elif name == "item":
             if node in live:
                 cotangents.put((node.operands[0], node.attrs["index"]), cotangents.sums.get(node))
+        elif isinstance(backward.get(node), grad_halves.Checkpointed):
+            grad_halves.backward(self, node, cotangents, backward[node])
         elif isinstance(backward.get(node), grad_loops.Loop):
             grad_loops.backward(self, node, cotangents, backward[node])
         elif node in backward:
@@ -221,14 +239,7 @@ class Differentiator(Activity):
         """Append the call; returns its value, and all that its rule may want of the forward half.
         """
         value = fwd.append(renew(node, env))
-        count = len(node.attrs["graph"].results)
-        if "fwd" in node.attrs:
-            both = control.call(*value.operands, graph=node.attrs["fwd"])
-            return value, [control.item(both, index=i)
-                           for i in range(count, len(node.attrs["fwd"].results))]
-        own = [control.item(value, index=i) for i in range(count)] if isinstance(
-            value.type, TupleType) else [value]
-        return value, [*value.operands, *own]
+        return value, kept_for_rule(value)
 
     def _backward_rule(self, node: Apply, live, cotangents: Cotangents, kept: list[Node]) -> None:
         many, floats = isinstance(node.type, TupleType), _float_results(node)
@@ -238,7 +249,7 @@ class Differentiator(Activity):
         bwd, wrt = node.attrs["bwd"], node.attrs["wrt"]
         for i, x in enumerate(node.operands):
             if x in live and i not in wrt:
-                raise _no_gradient(node, x)
+                raise no_gradient(node, x)
         types = [node.attrs["graph"].results[i].type for i in floats]
         dys = [zero(t) if g is None else g for g, t in zip(given, types, strict=True)]
         wanted = tuple(k for k, i in enumerate(wrt) if node.operands[i] in live)
@@ -251,17 +262,18 @@ class Differentiator(Activity):
             cotangents.add(node.operands[wrt[k]], control.item(result, index=position))
 
     # -- call and cond -------------------------------------------------------------------------
-    def _forward_control(self, node: Apply, env, live):
+    def _forward_control(self, node: Apply, env, live, asked):
         """Append the forward half of a call, cond or while; returns its value and what `bwd` will
         need."""
         if node.prim.name == "while":
-            return grad_loops.forward(self, node, env, live)
+            kept = grad_halves if node.attrs.get("checkpoint") == "log" else grad_loops
+            return kept.forward(self, node, env, live)
         arguments = [env.get(x, x) for x in _arguments(node)]
         active = tuple(i for i, x in enumerate(_arguments(node)) if x in live)
         graphs = _branches(node)
-        count = len(graphs[0].results)
-        seeds = tuple(i for i in range(count)
-                      if any(i in self.active_results(g, active) for g in graphs))
+        count, many = len(graphs[0].results), isinstance(node.type, TupleType)
+        seeds = tuple(i for i in range(count) if ((node, i) if many else node) in asked
+                      and any(i in self.active_results(g, active) for g in graphs))
         taped = any(self.needs_tape(g, active) for g in graphs)
         outer = self.tape
         halves = [self.halves(g, active, seeds, taped) for g in graphs]
@@ -281,7 +293,7 @@ class Differentiator(Activity):
                               for kind, i in h.residuals])
             start += len(h.fwd.results) - count - taped
         own = items[:count]
-        shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]
+        shown = control.tuple(*own) if many else own[0]
         return shown, _Control(predicate, arguments, halves, seeds, residuals, own)
 
     def _backward_control(self, node: Apply, cotangents: Cotangents, c: _Control) -> None:
@@ -339,7 +351,18 @@ class Cotangents:
         return None if found is None else found.clean()
 
 
-def _no_gradient(node: Apply, x: Node) -> TypeFault:
+def kept_for_rule(call: Apply) -> list[Node]:
+    """What the rule of a call takes before the cotangents."""
+    count = len(call.attrs["graph"].results)
+    if "fwd" in call.attrs:
+        both = control.call(*call.operands, graph=call.attrs["fwd"])
+        return [control.item(both, index=i) for i in range(count, len(call.attrs["fwd"].results))]
+    own = [control.item(call, index=i) for i in range(count)] if isinstance(
+        call.type, TupleType) else [call]
+    return [*call.operands, *own]
+
+
+def no_gradient(node: Apply, x: Node) -> TypeFault:
     rule = node.attrs["bwd"]
     return TypeFault(
         f"{rule.name} gives no gradient by {x.name} ({x.type}), which the function uses and does "

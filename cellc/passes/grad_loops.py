@@ -1,7 +1,8 @@
 """Gradients of loops and of recursion: residuals go on a tape.
 
     while {test=t, body=g}      fwd: a while whose round is g.fwd, and pushes what g.bwd needs
-                                of this round (not what is the same in all), and counts the rounds.
+                                of this round (not what is the same in all, nor what is counted),
+                                and counts the rounds.
                                 bwd: a while over that count; a round pops, and is g.bwd; cotangents
                                 of the state go from round to round, those of invariants add up.
     call g within g             g.fwd pushes all that g.bwd needs when it is done, and g.bwd begins
@@ -19,6 +20,7 @@ from cellc.ir.graph import Apply, Builder, Graph, Input, Node, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TupleType, i64
 from cellc.passes import grad
+from cellc.passes.ranges import step_of
 from cellc.passes.rebuild import copy_body, copy_input
 from cellc.record import record
 
@@ -35,6 +37,7 @@ class Loop:
     own: list[Node]             # the state it gave
     rounds: Node
     pushed: list[tuple]         # the residuals of a round that are on the tape, and their types
+    counted: dict[tuple, int]   # those that are counted instead, and by how much
 
 
 def forward(d, node: Apply, env, live):
@@ -52,23 +55,25 @@ def forward(d, node: Apply, env, live):
         if halves.taped:
             longer = found.pop()
         pool = {"input": xs, "result": found}
+        counted = {key: step for key in halves.residuals if key[0] == "input" and key[1] < n
+                   and (step := step_of(body, key[1])) is not None}
         pushed = {key: pool[key[0]][key[1]] for key in halves.residuals
-                  if key[0] == "result" or key[1] < n}
+                  if (key[0] == "result" or key[1] < n) and key not in counted}
         if pushed:
             longer = tape.push(longer, *pushed.values())
         round_ = b.finish(control.tuple(*found[:n], longer, arith.add(count, 1)))
     value = control.while_(*given[:n], outer, scalar(0), *given[n:],
-                           test=_with_inputs(node.attrs["test"], n, (tape.TAPE, COUNT)),
+                           test=with_inputs(node.attrs["test"], n, (tape.TAPE, COUNT)),
                            body=round_)
     items = [control.item(value, index=i) for i in range(n + 2)]
     d.tape = items[n]
     own = items[:n]
     shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]
     return shown, Loop(halves, active, given, own, items[n + 1],
-                       [(key, x.type) for key, x in pushed.items()])
+                       [(key, x.type) for key, x in pushed.items()], counted)
 
 
-def _with_inputs(graph: Graph, at: int, types) -> Graph:
+def with_inputs(graph: Graph, at: int, types) -> Graph:
     """The graph with further inputs, which it does not read."""
     more = [Input(t, "unused") for t in types]
     return Graph(graph.name, [*graph.inputs[:at], *more, *graph.inputs[at:]], graph.body,
@@ -91,6 +96,9 @@ def backward(d, node: Apply, cotangents, loop: Loop) -> None:
         so_far = {i: b.input(loop.arguments[i].type, f"sum{i}") for i in sums}
         longer, count = b.input(tape.TAPE, "tape"), b.input(COUNT, "rounds")
         residuals = {("input", i): loop.arguments[i] for i in range(n, len(loop.arguments))}
+        for key, step in loop.counted.items():
+            done = arith.mul(arith.sub(count, 1), step)
+            residuals[key] = arith.add(b.lift(loop.arguments[key[1]]), done)
         if loop.pushed:
             popped = tape.pop(longer, types=tuple(t for _, t in loop.pushed))
             longer = control.item(popped, index=0)

@@ -16,7 +16,8 @@ is the same, and where nothing was selected, nothing is added.
 - A call whose result is selected from becomes its applies first (`expose`), so that the mask gets
   into it.
 - `select(x > 0, x, 0)`, a relu, asks about x itself. It is masked at once, and what comes after is
-  masked again behind rules with a pole only (`weak`): a network of relus stays what it is.
+  masked again only behind rules with a pole, or with a factor that has one (`weak`): a network of
+  relus stays what it is.
 
 Used by graph mode (`passes/grad.py`, on nodes) and by the tape (`cellc/eager.py`, on tensors).
 """
@@ -26,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Constant, Graph, Node
+from cellc.ir.graph import Apply, Builder, Constant, Graph, Node, calling_themselves
 from cellc.ir.prims import elementwise as e
 from cellc.passes.rebuild import copy_body, renew
 
@@ -35,11 +36,13 @@ _KEEP_ZEROS = frozenset(["add", "sub", "neg", "cast", "min", "max"])
 # Rules that give a nan for a zero cotangent where the operands are finite.
 _POLES = frozenset(["div", "sqrt", "rsqrt", "log", "log1p", "pow", "asin", "acos", "acosh", "atanh",
                     "tan", "lgamma", "digamma", "polygamma", "atan2", "mod"])
+_GROW = frozenset(["exp", "expm1", "sinh", "cosh", "tan"])
+WALK = 32           # steps up from a factor that are looked at
 # Rules that give every element of the cotangent, moved or repeated, and add none up.
 _REARRANGES = frozenset(["reduce_sum", "reshape", "transpose", "flip", "concat", "pad", "to_scalar",
                          "from_scalar"])
-# Rules that are sums of cotangents, as those of the other views are.
-_SUMS = frozenset(["gather", "cumsum"])
+# Rules that add some up, or put zeros between them.
+_SUMS = frozenset(["broadcast", "slice", "gather", "cumsum"])
 _QUESTIONS = frozenset(["gt", "ge", "lt", "le", "eq", "ne"])
 
 
@@ -47,13 +50,14 @@ class Mask:
     """Where a cotangent is not zero by structure: a bool node, made when it is asked for.
 
     key   equal for masks that hold in the same places
-    weak  matters to rules with a pole only
+    weak  matters only where there is a pole
+    of    the masks that it is made of
     """
 
-    __slots__ = ("key", "weak", "_make", "_made")
+    __slots__ = ("key", "weak", "of", "_make", "_made")
 
-    def __init__(self, key: tuple, make: Callable, weak: bool = False):
-        self.key, self.weak, self._make, self._made = key, weak, make, None
+    def __init__(self, key: tuple, make: Callable, weak: bool = False, of: tuple = ()):
+        self.key, self.weak, self.of, self._make, self._made = key, weak, of, make, None
 
     def node(self):
         if self._made is None:
@@ -82,15 +86,16 @@ class Literal(Mask):
 
 def both(outer: Mask | None, inner: Literal) -> Mask:
     """Where both hold."""
-    if outer is None or _implied(outer.key, inner.key):
-        return outer or inner
+    if outer is None:
+        return inner
+    if outer.key == inner.key or outer.key[0] == "and" and outer.of[1].key == inner.key:
+        return outer if inner.weak else _strong(outer)
     return Mask(("and", outer.key, inner.key), lambda: e.bit_and(outer.node(), inner.node()),
-                outer.weak and inner.weak)
+                outer.weak and inner.weak, (outer, inner))
 
 
-def _implied(key: tuple, literal: tuple) -> bool:
-    return key == literal or key[0] == "and" and (
-        key[2] == literal or _implied(key[1], literal))
+def _strong(mask: Mask) -> Mask:
+    return Mask(mask.key, mask.node, False, mask.of) if mask.weak else mask
 
 
 def either(first: Mask | None, second: Mask | None) -> Mask | None:
@@ -98,9 +103,9 @@ def either(first: Mask | None, second: Mask | None) -> Mask | None:
     if first is None or second is None or _opposite(first.key, second.key):
         return None
     if first.key == second.key:
-        return first
+        return second if first.weak else first
     return Mask(("or", first.key, second.key), lambda: e.bit_or(first.node(), second.node()),
-                first.weak or second.weak)
+                first.weak and second.weak, (first, second))
 
 
 def _opposite(a: tuple, b: tuple) -> bool:
@@ -142,9 +147,9 @@ def pull(prim, g: Adjoint, y, operands, attrs: dict) -> list[Adjoint | None]:
         return [None if dx is None else g if dx is g.value else Adjoint(dx, mask, dirty)
                 for dx in prim.vjp(g.value, y, *operands, **attrs)]
     found = prim.vjp(g.clean(), y, *operands, **attrs)
-    if not (prim.name in _REARRANGES or prim.kind == "view" and not mask.weak
-            or prim.name in _SUMS and not mask.weak) or (
-            prim.name == "broadcast" and _one_in_each_row(mask)):
+    if prim.name not in _REARRANGES:
+        mask = _behind_sum(mask) if prim.name in _SUMS else None
+    if mask is None:
         return [_adjoint(dx) for dx in found]
     return [None if dx is None else Adjoint(dx, _moved(mask, prim, i, y, operands, attrs, dx))
             for i, dx in enumerate(found)]
@@ -156,11 +161,22 @@ def _adjoint(value) -> Adjoint | None:
 
 def _makes_nan(name: str, mask: Mask, operands) -> bool:
     """Whether a zero may come out of the rule as a nan."""
-    if mask.weak:
-        return name in _POLES and not (name == "div" and _is_number(operands[1]))
-    if name in ("mul", "div"):
-        return not (_is_number(operands[-1]) or name == "mul" and _is_number(operands[0]))
-    return name not in _KEEP_ZEROS
+    if name in _KEEP_ZEROS or name == "mul" and any(map(_is_number, operands)) or (
+            name == "div" and _is_number(operands[1])):
+        return False
+    return not mask.weak or name in _POLES or any(map(_is_wild, operands))
+
+
+def _is_wild(x) -> bool:
+    """Whether elementwise steps made x that can give an infinity of finite numbers."""
+    pending, steps = [x], 0
+    while pending and steps < WALK:
+        x, steps = pending.pop(), steps + 1
+        if isinstance(x, Apply) and x.prim.kind == "elementwise":
+            if x.prim.name in _POLES or x.prim.name in _GROW:
+                return True
+            pending.extend(x.operands)
+    return False
 
 
 def _is_number(x) -> bool:
@@ -175,10 +191,18 @@ def _through_select(g: Adjoint, y, condition, x, other) -> list[Adjoint | None]:
             continue
         literal = Literal(condition, holds, _asks_about(condition, branch))
         made = Adjoint(g.value, both(g.mask, literal), True)
-        if literal.weak and not g.dirty:
+        if _compares(condition, "random_bits"):         # dropout guards nothing
+            made = Adjoint(literal.choose(g.clean(), e.zero(g.value)), g.mask)
+        elif literal.weak and not g.dirty:
             made = Adjoint(made.clean(), made.mask)
         found.append(made)
     return found
+
+
+def _compares(condition, name: str) -> bool:
+    """Whether a condition compares what the primitive of this name gives."""
+    return (isinstance(condition, Apply) and condition.prim.name in _QUESTIONS
+            and any(isinstance(x, Apply) and x.prim.name == name for x in condition.operands))
 
 
 def _asks_about(condition, x) -> bool:
@@ -188,11 +212,17 @@ def _asks_about(condition, x) -> bool:
                 condition.operands, condition.operands[::-1])))
 
 
-def _one_in_each_row(mask: Mask) -> bool:
-    """A condition such as `place == label`: behind a sum over the places nothing is masked."""
-    condition = getattr(mask, "condition", None)
-    return (isinstance(condition, Apply) and condition.prim.name == "eq"
-            and any(isinstance(x, Apply) and x.prim.name == "iota" for x in condition.operands))
+def _behind_sum(mask: Mask) -> Mask | None:
+    """What of a mask can still hold nowhere along a whole row that is added up.
+
+    One place of a row equals its label: `place == label` masks no row.
+    """
+    if mask.weak or isinstance(mask, Literal) and _compares(mask.condition, "iota"):
+        return None
+    if mask.key[0] == "and":
+        outer, inner = map(_behind_sum, mask.of)
+        return mask if outer and inner else outer or inner
+    return mask
 
 
 def _moved(mask: Mask, prim, i: int, y, operands, attrs: dict, dx) -> Mask:
@@ -206,7 +236,8 @@ def _moved(mask: Mask, prim, i: int, y, operands, attrs: dict, dx) -> Mask:
         moved = prim.vjp(ones, y, *operands, **attrs)[i]
         return e.gt(moved, e.zero(moved))
 
-    return Mask(("moved", mask.key, prim.name, i, tuple(map(id, operands)), id(y)), make, mask.weak)
+    return Mask(("moved", mask.key, prim.name, i, tuple(map(id, operands)), id(y)), make, mask.weak,
+                (mask,))
 
 
 EXPOSED = 16        # calls within calls that are opened
@@ -228,6 +259,9 @@ def expose(graph: Graph, levels: int = EXPOSED) -> Graph:
             calls.add(node)
         elif name == "item" or node.prim.kind in ("elementwise", "view") or name in _REARRANGES:
             under.update(node.operands)
+    if calls:
+        again = calling_themselves(graph.reachable())
+        calls = {node for node in calls if id(node.attrs["graph"]) not in again}
     if not calls or not levels:
         return graph
     builder = Builder(graph.name, graph.inputs)

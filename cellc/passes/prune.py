@@ -16,16 +16,35 @@ from __future__ import annotations
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import TupleType
+from cellc.passes import dead_code
 from cellc.passes.rebuild import everywhere, renew
+
+CARRIERS = ("while", "cond")
 
 
 def run(graph: Graph) -> Graph:
-    return everywhere(graph, _prune)
+    if not any(node.prim.name in CARRIERS for g in graph.reachable() for node in g.body):
+        return graph
+    return everywhere(_from_outside(graph, {}), _prune)
+
+
+def _from_outside(graph: Graph, done: dict) -> Graph:
+    """Prune the graph, then what is inside it: an inner loop's results may be of no use now."""
+    if id(graph) not in done:
+        done[id(graph)] = (graph, Graph.declare(graph.name, graph.inputs, graph.type))
+        small = _prune(graph)
+        env: dict[Node, Node] = {}
+        for node in small.body:
+            inner = {key: _from_outside(g, done) for key, g in subgraphs(node).items()}
+            env[node] = renew(node, env, node.attrs | inner if inner else None)
+        done[id(graph)][1].define(env.values(), env.get(small.result, small.result))
+    return done[id(graph)][1]
 
 
 def _prune(graph: Graph) -> Graph:
-    if not any(node.prim.name in ("while", "cond") for node in graph.body):
+    if not any(node.prim.name in CARRIERS for node in graph.body):
         return graph
+    graph = dead_code.sweep(graph)
     used = _used_items(graph)
     env: dict[Node, Node] = {}
     parts: dict[tuple[Node, int], Node] = {}        # (old loop or branch, item) -> its value now
@@ -37,7 +56,7 @@ def _prune(graph: Graph) -> Graph:
             continue
         new = renew(node, env) if any(x in env for x in node.operands) else node
         small = None
-        if node.prim.name in ("while", "cond"):
+        if node.prim.name in CARRIERS:
             wanted = used.get(node, set())
             small = _loop(new, wanted) if node.prim.name == "while" else _branch(new, wanted)
         if small is None:
@@ -106,8 +125,8 @@ def _loop(node: Apply, used: set[int]):
         return None
     small = {"test": _cut(test, order, test.result),
              "body": _cut(body, order, [body.results[i] for i in state])}
-    made = Apply(node.prim, tuple(node.operands[i] for i in order), small, None, node.name,
-                 node.loc)
+    made = Apply(node.prim, tuple(node.operands[i] for i in order), node.attrs | small, None,
+                 node.name, node.loc)
     return made, state, {i: node.operands[i] for i in still}
 
 

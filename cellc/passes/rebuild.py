@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, subgraphs
+from cellc.ir.types import TupleType
 
 
 def copy_input(node: Input) -> Input:
@@ -30,6 +31,20 @@ def renew(node: Apply, env: dict[Node, Node], attrs: dict | None = None) -> Appl
     operands = tuple(env.get(x, x) for x in node.operands)
     return Apply(node.prim, operands, node.attrs if attrs is None else attrs, node.type, node.name,
                  node.loc)
+
+
+def parts(node: Node) -> list[Node]:
+    """The operands of a `tuple` apply; any other node is its own single part."""
+    if isinstance(node, Apply) and node.prim.name == "tuple":
+        return list(node.operands)
+    return [node]
+
+
+def seal(builder: Builder, results: list[Node], like: Graph) -> Graph:
+    """Close the builder's graph; a single result is no tuple where that of `like` is none."""
+    if len(results) == 1 and not isinstance(like.type, TupleType):
+        return builder.finish(results[0])
+    return builder.finish(PRIMITIVES["tuple"](*results))
 
 
 def everywhere(graph: Graph, run: Callable[[Graph], Graph],

@@ -1,6 +1,7 @@
 """simplify: algebra that holds for every value, constant folding, and views of views.
 
     neg(neg(x)) -> x          mul(x, 1) -> x           item(tuple(a, b), 1) -> b
+    add(x, accumulate(0, v, i)) -> accumulate(x, v, i)         concat(x[:3], x[3:9]) -> x[:9]
     reshape(reshape(x)) -> reshape(x)                  exp(2.0:f32[3]) -> 7.389:f32[3]
 
 Rules are data: text, in the notation of the IR, with a guard where one is needed. A rule applies
@@ -143,9 +144,9 @@ def _once(node: Apply) -> Node:
         source = node.operands[0]
         if source.prim.name == "tuple":
             return source.operands[node.attrs["index"]]
-    folded = _fold(node)
-    if folded is not None:
-        return folded
+    for better in (_fold(node), _accumulated(node), _put_together(node)):
+        if better is not None:
+            return better
     for candidate in RULES.get(node.prim.name, ()):
         bindings: dict = {}
         if _matches(candidate.pattern, node, bindings) and (
@@ -182,6 +183,43 @@ def _build(expression: ast.expr, bindings: dict, root: Apply) -> Node | None:
                          bindings) for k in expression.keywords}
     new = Apply(PRIMITIVES[expression.func.id], operands, attrs, None, root.name, root.loc)
     return new if new.type == root.type else None
+
+
+def _accumulated(node: Apply) -> Apply | None:
+    """add(x, accumulate(0, v, i)) -> accumulate(x, v, i): one element is touched instead of all."""
+    if node.prim.name != "add":
+        return None
+    for x, other in (node.operands, node.operands[::-1]):
+        if isinstance(other, Apply) and other.prim.name == "accumulate":
+            zeros, *rest = other.operands
+            if isinstance(zeros, Constant) and zeros.is_fill and zeros.value == 0:
+                return Apply(other.prim, (x, *rest), other.attrs, node.type, node.name, node.loc)
+    return None
+
+
+def _put_together(node: Apply) -> Node | None:
+    """concat of neighbouring slices of one array -> one slice of it, or the array itself."""
+    if node.prim.name != "concat" or not all(
+            isinstance(x, Apply) and x.prim.name == "slice" for x in node.operands):
+        return None
+    first, axis = node.operands[0], node.attrs["axis"]
+    end = first.attrs["starts"][axis]
+    for x in node.operands:
+        a = x.attrs
+        if (x.operands[0] is not first.operands[0] or a["starts"][axis] != end
+                or a["steps"][axis] != 1 or any(
+                    _elsewhere(a[k], axis) != _elsewhere(first.attrs[k], axis) for k in a)):
+            return None
+        end = a["stops"][axis]
+    stops = tuple(end if i == axis else n for i, n in enumerate(first.attrs["stops"]))
+    source = first.operands[0]
+    if node.type == source.type:
+        return source
+    return Apply(first.prim, (source,), first.attrs | {"stops": stops}, None, node.name, node.loc)
+
+
+def _elsewhere(values: tuple, axis: int) -> tuple:
+    return (*values[:axis], *values[axis + 1:])
 
 
 _FOLDED_VIEWS = ("reshape", "transpose", "broadcast", "slice", "flip", "windows", "from_scalar")

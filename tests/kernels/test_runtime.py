@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -50,6 +51,30 @@ done:
   %old = atomicrmw add ptr %p, i64 1 seq_cst
   ret void
 }
+"""
+
+SHARED_CPU = f"""
+import ctypes, os, time
+from cellc.kernels import engine, runtime
+tasks = engine.load(engine.compile_text('''{TASKS}'''), runtime.symbols())
+parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+parallel = parallel(runtime.symbols()["cellc_parallel"])
+def region():
+    parallel(tasks.address("work"), ctypes.addressof((ctypes.c_int64 * 64)()), 64)
+
+runtime.set_threads(2)
+cpus = os.sched_getaffinity(0)
+here = min(cpus)
+before = set(os.listdir("/proc/self/task"))
+region()
+[worker] = map(int, set(os.listdir("/proc/self/task")) - before)
+os.sched_setaffinity(0, [here])
+os.sched_setaffinity(worker, [here])
+until = time.monotonic() + 30
+while os.sched_getaffinity(worker) != cpus and time.monotonic() < until:
+    time.sleep(0.01)        # the worker sleeps as well
+    region()
+assert os.sched_getaffinity(worker) == cpus
 """
 
 
@@ -133,6 +158,16 @@ def test_two_callers_at_once(tasks, threads):
     for thread in callers:
         thread.join()
     assert [list(counts) for counts in results] == [[40] * 50] * 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_a_worker_leaves_the_cpu_of_the_caller():
+    """In a process of its own, where the thread that appears with the first region is the worker:
+    it is bound to the caller's CPU, and meets it there when it wakes. Where it moves away, it is
+    bound no longer."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two CPUs")
+    subprocess.run([sys.executable, "-c", SHARED_CPU], check=True, timeout=60)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -11,6 +11,7 @@ from cellc.ir import numerics as num
 from cellc.ir.graph import primitive
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import NUMBER, axes_of, takes_tensor
+from cellc.ir.prims.rules import lanes_first, later
 
 
 def free_axes(ndim: int, contract, batch) -> tuple[int, ...]:
@@ -86,6 +87,27 @@ def _dot_vjp(g, y, a, b, contract, batch):
             _operand_vjp(g, b, a, (1, 0), contract, batch, of_a, free_a)]
 
 
+def _dot_jvp(dxs, y, a, b, contract, batch):
+    """The product rule."""
+    da, db = dxs
+    parts = [dot(*pair, contract=contract, batch=batch) for pair in ((da, b), (a, db))
+             if pair[0] is not None and pair[1] is not None]
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _dot_batch(n, lanes, a, b, contract, batch):
+    """One more batch axis where both have lanes; else the lanes are one more free axis."""
+    (contract_a, contract_b), (batch_a, batch_b) = contract, batch
+    if all(lanes):
+        return dot(a, b, contract=(later(contract_a), later(contract_b)),
+                   batch=((0, *later(batch_a)), (0, *later(batch_b))))
+    if lanes[0]:
+        y = dot(a, b, contract=(later(contract_a), contract_b), batch=(later(batch_a), batch_b))
+        return lanes_first(y, len(batch_a))
+    y = dot(a, b, contract=(contract_a, later(contract_b)), batch=(batch_a, later(batch_b)))
+    return lanes_first(y, len(a.shape) - len(contract_a))
+
+
 def _samples():
     draw = np.random.default_rng(3).uniform
     cases = [((2, 3), (3, 4), ((1,), (0,)), ((), ())),
@@ -100,5 +122,6 @@ def _samples():
 
 dot = primitive(
     "dot", "a b", kind="kernel", types=_dot_types, eval=num.rounded(_dot), vjp=_dot_vjp,
+    jvp=_dot_jvp, batch=_dot_batch,
     doc="Products summed over the contracted axes: axes of the result are batch, free a, free b.",
     samples=_samples, tolerance={"f32": 1e-5})      # sums of products, in whatever order

@@ -8,6 +8,8 @@ A `while` has a state, as many operands as its body has results, and behind it i
 body take both. It gives the state with which the test first says no.
 
     %s = while(%x, %i, %n) {test=@more, body=@round} : (f32[], i64)
+
+With `checkpoint='log'` its gradient keeps a few of its states, and computes the others again.
 """
 
 from __future__ import annotations
@@ -60,14 +62,13 @@ def _check_rule(xs, graph: Graph, bwd: Graph, fwd: Graph | None, wrt) -> None:
         _takes_inputs("call", fwd, xs)
         found = [r.type for r in fwd.results]
         if found[:len(results)] != results:
-            raise TypeFault(f"call: {fwd.name} gives {TupleType(found)}, expected it to begin "
-                            f"with {TupleType(results)}")
+            raise TypeFault(f"call: {fwd.name} gives {TupleType((*found,))}, expected it to begin "
+                            f"with {TupleType((*results,))}")
         kept = found[len(results):]
     _takes_inputs("call", bwd, [*kept, *filter(is_differentiable, results)])
-    wanted = [xs[i] for i in wrt]
-    if [r.type for r in bwd.results] != wanted:
-        raise TypeFault(f"call: {bwd.name} gives {TupleType(r.type for r in bwd.results)}, "
-                        f"expected {TupleType(wanted)}")
+    found, wanted = (*(r.type for r in bwd.results),), (*(xs[i] for i in wrt),)
+    if found != wanted:
+        raise TypeFault(f"call: {bwd.name} gives {TupleType(found)}, expected {TupleType(wanted)}")
 
 
 def is_differentiable(type) -> bool:
@@ -86,7 +87,7 @@ def _cond_types(pred, *xs, then: Graph, orelse: Graph):
     return then.type
 
 
-def _while_types(*xs, test: Graph, body: Graph):
+def _while_types(*xs, test: Graph, body: Graph, checkpoint: str | None = None):
     _takes_inputs("while", test, xs)
     _takes_inputs("while", body, xs)
     if test.type != ScalarType(boolean):
@@ -132,7 +133,8 @@ empty = primitive("empty", "", doc="A value that is never read.", kind="control"
 barrier = primitive("barrier", "x *after", kind="control", types=lambda x, *after: x,
                     eval=lambda x, *after: x,
                     doc="x, in what is computed when all of `after` is there, and not before.",
-                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)])
+                    vjp=lambda g, y, x, *after: [g, *(None for _ in after)],
+                    jvp=lambda dxs, y, x, *after: dxs[0])
 
 
 def state_size(node) -> int:

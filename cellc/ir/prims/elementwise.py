@@ -25,6 +25,7 @@ from cellc.ir import numerics as num
 from cellc.ir.graph import Constant, fill, primitive
 from cellc.ir.prims import gamma
 from cellc.ir.prims.checks import ANY, BITS, BOOL, FLOAT, INTEGER, NUMBER, alike, takes
+from cellc.ir.prims.rules import diagonal, each
 from cellc.ir.types import DType, boolean, u32
 
 
@@ -49,27 +50,33 @@ def spread(low: float, high: float, n: int = 1, whole: bool = False):
     return samples
 
 
+def elementwise(name: str, operands: str, vjp, jvp=None, **fields):
+    """A primitive of this family: its forward derivative and its batches follow from the rest."""
+    return primitive(name, operands, kind="elementwise", vjp=vjp, jvp=jvp or diagonal(vjp),
+                     batch=each(name), **fields)
+
+
 def unary(name: str, doc: str, eval, vjp, kinds: str = FLOAT, scalar=None, samples=None,
           tolerance=None):
     """A primitive from one element to one of the same dtype."""
-    return primitive(
-        name, "x", doc=doc, kind="elementwise", types=lambda x: takes(name, x, kinds),
+    return elementwise(
+        name, "x", doc=doc, types=lambda x: takes(name, x, kinds),
         eval=num.rounded(eval), vjp=vjp, scalar=scalar or op(name),
         samples=samples or spread(-3, 3), tolerance=tolerance)
 
 
 def binary(name: str, doc: str, eval, vjp, kinds: str = NUMBER, scalar=None, samples=None):
     """A primitive from two elements to one of the same dtype."""
-    return primitive(
-        name, "x y", doc=doc, kind="elementwise", types=lambda x, y: alike(name, x, y, kinds=kinds),
+    return elementwise(
+        name, "x y", doc=doc, types=lambda x, y: alike(name, x, y, kinds=kinds),
         eval=num.rounded(eval), vjp=vjp, scalar=scalar or op(name),
         samples=samples or spread(-3, 3, 2))
 
 
 def comparison(name: str, doc: str, eval):
     """A primitive from two elements to a bool; its result has no gradient."""
-    return primitive(
-        name, "x y", doc=doc, kind="elementwise",
+    return elementwise(
+        name, "x y", doc=doc,
         types=lambda x, y: alike(name, x, y).with_dtype(boolean),
         eval=num.asked(eval), vjp=None, scalar=op(name), samples=spread(-2, 2, 2, whole=True))
 
@@ -150,9 +157,9 @@ def _polygamma_samples():
     return [(operands, {"n": n}) for n in (1, 2) for operands, _ in spread(-3, 12)()]
 
 
-polygamma = primitive(
+polygamma = elementwise(
     "polygamma", "x", doc="The n-th derivative of digamma, n >= 1; NaN at its poles.",
-    kind="elementwise", types=lambda x, n: takes("polygamma", x, FLOAT),
+    types=lambda x, n: takes("polygamma", x, FLOAT),
     eval=num.rounded(num.polygamma), vjp=lambda g, y, x, n: [g * polygamma(x, n=n + 1)],
     scalar=gamma.polygamma, samples=_polygamma_samples)
 
@@ -256,8 +263,8 @@ def _mulhi_types(x, y):
     return x
 
 
-mulhi = primitive(
-    "mulhi", "x y", doc="The high 32 bits of the 64-bit product of two u32.", kind="elementwise",
+mulhi = elementwise(
+    "mulhi", "x y", doc="The high 32 bits of the 64-bit product of two u32.",
     types=_mulhi_types, vjp=None, scalar=op("mulhi"),
     eval=lambda x, y: np.asarray((np.multiply(x, y, dtype=np.uint64) >> np.uint64(32)),
                                  np.uint32),
@@ -272,8 +279,8 @@ lt = comparison("lt", "x < y.", np.less)
 le = comparison("le", "x <= y.", np.less_equal)
 gt = comparison("gt", "x > y.", np.greater)
 ge = comparison("ge", "x >= y.", np.greater_equal)
-is_finite = primitive(
-    "is_finite", "x", doc="Neither infinite nor NaN.", kind="elementwise",
+is_finite = elementwise(
+    "is_finite", "x", doc="Neither infinite nor NaN.",
     types=lambda x: takes("is_finite", x, FLOAT).with_dtype(boolean),
     eval=num.asked(np.isfinite), vjp=None, scalar=op("is_finite"),
     samples=lambda: [([np.array([1.0, np.inf, np.nan])], {})])
@@ -292,9 +299,15 @@ def _select_vjp(g, z, c, x, y):
     return [None, select(c, g, zero(g)), select(c, zero(g), g)]
 
 
-select = primitive(
-    "select", "c x y", doc="x where c holds, else y.", kind="elementwise", types=_select_types,
-    eval=lambda c, x, y: np.asarray(np.where(c, x, y)), vjp=_select_vjp, scalar=op("select"),
+def _select_jvp(dxs, z, c, x, y):
+    _, dx, dy = dxs
+    return select(c, zero(x) if dx is None else dx, zero(y) if dy is None else dy)
+
+
+select = elementwise(
+    "select", "c x y", doc="x where c holds, else y.", types=_select_types,
+    eval=lambda c, x, y: np.asarray(np.where(c, x, y)), vjp=_select_vjp, jvp=_select_jvp,
+    scalar=op("select"),
     samples=lambda: [([np.array([True, False, True]), np.array([1.0, 2, 3]),
                        np.array([4.0, 5, 6])], {}),
                      ([np.array(False), np.array(1.0), np.array(2.0)], {})])
@@ -308,10 +321,11 @@ def _cast_vjp(g, y, x, dtype: DType):
     return [cast(g, dtype=x.dtype) if x.dtype.is_float and dtype.is_float else None]
 
 
-cast = primitive(
+cast = elementwise(
     "cast", "x", doc="x in another dtype; float to integer truncates and saturates, NaN gives 0.",
-    kind="elementwise", types=_cast_types, eval=lambda x, dtype: num.cast(x, dtype),
-    vjp=_cast_vjp, scalar=lambda b, x, dtype: b.cast(x, dtype),
+    types=_cast_types, eval=lambda x, dtype: num.cast(x, dtype),
+    vjp=_cast_vjp, jvp=lambda dxs, y, x, dtype: cast(dxs[0], dtype=dtype),
+    scalar=lambda b, x, dtype: b.cast(x, dtype),
     samples=lambda: [([np.array([1.5, -2.25, 3.0])], {"dtype": num.dtype(name)})
                      for name in ("f64", "f32", "i64", "bool")])
 
@@ -326,14 +340,14 @@ def _bitcast(x, dtype: DType):
     return np.ascontiguousarray(x).view(dtype.numpy).reshape(np.shape(x))
 
 
-bitcast = primitive(
+bitcast = elementwise(
     "bitcast", "x", doc="The same bits read as another dtype of the same width.",
-    kind="elementwise", types=_bitcast_types, eval=_bitcast, vjp=None,
+    types=_bitcast_types, eval=_bitcast, vjp=None,
     scalar=lambda b, x, dtype: b.bitcast(x, dtype),
     samples=lambda: [([np.array([1, 2**52, 7], np.uint64)], {"dtype": num.dtype("f64")}),
                      ([np.array([1.5, -2.0])], {"dtype": num.dtype("i64")})])
 
-stop_gradient = primitive(
-    "stop_gradient", "x", doc="x, without a gradient.", kind="elementwise",
+stop_gradient = elementwise(
+    "stop_gradient", "x", doc="x, without a gradient.",
     types=lambda x: takes("stop_gradient", x, ANY), eval=np.asarray, vjp=None,
     scalar=lambda b, x: x, samples=spread(-3, 3))

@@ -7,8 +7,11 @@ import numpy as np
 from cellc.errors import IndexFault, ShapeFault, TypeFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import primitive
+from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import NUMBER, axis_of, takes_tensor
-from cellc.ir.types import i32, i64
+from cellc.ir.prims.rules import lanes_first, linear, together
+from cellc.ir.types import Dim, i32, i64
 
 
 def _takes_index(prim: str, index) -> None:
@@ -35,11 +38,46 @@ def _gather(x, index, axis):
     return np.asarray(np.take(x, index, axis))
 
 
+def _in_one_row(n, index, size):
+    """The index of each lane in a row of n * size places, `size` for each lane, one after another.
+
+    What was outside of 0 to size - 1 stays outside of the row: it must not reach another lane.
+    """
+    from cellc.ir import arith
+
+    wide = arith.cast(index, i64)
+    width, end = (arith.size_number(d) if isinstance(d, Dim) else d for d in (size, n * size))
+    start = arith.mul(s.iota(shape=wide.shape, axis=0, dtype=i64), width)
+    inside = e.bit_and(arith.greater_equal(wide, 0), arith.less(wide, width))
+    beyond = arith.where(arith.less(wide, 0), wide, arith.add(wide, end))
+    return arith.where(inside, arith.add(wide, start), beyond)
+
+
+def _moved(x, source: int, target: int):
+    """x with one axis moved to another place."""
+    order = [i for i in range(len(x.shape)) if i != source]
+    order.insert(target, source)
+    return x if order == sorted(order) else s.transpose(x, perm=tuple(order))
+
+
+def _gather_batch(n, lanes, x, index, axis):
+    """By shared indices the axis is one further; else the rows of all lanes become one row."""
+    if not lanes[1]:
+        return gather(x, index, axis=axis + 1)
+    if not lanes[0]:
+        return lanes_first(gather(x, index, axis=axis), axis)
+    x = _moved(x, 0, axis)
+    size, rest = x.shape[axis + 1], (x.shape[:axis], x.shape[axis + 2:])
+    row = s.reshape(x, shape=(*rest[0], n * size, *rest[1]))
+    return lanes_first(gather(row, _in_one_row(n, index, size), axis=axis), axis)
+
+
 gather = primitive(
     "gather", "x index", doc="x at the indices along an axis; an index outside is a fault.",
     kind="kernel", types=_gather_types, eval=_gather,
     vjp=lambda g, y, x, index, axis: [
         scatter_add(index, g, axis=axis, size=x.shape[axis]), None],
+    jvp=linear("gather"), batch=_gather_batch,
     samples=lambda: [
         ([np.arange(12.0).reshape(3, 4), np.array([2, 0, 2])], {"axis": 0}),
         ([np.arange(12.0).reshape(3, 4), np.array([[1, 3], [3, 3]])], {"axis": 1}),
@@ -75,11 +113,23 @@ def _round_updates(index, updates, axis, size):
     return num.from_compute(result, num.dtype_of(updates))
 
 
+def _scatter_add_batch(n, lanes, index, updates, axis, size):
+    """To shared indices the axis is one further; else the rows of all lanes become one row."""
+    if not lanes[0]:
+        return scatter_add(index, updates, axis=axis + 1, size=size)
+    index, updates = together(n, lanes, (index, updates))
+    updates = _moved(updates, 0, axis)
+    row = scatter_add(_in_one_row(n, index, size), updates, axis=axis, size=n * size)
+    apart = s.reshape(row, shape=(*row.shape[:axis], n, size, *row.shape[axis + 1:]))
+    return lanes_first(apart, axis)
+
+
 scatter_add = primitive(
     "scatter_add", "index updates",
     doc="Zeros of the given size along an axis, with each update added at its index.",
     kind="kernel", types=_scatter_add_types, eval=_round_updates,
     vjp=lambda g, y, index, updates, axis, size: [None, gather(g, index, axis=axis)],
+    jvp=linear("scatter_add", 1), batch=_scatter_add_batch,
     samples=lambda: [
         ([np.array([2, 0, 2]), np.arange(12.0).reshape(3, 4)], {"axis": 0, "size": 4}),
         ([np.array([[1, 0], [1, 1]]), np.arange(8.0).reshape(2, 2, 2)], {"axis": 1, "size": 3}),

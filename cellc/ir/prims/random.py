@@ -12,7 +12,9 @@ import math
 import numpy as np
 
 from cellc.errors import TypeFault
-from cellc.ir.graph import primitive
+from cellc.ir.graph import fill, primitive
+from cellc.ir.prims import elementwise as e
+from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import shape_of, takes_tensor
 from cellc.ir.types import TensorType, u32, u64
 
@@ -79,6 +81,37 @@ def philox_element(b, index, seed, offset):
     return result
 
 
+class _Blocks:
+    """`b` of `philox_words` over tensors of one shape: the same words, as elementwise applies."""
+
+    def __init__(self, shape):
+        self.shape = shape
+
+    def const(self, value, dtype):
+        return fill(TensorType(dtype, self.shape), value)
+
+    def cast(self, x, dtype):
+        return e.cast(x, dtype=dtype)
+
+    def __getattr__(self, name):
+        return getattr(e, name)
+
+
+def _batch(n, lanes, key, shape):
+    """Each lane's words from its own key."""
+    count = math.prod(shape)
+    blocks = (n, (count + 3) // 4)
+    seed, offset = (
+        s.broadcast(s.slice(key, starts=(0, i), stops=(n, i + 1), steps=(1, 1)),
+                    shape=blocks, dims=(0, 1)) for i in range(2))
+    block = s.iota(shape=blocks, axis=1, dtype=u64)
+    words = [s.reshape(word, shape=(*blocks, 1))
+             for word in philox_words(_Blocks(blocks), block, seed, offset)]
+    row = s.reshape(s.concat(*words, axis=2), shape=(n, blocks[1] * 4))
+    row = s.slice(row, starts=(0, 0), stops=(n, count), steps=(1, 1))
+    return s.reshape(row, shape=(n, *shape))
+
+
 def _types(key, shape):
     if takes_tensor("random_bits", key) != TensorType(u64, (2,)):
         raise TypeFault(f"random_bits: found key {key}, expected u64[2]")
@@ -87,6 +120,6 @@ def _types(key, shape):
 
 random_bits = primitive(
     "random_bits", "key", doc="Uniform 32-bit words from a key (seed, offset): Philox4x32-10.",
-    kind="kernel", types=_types, eval=_bits, vjp=None,      # discrete: no gradient
+    kind="kernel", types=_types, eval=_bits, vjp=None, batch=_batch,    # discrete: no gradient
     samples=lambda: [([np.array([0, 0], np.uint64)], {"shape": (2, 5)}),
                      ([np.array([2**40 + 3, 7], np.uint64)], {"shape": ()})])

@@ -18,6 +18,7 @@ from cellc.ir.graph import Apply, primitive
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import BOOL, NUMBER, axes_of, axis_of, takes_tensor
+from cellc.ir.prims.rules import linear, reduction, shifted
 from cellc.ir.types import DType, TensorType, i64
 
 
@@ -56,7 +57,7 @@ def _samples():
 
 
 def _reduction(name: str, doc: str, eval, vjp, reduce, kinds: str = NUMBER, of_nothing=True,
-               samples=_samples):
+               samples=_samples, jvp=None):
     def types(x, axes):
         axes = axes_of(name, takes_tensor(name, x, kinds), axes)
         if not of_nothing and any(x.shape[axis] == 0 for axis in axes):
@@ -64,12 +65,14 @@ def _reduction(name: str, doc: str, eval, vjp, reduce, kinds: str = NUMBER, of_n
         return x.with_shape(x.shape[i] for i in remaining(x, axes))
 
     return primitive(name, "x", doc=doc, kind="reduce", types=types, eval=num.rounded(eval),
-                     vjp=vjp, reduce=reduce, samples=samples)
+                     vjp=vjp, jvp=jvp or reduction(vjp), batch=shifted(name), reduce=reduce,
+                     samples=samples)
 
 
 reduce_sum = _reduction(
     "reduce_sum", "The sum over axes; 0 of nothing.", lambda x, axes: num.total(x, axes),
-    lambda g, y, x, axes: [spread_out(g, x, axes)], ("add", lambda dtype: 0))
+    lambda g, y, x, axes: [spread_out(g, x, axes)], ("add", lambda dtype: 0),
+    jvp=linear("reduce_sum"))
 
 
 def _extremum_vjp(g, y, x, axes):
@@ -154,6 +157,7 @@ def _position(name: str, doc: str, function):
 
     return primitive(
         name, "x", doc=doc, kind="reduce", types=types, vjp=None,     # whole numbers: no gradient
+        batch=shifted(name, "axis"),
         eval=lambda x, axis: np.asarray(function(num.to_compute(x), axis=axis), np.int64),
         samples=lambda: [([np.random.default_rng(9).uniform(-2, 2, (2, 3))], {"axis": 1}),
                          ([np.array([1.0, 4, 4, 0])], {"axis": 0})])
@@ -181,7 +185,8 @@ def _cumsum(x, axis, reverse=False):
 
 cumsum = primitive(
     "cumsum", "x", doc="Sums of all elements up to each, along an axis; from the end if reverse.",
-    kind="kernel", types=_cumsum_types, eval=num.rounded(_cumsum),
+    kind="kernel", types=_cumsum_types, eval=num.rounded(_cumsum), jvp=linear("cumsum"),
+    batch=shifted("cumsum", "axis"),
     vjp=lambda g, y, x, axis, reverse=False: [cumsum(g, axis=axis, reverse=not reverse)],
     samples=lambda: [([np.arange(6.0).reshape(2, 3)], {"axis": 1, "reverse": False}),
                      ([np.arange(6.0).reshape(2, 3)], {"axis": 0, "reverse": True})])

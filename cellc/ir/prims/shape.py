@@ -25,6 +25,7 @@ from cellc.ir.prims.checks import (
     takes,
     takes_tensor,
 )
+from cellc.ir.prims.rules import later, linear, shifted, together, unmoved
 from cellc.ir.types import Dim, DType, ScalarType, TensorType, boolean, f64, i64
 
 
@@ -50,7 +51,8 @@ def _reshape_types(x, shape):
 reshape = primitive(
     "reshape", "x", doc="The elements, in row-major order, in another shape of the same size.",
     kind="view", types=_reshape_types, eval=lambda x, shape: np.reshape(x, shape),
-    vjp=lambda g, y, x, shape: [reshape(g, shape=x.shape)],
+    vjp=lambda g, y, x, shape: [reshape(g, shape=x.shape)], jvp=linear("reshape"),
+    batch=lambda n, lanes, x, shape: reshape(x, shape=(n, *shape)),
     samples=lambda: [([_numbers(2, 3)], {"shape": (3, 2)}), ([_numbers(1)], {"shape": ()}),
                      ([_numbers()], {"shape": (1, 1)}), ([np.zeros((0, 3))], {"shape": (3, 0)})])
 
@@ -65,7 +67,8 @@ def _transpose_types(x, perm):
 transpose = primitive(
     "transpose", "x", doc="Axis i of the result is axis perm[i] of x.", kind="view",
     types=_transpose_types, eval=lambda x, perm: np.transpose(x, perm),
-    vjp=lambda g, y, x, perm: [transpose(g, perm=inverse(perm))],
+    vjp=lambda g, y, x, perm: [transpose(g, perm=inverse(perm))], jvp=linear("transpose"),
+    batch=lambda n, lanes, x, perm: transpose(x, perm=(0, *later(perm))),
     samples=lambda: [([_numbers(2, 3, 4)], {"perm": (2, 0, 1)}), ([_numbers()], {"perm": ()}),
                      ([_numbers(2, 1)], {"perm": (1, 0)})])
 
@@ -100,6 +103,8 @@ def _broadcast_vjp(g, y, x, shape, dims):
 broadcast = primitive(
     "broadcast", "x", doc="x repeated: its axis i becomes axis dims[i]; sizes are equal or 1.",
     kind="view", types=_broadcast_types, eval=_broadcast, vjp=_broadcast_vjp,
+    jvp=linear("broadcast"),
+    batch=lambda n, lanes, x, shape, dims: broadcast(x, shape=(n, *shape), dims=(0, *later(dims))),
     samples=lambda: [([_numbers(3)], {"shape": (2, 3), "dims": (1,)}),
                      ([_numbers(2, 1)], {"shape": (2, 4, 3), "dims": (0, 2)}),
                      ([_numbers()], {"shape": (2, 2), "dims": ()}),
@@ -109,7 +114,7 @@ flip = primitive(
     "flip", "x", doc="The elements along axes in opposite order.", kind="view",
     types=lambda x, axes: (axes_of("flip", takes_tensor("flip", x), axes), x)[1],
     eval=lambda x, axes: np.flip(x, axes),
-    vjp=lambda g, y, x, axes: [flip(g, axes=axes)],
+    vjp=lambda g, y, x, axes: [flip(g, axes=axes)], jvp=linear("flip"), batch=shifted("flip"),
     samples=lambda: [([_numbers(2, 3)], {"axes": (1,)}), ([_numbers(2, 3)], {"axes": (0, 1)}),
                      ([_numbers(2)], {"axes": ()})])
 
@@ -150,7 +155,9 @@ def _slice_vjp(g, y, x, starts, stops, steps):
 
 slice = primitive(
     "slice", "x", doc="The elements start, start + step, ... before stop of each axis.",
-    kind="view", types=_slice_types, eval=_slice, vjp=_slice_vjp,
+    kind="view", types=_slice_types, eval=_slice, vjp=_slice_vjp, jvp=linear("slice"),
+    batch=lambda n, lanes, x, starts, stops, steps: slice(
+        x, starts=(0, *starts), stops=(n, *stops), steps=(1, *steps)),
     samples=lambda: [([_numbers(5)], {"starts": (1,), "stops": (5,), "steps": (2,)}),
                      ([_numbers(5)], {"starts": (0,), "stops": (5,), "steps": (3,)}),
                      ([_numbers(3, 4)], {"starts": (0, 1), "stops": (3, 3), "steps": (1, 1)}),
@@ -192,9 +199,15 @@ def _pad_vjp(g, y, x, low, high, value, interior=None):
     return [slice(g, starts=tuple(low), stops=stops, steps=tuple(gap + 1 for gap in interior))]
 
 
+def _pad_batch(n, lanes, x, low, high, value, **interior):
+    return pad(x, low=(0, *low), high=(0, *high), value=value,
+               **{key: (0, *(given or (0,) * len(low))) for key, given in interior.items()})
+
+
 pad = primitive(
     "pad", "x", doc="x with `value` around it, and interior[i] times between neighbours of axis i.",
     kind="kernel", types=_pad_types, eval=_pad, vjp=_pad_vjp,
+    jvp=lambda dxs, y, x, **attrs: pad(dxs[0], **attrs | {"value": 0}), batch=_pad_batch,
     samples=lambda: [([_numbers(2, 3)], {"low": (1, 0), "high": (0, 2), "value": 5}),
                      ([_numbers(3)], {"low": (1,), "high": (1,), "value": 0, "interior": (2,)}),
                      ([np.zeros((0,))], {"low": (1,), "high": (1,), "value": 3, "interior": (1,)}),
@@ -240,7 +253,8 @@ def _windows(x, sizes, strides, dilations):
 
 
 windows = primitive(
-    "windows", "x", kind="view", types=_windows_types, eval=_windows,
+    "windows", "x", kind="view", types=_windows_types, eval=_windows, jvp=linear("windows"),
+    batch=unmoved("windows"),
     doc="Every window of the last axes: [..., H, W] to [..., OH, OW, KH, KW].",
     vjp=lambda g, y, x, sizes, strides, dilations: [windows_add(
         g, shape=tuple(x.shape[x.ndim - len(sizes):]), strides=strides, dilations=dilations)],
@@ -278,6 +292,7 @@ def _windows_add(w, shape, strides, dilations):
 
 windows_add = primitive(
     "windows_add", "w", kind="kernel", types=_windows_add_types, eval=num.rounded(_windows_add),
+    jvp=linear("windows_add"), batch=unmoved("windows_add"),
     doc="Each window's elements added back to their places: the adjoint of windows.",
     vjp=lambda g, y, w, shape, strides, dilations: [windows(
         g, sizes=tuple(w.shape[w.ndim - len(shape):]), strides=strides, dilations=dilations)],
@@ -319,9 +334,16 @@ def _concat_vjp(g, y, *xs, axis):
     return parts
 
 
+def _concat_jvp(dxs, y, *xs, axis):
+    return concat(*(e.zero(x) if dx is None else dx for x, dx in zip(xs, dxs, strict=True)),
+                  axis=axis)
+
+
 concat = primitive(
     "concat", "*xs", doc="The tensors one after another along an axis.", kind="kernel",
     types=_concat_types, eval=lambda *xs, axis: np.concatenate(xs, axis), vjp=_concat_vjp,
+    jvp=_concat_jvp,
+    batch=lambda n, lanes, *xs, axis: concat(*together(n, lanes, xs), axis=axis + 1),
     samples=lambda: [([_numbers(2, 3), _numbers(2, 1)], {"axis": 1}),
                      ([_numbers(2), np.zeros((0,)), _numbers(3)], {"axis": 0}),
                      ([_numbers(2)], {"axis": 0})])
@@ -350,13 +372,16 @@ def _number_dtype(dtype: DType) -> DType:
 from_scalar = primitive(
     "from_scalar", "x", doc="A number as a 0-d tensor.", kind="elementwise",
     types=_from_scalar_types, eval=np.asarray, scalar=lambda b, x: x,
-    vjp=lambda g, y, x: [to_scalar(g)], samples=None)      # takes no tensor: see tests/prims
+    vjp=lambda g, y, x: [to_scalar(g)], jvp=linear("from_scalar"),
+    batch=lambda n, lanes, x: x,        # a number of each lane is a tensor already
+    samples=None)                       # takes no tensor: see tests/prims
 to_scalar = primitive(
     "to_scalar", "x", doc="The element of a 0-d tensor as Python's bool, int or float.",
     kind="elementwise", types=_to_scalar_types,
     eval=lambda x: num.cast(x, _number_dtype(num.dtype_of(x))),
     scalar=lambda b, x: b.cast(x, _number_dtype(b.dtype(x))),
-    vjp=lambda g, y, x: [e.cast(from_scalar(g), dtype=x.dtype)],
+    vjp=lambda g, y, x: [e.cast(from_scalar(g), dtype=x.dtype)], jvp=linear("to_scalar"),
+    batch=lambda n, lanes, x: e.cast(x, dtype=_number_dtype(x.dtype)),
     samples=lambda: [([np.array(2.5)], {})])
 
 # The loop index and the dims array are a back end's own: no scalar form.

@@ -14,7 +14,7 @@ lay above is still used. `tape_end` says that the stack is not needed any more.
 from __future__ import annotations
 
 from cellc.errors import TypeFault
-from cellc.ir.graph import primitive
+from cellc.ir.graph import fill, primitive
 from cellc.ir.prims import control
 from cellc.ir.types import TapeType, TupleType
 
@@ -46,12 +46,19 @@ def _push_vjp(g, y, tape, *xs):
             *(next(found) if control.is_differentiable(x.type) else None for x in xs)]
 
 
+def _push_jvp(dxs, y, tape, *xs):
+    """A tape has a tangent from the start: a tape of the tangents of its floats."""
+    return push(dxs[0], *(
+        fill(x.type, 0) if dx is None else dx for x, dx in zip(xs, dxs[1:], strict=True)
+        if control.is_differentiable(x.type)))
+
+
 tape_new = primitive(
     "tape_new", "", doc="An empty tape.", kind="control", types=lambda: TAPE,
     eval=lambda: (), vjp=None, effect=True)
 push = primitive(
     "push", "tape *xs", doc="The tape with these values on top.", kind="control",
-    types=_push_types, eval=lambda tape, *xs: (tape, xs), vjp=_push_vjp)
+    types=_push_types, eval=lambda tape, *xs: (tape, xs), vjp=_push_vjp, jvp=_push_jvp)
 pop = primitive(
     "pop", "tape", doc="The tape below the values of the last push, and these.", kind="control",
     types=_pop_types, eval=lambda tape, types: (tape[0], *tape[1]), vjp=None)

@@ -1,0 +1,286 @@
+"""Calls of transformed functions: `jvp`, `vjp`, `linearize`, `vmap`, and those of `gradients`.
+
+A transformed function is a Transform: a record that says what to make of which function. Where the
+parser meets a call of one, the function becomes a closed graph, a pass makes the graph wanted, and
+a call of that is appended. Outside of compiled code the call is that of `hooks.outside`, which the
+library sets: it compiles the call in graph mode, and runs it at once in eager mode.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cellc.errors import TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import Graph, Node, current_builder, fill
+from cellc.parser import cells, hooks
+from cellc.parser.structures import pairs, rebuilt, slots_of
+from cellc.parser.values import Slot, describe, flatten, unflatten
+from cellc.passes.jvp import jvp_graph
+from cellc.passes.linearize import Split, linearize_graphs, vjp_graphs
+
+
+class Transform:
+    """A function made of another. `kind` chooses the rule in RULES; a class of the library adds
+    `eager(args, kwargs)`."""
+
+    kind = ""
+
+    def __call__(self, *args, **kwargs):
+        session = getattr(current_builder(), "session", None)
+        if session is not None:
+            return session.call(self, args, kwargs)
+        return hooks.outside(self, args, kwargs)
+
+    def __repr__(self):
+        return f"<{self.__name__}>"
+
+
+hooks.register_transform(Transform)
+
+
+class LinearProgram(Transform):
+    """The linear graph behind the functions that `vjp` and `linearize` return; what they share.
+
+    Called with residuals and vectors. `given` is the structure of the vectors: slots are the
+    graph's first inputs, of the types listed; parts without a slot do not matter. `made` is that of
+    the result: slots are the graph's results; of what has no derivative, zeros.
+    """
+
+    kind = "linear"
+
+    def __init__(self, name: str, what: str, graph: Graph | None, given, types, made):
+        self.__name__, self.what, self.graph = name, what, graph
+        self.given, self.types, self.made = given, types, made
+
+
+def vectors_of(expected, what: str, given: tuple) -> list[tuple]:
+    """(leaf, vector) for each leaf of what a linear function expects; None is zero.
+
+    Cotangents are one argument, built like the value; MindSpore gives the parts of a tuple as
+    arguments. Tangents are arguments, one for each primal; MindSpore gives them in one tuple.
+    """
+    if what == "cotangent":
+        given = given[0] if len(given) == 1 else given
+    elif len(given) == 1 and len(expected) != 1 and isinstance(given[0], (tuple, list)):
+        given = tuple(given[0])
+    return pairs(expected, given, f"the {what}")
+
+
+@dataclass(eq=False)
+class LinearFunction:
+    """The function that `vjp` or `linearize` returns: a linear program and its residuals."""
+
+    program: LinearProgram
+    residuals: tuple
+
+    def __call__(self, *vectors):
+        return self.program(self.residuals, *vectors)
+
+
+def call(session, record: Transform, args: list, kwargs: dict):
+    """The value of a transformed function on these arguments."""
+    return RULES[record.kind](session, record, args, kwargs)
+
+
+# -- what the rules share --------------------------------------------------------------------------
+
+def name_of(fn) -> str:
+    return getattr(fn, "__name__", None) or type(fn).__name__
+
+
+def close(session, fn, args: tuple, kwargs: dict, gradient: bool = True):
+    """(closed graph, structure of the arguments, their traced leaves)."""
+    leaves: list[Node] = []
+    structure = flatten((args, kwargs), leaves, session.lift)
+    session.gradients += gradient
+    closed = cells.close(session, name_of(fn), structure, leaves,
+                         lambda given: session.call(fn, *given))
+    session.gradients -= gradient
+    return closed, structure, leaves
+
+
+def use(session, closed: cells.Closed, leaves, graph: Graph, extra: int, more=()):
+    """Append a call of the graph made of a closed one; (the function's value, further results)."""
+    graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
+    stand_in = cells.Closed(graph, [*closed.captured, *more], closed.structure, closed.assigned)
+    found = cells.use(session, stand_in, leaves, lambda value: value, extra=extra)
+    return found if extra else (found, [])
+
+
+def lift_floats(session, value):
+    """Known floats become values of the program."""
+    return rebuilt(value, lambda x: session.lift(x) if type(x) is float else x)
+
+
+def main_part(record, value):
+    """What is differentiated of a result, or of its structure: all, or the first with `has_aux`."""
+    if not record.has_aux:
+        return value
+    if not isinstance(value, tuple) or len(value) < 2:
+        raise TypeFault("has_aux: the function must return a tuple (value, aux, ...)")
+    return value[0]
+
+
+def apart(record, value, *derived):
+    """(value, derived...), and aux after them where there is one: one alone, else a tuple."""
+    if not record.has_aux:
+        return (value, *derived)
+    return (value[0], *derived, value[1] if len(value) == 2 else tuple(value[1:]))
+
+
+def conformed(session, given, type) -> Node:
+    """A tangent or cotangent as a value of its type; None is zero."""
+    return fill(type, 0) if given is None else session.lift(arith.conform(given, type))
+
+
+def zero_like(x):
+    """The derivative of a known value: 0.0 of a float, None of what has none."""
+    return 0.0 if type(x) is float else 0 if type(x) is int else None
+
+
+def _float_outputs(closed: cells.Closed, structure) -> tuple[int, ...]:
+    """The results among a structure's slots that can be differentiated."""
+    found = tuple(dict.fromkeys(slots_of(structure)))
+    return tuple(i for i in found if closed.graph.results[i].type.dtype.is_float)
+
+
+def _arranged(structure, types, of: dict[int, Any]):
+    """A structure of results with the derivatives `of` its slots, zeros where there are none."""
+    def part(x):
+        if not isinstance(x, Slot):
+            return zero_like(x)
+        return of[x.index] if x.index in of else fill(types[x.index], 0)
+
+    return rebuilt(structure, part)
+
+
+# -- jvp -------------------------------------------------------------------------------------------
+
+def jvp(session, record, args: list, kwargs: dict):
+    """(value, tangent[, aux]) of a function at primals, along tangents."""
+    primals, tangents = record.arguments(args)
+    primals = lift_floats(session, primals)
+    check_tangents(primals, tangents)
+    closed, structure, leaves = close(session, record.fn, primals, kwargs)
+    along = {slot.index: conformed(session, dx, leaves[slot.index].type)
+             for slot, dx in pairs(structure[0], tangents, "the tangent") if dx is not None}
+    part = main_part(record, closed.structure)
+    outputs = _float_outputs(closed, part) if along else ()
+    types = [r.type for r in closed.graph.results] if closed.graph is not None else []
+    if not outputs:
+        value, found = cells.use(session, closed, leaves, lambda value: value), []
+    else:
+        graph = jvp_graph(closed.graph, tuple(along), outputs)
+        value, found = use(session, closed, leaves, graph, len(outputs), list(along.values()))
+    tangent = _arranged(part, types, dict(zip(outputs, found, strict=True)))
+    return apart(record, value, tangent)
+
+
+def check_tangents(primals, tangents) -> None:
+    """TypeFault where one is given to what has none, or they are not built alike."""
+    for x, dx in pairs(primals, tangents, "the tangent"):
+        if dx is None:
+            continue
+        if not isinstance(x, (bool, int, float)) and not hasattr(x, "dtype"):
+            raise TypeFault(f"a tangent for an argument that is {describe(x)}",
+                            "give it the tangent None, or pass a float")
+        refuse_integers(arith.type_of(x), "tangent")
+
+
+def refuse_integers(type, what: str) -> None:
+    if not type.dtype.is_float:
+        raise TypeFault(f"a {what} for an argument of type {type}, which has none",
+                        "give it the tangent None, or cast it to a float" if what == "tangent"
+                        else "pass a float, or differentiate by another argument")
+
+
+# -- vjp and linearize -----------------------------------------------------------------------------
+
+def linear(session, record, args: list, kwargs: dict):
+    """(value, a LinearFunction[, aux]): its pullback (`vjp`) or its derivative (`linearize`)."""
+    backwards = record.kind == "vjp"
+    primals = record.arguments(args)
+    at = record.positions(primals)
+    primals = tuple(lift_floats(session, x) if i in at else x for i, x in enumerate(primals))
+    closed, structure, leaves = close(session, record.fn, primals, kwargs)
+    inputs = tuple(structure[0][i] for i in at)
+    if record.argnums is not None:
+        for i in slots_of(inputs):
+            refuse_integers(leaves[i].type, "gradient")
+    wrt = [i for i in slots_of(inputs) if leaves[i].type.dtype.is_float]
+    part = main_part(record, closed.structure)
+    outputs = _float_outputs(closed, part) if closed.graph is not None else ()
+    place = {id(x): len(leaves) + i for i, x in enumerate(closed.captured)}
+    weights = record.weight_list
+    used = [place[id(w)] for w in weights if id(w) in place]
+    if not outputs or not wrt + used:
+        split, residuals = None, ()
+        value = cells.use(session, closed, leaves, lambda value: value)
+        wrt, outputs = [], ()
+    else:
+        split = (vjp_graphs if backwards else linearize_graphs)(
+            closed.graph, (*wrt, *used), outputs)
+        value, residuals = _run_early(session, closed, leaves, split)
+    of_input = {index: Slot(i) for i, index in enumerate(wrt)}
+    of_output = {index: Slot(i) for i, index in enumerate(outputs)}
+    in_types = [x.type for x in leaves]
+    out_types = [r.type for r in closed.graph.results] if closed.graph is not None else []
+    shown, answered = (_arranged(inputs, in_types, of_input), _arranged(part, out_types, of_output))
+    if backwards:
+        shown, answered = answered, shown
+        if record.weights is not None:
+            order = {p: Slot(len(wrt) + i) for i, p in enumerate(used)}
+            found = tuple(order.get(place.get(id(w)), fill(w.type, 0)) for w in weights)
+            answered = (answered, found if isinstance(record.weights, tuple) else found[0])
+    types = [out_types[i] for i in outputs] if backwards else [in_types[i] for i in wrt]
+    program = LinearProgram(f"{record.kind} of {name_of(record.fn)}",
+                            "cotangent" if backwards else "tangent",
+                            split.late if split else None, shown, types, answered)
+    return apart(record, value, LinearFunction(program, tuple(residuals)))
+
+
+def _run_early(session, closed: cells.Closed, leaves, split: Split):
+    """Append the call of the early graph; (the function's value, the residuals)."""
+    pool = [*leaves, *closed.captured]
+    given = {i: session.lift(pool[i]) for kind, i in split.residuals if kind == "input"}
+    value, found = use(session, closed, leaves, split.early,
+                       len(split.early.results) - split.count)
+    return value, [given[i] if kind == "input" else found[i - split.count]
+                   for kind, i in split.residuals]
+
+
+def apply_linear(session, program: LinearProgram, args: list, kwargs: dict):
+    """The value of a linear program on residuals and vectors."""
+    residuals, *vectors = args
+    parts = vectors_of(program.given, program.what, tuple(vectors))
+    found = [part for slot, part in parts if isinstance(slot, Slot)]
+    results = []
+    if program.graph is not None:
+        operands = [conformed(session, v, t) for v, t in zip(found, program.types, strict=True)]
+        graph = program.graph
+        graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
+        results = session.append_call(graph, [*operands, *map(session.lift, residuals)])
+    return unflatten(program.made, results, made=session.owned.add)
+
+
+def _gradient(session, record, args: list, kwargs: dict):
+    from cellc.parser import gradients
+
+    return gradients.call(session, record, args, kwargs)
+
+
+def _lanes(session, record, args: list, kwargs: dict):
+    from cellc.parser import lanes
+
+    return lanes.call(session, record, args, kwargs)
+
+
+def _composed(session, record, args: list, kwargs: dict):
+    """One that is written over the others."""
+    return record.composed(args, kwargs)
+
+
+RULES = {"grad": _gradient, "jvp": jvp, "vjp": linear, "linearize": linear, "linear": apply_linear,
+         "vmap": _lanes, "composed": _composed}
