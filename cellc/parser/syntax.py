@@ -127,6 +127,27 @@ REFUSED: dict[str, tuple[str, str]] = {
     "TemplateStr": _TEMPLATE, "Interpolation": _TEMPLATE,
 }
 
+# What is taken only where it is known: (what, why, what to write instead).
+LIMITS: tuple[tuple[str, str, str], ...] = (
+    ("how many items a comprehension, filter() or generator gives",
+     "lists have a known length", "keep all items and use ops.where, or `a if c else b`"),
+    ("the index into a list or tuple, the key of a dict or set",
+     "their items have types of their own", "ops.stack them, and index the tensor"),
+    ("a list, dict or object that one branch changes in another way than the other, and that is "
+     "read afterwards", "what follows is compiled once", "make both branches leave the same parts"),
+    ("where an iterator stands after an `if`, and in the rounds of a loop of the program",
+     "its items were made while compiling", "go through a list, or take the items before"),
+    ("whether an exception is raised that a `try` or `with` around it would catch",
+     "the program ends the call where it raises",
+     "test the condition with an `if`, and go on without raising"),
+    ("the message of an exception caught while compiling", "it is made while compiling",
+     "leave traced values out of it"),
+    ("the order of sorted(), .sort(), min() and max() with a key",
+     "they move values about while compiling", "put them into a tensor: ops.sort, ops.minimum"),
+    ("strings of traced values", "strings are made while compiling", "print them; or return the "
+     "values and make the string outside"),
+)
+
 WORDS = {
     "AsyncFunctionDef": "async def", "AsyncFor": "async for", "AsyncWith": "async with",
     "Await": "await", "TryStar": "try ... except*", "ClassDef": "class", "TypeAlias": "type",
