@@ -59,6 +59,9 @@ class Iterator:
         return ()
 
     def state(self):
+        """All that `restore` needs; None where it has no one place."""
+        if self.lost:
+            return None
         return self.place(), [(inner, inner.state()) for inner in self.within()]
 
     def restore(self, state) -> None:
