@@ -2,15 +2,16 @@
 
 Exceptions are raised and caught while compiling: those that the user's code raises, and those that
 Python raises in work on known values, as Python has it. What the compiled program raises (a `raise`
-or `assert` on its own values) ends the call; where a `try` would catch it, it is refused. Of
-cellc's own faults:
+or `assert` on its own values that no `try` is around) ends the call; where only a `try` of a
+calling function would catch it, it is refused. Of cellc's own faults:
 
 - what is wrong with a tensor whatever its values are (a shape, a dtype) is the same in eager mode,
   and is caught by a handler that names its class, such as `except ValueError`, but not by
   `except Exception`, which would turn a mistake into another branch unseen;
 - what the compiler does not take, or must know, is never caught.
 
-An exception under a condition known only when the program runs cannot be caught outside of it.
+An exception under a condition known only when the program runs is caught in its branch, where the
+`try` and the `if` are of one function (`protected.catching`); out of a function it is not caught.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ STATEMENTS: dict[str, str] = {
     "Try": "`except`, `else`, `finally`, for what is raised while compiling: by `raise`, and by "
            "Python in work on known values. What is wrong with a tensor (its shape, its dtype) is "
            "caught where its class is named, and not by `except Exception`; what the compiler "
-           "does not take is never caught. What only the running program decides to raise "
-           "cannot be caught: where a `try` would, it is refused",
+           "does not take is never caught. What one branch of an `if` raises is caught in "
+           "that branch, in the same function",
     "With": "classes with `__enter__` and `__exit__`, `@contextmanager` functions, nullcontext, "
             "suppress, closing, ExitStack, cellc.no_grad and enable_grad",
     "Delete": "`del x`, `del x[i]`, `del x.a` of what the compiled call made",
@@ -137,9 +137,9 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "read afterwards", "what follows is compiled once", "make both branches leave the same parts"),
     ("where an iterator stands after an `if`, and in the rounds of a loop of the program",
      "its items were made while compiling", "go through a list, or take the items before"),
-    ("whether an exception is raised that a `try` or `with` around it would catch",
-     "the program ends the call where it raises",
-     "test the condition with an `if`, and go on without raising"),
+    ("whether a function raises an exception that a `try` or `with` of its caller would catch; "
+     "whether an assert holds that one around it would catch", "the program ends the call where "
+     "it raises", "put the `try` into the function; raise under an `if`, instead of assert"),
     ("the message of an exception caught while compiling", "it is made while compiling",
      "leave traced values out of it"),
     ("the order of sorted(), .sort(), min() and max() with a key",
