@@ -140,7 +140,7 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
         caught = error
     finally:
         del session.blocks[n:]
-    for exit in exits:
+    for i, exit in enumerate(exits):
         block = exit.block
         if block in getattr(caught, "behind", ()):
             continue
@@ -150,7 +150,8 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
             _note_behind(again, block)
             caught = again
             continue
-        found = replace(found, left=(block, *found.left))
+        behind = (inner.block for inner in exits[:i + 1])   # it has passed through all of them
+        found = replace(found, left=tuple(dict.fromkeys((*behind, *found.left))))
         if found.rank == NEVER or found.rank >= target:
             return found
         further = partial(exit.resume, frame, found, target)
