@@ -35,6 +35,7 @@ class UserRaise(Exception):
     """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 
     crossed = None      # the traced condition whose branch it has left
+    trail = ()          # as a fault's
 
     def __init__(self, error: BaseException, loc: Loc | None = None):
         self.error, self.loc = error, loc
@@ -125,7 +126,7 @@ class Frame:
         try:
             return executors[node.__class__](self, node, rest)
         except Exception as error:
-            fault = self.fault_of(error, node)
+            fault = self.passed(error, node)
             if fault is error:
                 raise
             raise fault from error
@@ -134,6 +135,21 @@ class Frame:
         """The applies that follow come from this node."""
         if not self.library:
             self.session.builder.loc = self.source.loc(node)
+
+    def run_lambda(self):
+        """The value of the lambda that this is an activation of."""
+        node = self.source.node
+        try:
+            return self.eval(node.body)
+        except CellcError as fault:
+            raise self.passed(fault, node)      # noqa: B904  (the same)
+
+    def passed(self, error: Exception, node) -> Exception:
+        """`fault_of`; the fault notes that it has come out of this statement, or this lambda."""
+        fault = self.fault_of(error, node)
+        if isinstance(fault, (CellcError, UserRaise)):
+            fault.trail = (*fault.trail, (self, node))
+        return fault
 
     # -- names -------------------------------------------------------------------------------------
 
