@@ -123,7 +123,17 @@ class Tensor(arith.Operators):
         return self._array.__dlpack_device__()
 
     def item(self, *index):
-        """One element as a Python number."""
+        """One element as a Python number.
+
+        Errors: TypeFault within cellc.grad for what is differentiated: a Python number is constant.
+        """
+        if self.requires_grad:
+            from cellc.eager import refuse_constant
+
+            refuse_constant(self)
+        return self._element(*index)
+
+    def _element(self, *index):
         array = self.asnumpy()
         if not index and array.size != 1:
             raise ValueFault(f"item() of a tensor of shape {list(self.shape)}",
@@ -140,7 +150,7 @@ class Tensor(arith.Operators):
         return bool(self.asnumpy().item())
 
     def __int__(self):
-        return int(self.item())
+        return int(self._element())
 
     def __float__(self):
         return float(self.item())
@@ -156,7 +166,8 @@ class Tensor(arith.Operators):
         return self.shape[0]
 
     def __iter__(self):
-        return (self[i] for i in range(len(self)))
+        """The items of the first axis, as they are now: what is assigned meanwhile is not seen."""
+        return iter([self[i] for i in range(len(self))])
 
     def __contains__(self, value):
         return bool(np.any(self.asnumpy() == np.asarray(value)))

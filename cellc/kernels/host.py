@@ -24,9 +24,10 @@ from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import TupleType
+from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT
 from cellc.kernels.frame import Frame
 from cellc.kernels.loops import Kernel
-from cellc.kernels.region import ERROR_DEPTH, ERROR_MEMORY, LIMIT, Region, failing_apply
+from cellc.kernels.region import Region, failing_apply
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
 from cellc.record import fresh, record

@@ -75,6 +75,8 @@ def language() -> str:
         rows = [("node", "how it is taken"), *table.items()]
         parts.append(f"## {title}\n\n{_table(rows)}")
     parts += [_CLASSES, f"{_FUNCTIONS}\n\n{_functions()}"]
+    rows = [("what", "why", "instead"), *syntax.LIMITS]
+    parts.append(f"## What must be known while compiling\n\n{_table(rows)}")
     rows = [("node", "as written", "why not", "instead")]
     for name, (reason, remedy) in syntax.REFUSED.items():
         rows.append((name, f"`{syntax.WORDS[name]}`", reason, remedy))

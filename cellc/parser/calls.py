@@ -380,7 +380,7 @@ def run_body(session, frame: Frame):
     try:
         if isinstance(node, gast.Lambda):
             return frame.run_lambda()
-        return run_block(frame, node.body, FunctionRest()).value
+        return run_block(frame, node.body, FunctionRest()).result()
     finally:
         session.frames.pop()
 

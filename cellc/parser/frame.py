@@ -46,6 +46,10 @@ class Unsettled(Signal):
     """The result of a call of a graph under construction is not known yet."""
 
 
+class Ended(Unsettled):
+    """A call never returns: the program raises in it, whatever way it takes."""
+
+
 class Frame:
     """Variables and the way to what lies outside them.
 
@@ -56,7 +60,7 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "pinned", "handling", "callee", "given", "traced_depth")
+                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -75,6 +79,7 @@ class Frame:
         self.library = parent.library if parent is not None else is_steady(
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
         self.depth = 0                      # traced branches of this activation around here
+        self.entered: int | None = None     # how much the parsed code had made when it began
         self.callee = self.given = None     # the function and its arguments: see recursion.py
         self.traced_depth = 0               # traced branches around the call
         self.pinned = 0     # blocks around here whose state no shared continuation can have
@@ -158,8 +163,11 @@ class Frame:
                 found.refuse(name)
             return found
         if name in self.names:
-            raise NameFault(f"{name} is read before anything is assigned to it",
-                            f"assign {name} first")
+            fault = NameFault(f"{name} is read before anything is assigned to it",
+                              f"assign {name} first")
+            fault.python = UnboundLocalError(
+                f"cannot access local variable '{name}' where it is not associated with a value")
+            raise fault
         if self.parent is not None:
             return self.parent.load(name, node)
         return self._load_outside(name)

@@ -26,7 +26,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
 )
 from cellc.parser.calls import Interpreted
 from cellc.parser.exceptions import conditional
-from cellc.parser.frame import UserRaise
+from cellc.parser.frame import Ended, UserRaise
 from cellc.parser.guards import Guard
 from cellc.parser.iteration import Iterator
 from cellc.parser.session import Session
@@ -70,7 +70,10 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     try:
         with session.builder as builder:
             given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
-            value = _run(session, fn, given_args, given_kwargs)
+            try:
+                value = _run(session, fn, given_args, given_kwargs)
+            except Ended:
+                value = None
             check_result(value)
             _check_generators(session)
             closed = cells.finish(session, builder, _with_numbers(session, value))

@@ -194,7 +194,8 @@ def _cut(graph: Graph, order: list[int], result) -> Graph:
         if node in live or has_effect(node):
             kept.append(node)
             live.update(node.operands)
-    return Graph(graph.name, [graph.inputs[i] for i in order], reversed(kept), result)
+    # What is inside may still ask for inputs that only results nobody reads depend on.
+    return _prune(Graph(graph.name, [graph.inputs[i] for i in order], reversed(kept), result))
 
 
 # -- branches --------------------------------------------------------------------------------------
