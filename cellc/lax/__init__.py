@@ -20,26 +20,22 @@ gradient, the whole callable runs in eager mode, so that `backward` finds everyt
 
 from __future__ import annotations
 
-import enum
-import sys
 from collections.abc import Callable
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType
 
 import gast
-import numpy as np
 
 from cellc import context, eager
 from cellc.errors import CellcError, SourceFault, SyntaxFault, TypeFault
-from cellc.ir.types import DType
+from cellc.lax.calls import FunctionCalls
 from cellc.lax.report import LaxWarning, Report
 from cellc.lax.steps import Excerpt, bind, shared_names
+from cellc.lax.values import can_be_given, described, mutable_parts, with_tensors
 from cellc.parser import hooks
 from cellc.parser.guards import is_steady
-from cellc.parser.pieces import GONE, RETURNED, Made, Piece, culprit
+from cellc.parser.pieces import GONE, RETURNED, Apart, Made, Piece, culprit
 from cellc.parser.source import Source, names_in, source_of
 from cellc.parser.transforms import Transform
-from cellc.parser.values import SIMPLE
-from cellc.tensor import Tensor
 
 __all__ = ["LaxWarning", "Plan", "plan_of"]
 
@@ -51,9 +47,9 @@ _REFUSALS = (SyntaxFault, SourceFault, TypeFault)       # KnownFault is a TypeFa
 def plan_of(fn, fault: CellcError, compiled: Callable) -> Plan | None:
     """How to run what was refused; None where it is to be refused.
 
-    compiled(fn) is a callable's Compiled; None where `fn` is a piece, whose plan knows what to do.
+    compiled(fn) is a callable's Compiled. None also where `fn` belongs to a plan, which decides.
     """
-    if not (context.is_lax() and _is_refusal(fault)) or isinstance(fn, Piece):
+    if not (context.is_lax() and _is_refusal(fault)) or isinstance(fn, (Piece, Apart)):
         return None
     return Plan(fn, fault, compiled)
 
@@ -101,8 +97,8 @@ class Plan:
 
     def run(self, args: tuple, kwargs: dict):
         """The value of a call."""
-        args = _with_tensors(args)
-        kwargs = kwargs and {k: _with_tensors(v) for k, v in kwargs.items()}
+        args = with_tensors(args)
+        kwargs = kwargs and {k: with_tensors(v) for k, v in kwargs.items()}
         if self.root is None:
             return self.whole.measured(self._run_whole, args, kwargs)
         if eager.is_taping(args):
@@ -135,12 +131,17 @@ class Plan:
         return report
 
     def report(self, statements: list, fault: CellcError) -> Report:
-        """The report of some statements that Python runs; without a place in cellc's own code."""
-        source, first = self.source, statements[0]
-        own = is_steady(self.function.__globals__.get("__name__"))
-        loc = None if own else source.loc(first)
+        """The report of some statements that Python runs.
+
+        Cellc's own code (a cell around the user's) means nothing to the user: there the place is
+        the fault's.
+        """
         what = "this statement is" if len(statements) == 1 else (
             f"these {len(statements)} statements are")
+        loc = self.source.loc(statements[0])
+        if is_steady(self.function.__globals__.get("__name__")):
+            what = f"what {type(self.fn).__name__} does around this is"
+            loc = fault.loc
         report = Report((self.function.__code__, loc),
                         f"{what} run by Python, between compiled pieces", loc, fault, _COST)
         self.reports.append(report)
@@ -191,18 +192,6 @@ def _definitions(source: Source) -> dict[str, gast.FunctionDef]:
                     or any(isinstance(x, gast.Nonlocal) for x in gast.walk(node))):
                 found[name] = node
     return found
-
-
-def _with_tensors(value):
-    """An argument as the compiled call takes it: NumPy's arrays are tensors."""
-    if isinstance(value, np.ndarray):
-        return Tensor(value)
-    if type(value) in (tuple, list) and any(
-            isinstance(x, (np.ndarray, tuple, list, dict)) for x in value):
-        return type(value)(map(_with_tensors, value))
-    if type(value) is dict:
-        return {k: _with_tensors(v) for k, v in value.items()}
-    return value
 
 
 # -- one call --------------------------------------------------------------------------------------
@@ -263,36 +252,6 @@ class _Call:
         for name in excerpt.names:
             if self.has(name) and (name in excerpt.bound or name in self.strange):
                 (self.strange.discard if can_be_given(self.get(name)) else self.strange.add)(name)
-
-
-def can_be_given(value) -> bool:
-    """Can a compiled piece be given it, again at the next call?"""
-    if isinstance(value, (*SIMPLE, Tensor, hooks.Cell, DType, ModuleType, enum.Enum)):
-        return not isinstance(value, np.generic)        # np.float64 is a float
-    if type(value) in (tuple, list) or isinstance(value, tuple) and hasattr(value, "_fields"):
-        return all(map(can_be_given, value))
-    if type(value) is dict:
-        return all(map(can_be_given, value.values())) and all(map(can_be_given, value))
-    name = getattr(value, "__qualname__", None)
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    return name is not None and getattr(module, name, None) is value
-
-
-def _described(value) -> str:
-    kind = type(value)
-    if kind in (list, dict, tuple):
-        return f"a {kind.__name__} that holds such an object"
-    where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"an object of the class {where}{kind.__qualname__}"
-
-
-def _mutable_parts(values, found: list) -> None:
-    for x in values:
-        if isinstance(x, (list, dict)):
-            found.append(id(x))
-            _mutable_parts(x.values() if isinstance(x, dict) else x, found)
-        elif isinstance(x, tuple):
-            _mutable_parts(x, found)
 
 
 # -- the parts -------------------------------------------------------------------------------------
@@ -356,7 +315,7 @@ class _Section:
                 self._divide_by(name, value)
                 return True
         parts: list[int] = []
-        _mutable_parts(values, parts)
+        mutable_parts(values, parts)
         if len(set(parts)) < len(parts):
             self.divide(SyntaxFault("a list or dict has two names, or is in two places, where a "
                                     "compiled piece begins, which would see two of them",
@@ -371,7 +330,7 @@ class _Section:
             part = names_in(self.plan.source, self.plan.with_definitions([statement]))
             if name in part.locals or name in part.last_read:
                 self._cut(i, SyntaxFault(
-                    f"{name} is {_described(value)}, made by Python, which no compiled piece can "
+                    f"{name} is {described(value)}, made by Python, which no compiled piece can "
                     "be given", "make a tensor or a number of it where it is made").at(
                         self.plan.source.loc(statement)))
                 return
@@ -404,7 +363,8 @@ class _Step:
 
     def __init__(self, plan: Plan, start: int, stop: int, fault: CellcError):
         own = plan.body[start:stop]
-        self.excerpt = Excerpt(plan.function, plan.source, plan.with_definitions(own), plan.shared)
+        self.excerpt = Excerpt(plan.function, plan.source, plan.with_definitions(own), plan.shared,
+                               FunctionCalls(plan.compiled))
         self.report = plan.report(own, fault)
 
     def run(self, call: _Call) -> bool:

@@ -23,7 +23,9 @@ class Report:
     """One thing that Python runs: what, where, why, how often and for how long."""
 
     def __init__(self, key: tuple, what: str, loc: Loc | None, fault: CellcError, cost: str):
-        self.key, self.what, self.loc, self.fault, self.cost = key, what, loc, fault, cost
+        self.key, self.what, self.loc, self.cost = key, what, loc, cost
+        # not the fault itself: its trail and traceback hold all of the parse
+        self.because, self.at, self.hint = fault.message, fault.loc, fault.hint
         self.calls, self.seconds = 0, 0.0
 
     def measured(self, work, *args):
@@ -44,13 +46,12 @@ class Report:
     @property
     def reason(self) -> str:
         """Why the compiler does not take it, and where that is if it is elsewhere."""
-        there = self.fault.loc
-        elsewhere = there is not None and self.loc is not None and there != self.loc
-        return f"{self.fault.message}{f' ({there})' if elsewhere else ''}"
+        elsewhere = self.at is not None and self.at != self.loc
+        return f"{self.because}{f' ({self.at})' if elsewhere else ''}"
 
     def message(self, seconds: float) -> str:
         """The text of the warning."""
-        hint = f"\n  try: {self.fault.hint}" if self.fault.hint else ""
+        hint = f"\n  try: {self.hint}" if self.hint else ""
         return (f"{self.loc}: {self.what} (jit_syntax_level=LAX){self.loc.snippet()}\n"
                 f"  because: {self.reason}\n"
                 f"  cost: {_time(seconds)} at this first call; {self.cost}{hint}")

@@ -9,6 +9,7 @@ import inspect
 import io
 import json
 import random
+import tempfile
 import warnings
 
 import numpy as np
@@ -20,6 +21,7 @@ from cellc.errors import CellcError, SyntaxFault
 from tests.lang.same import assert_same, f32, in_mode
 
 CASES = []
+TEMPORARY = tempfile.mkdtemp()
 
 
 @pytest.fixture(autouse=True)
@@ -432,6 +434,75 @@ def test_the_call_of_what_is_refused_names_both_places():
     assert f"{__file__}:{line}:28" in text
     assert "m = median(y)" in text and ".asnumpy needs the values of a tensor" in text
     assert "because: " in text and "cost: " in text and "try: " in text
+
+
+def update(w, rate):
+    for _ in range(3):
+        w = w - rate * ops.tanh(w)
+    return w
+
+
+def same_again(w):
+    return w
+
+
+def looks(w):
+    return w * float(w.asnumpy()[0])
+
+
+@case(X, [0.5, 0.25])
+def calls_from_python(x, rates):
+    w = x * 1.0
+    kept = []
+    for line in json.dumps(rates)[1:-1].split(","):  # <--
+        w = update(w, float(line))
+        w = looks(same_again(w))
+        kept.append(w)
+    same = same_again(kept[1])
+    same[0] = 4.0  # <--
+    return w, kept[1]
+
+
+def test_functions_called_from_there_are_compiled():
+    in_mode(context.GRAPH_MODE, cellc.jit(fresh(calls_from_python)), (X, [0.5, 0.25]))
+    made = cellc.lax.calls._made
+    assert [len(v.types) for v in made[update].variants] == [2]
+    assert made[looks] is None and made[same_again] is None
+
+
+def test_strings_from_a_file_do_not_compile_for_ever():
+    def fn(x, path):
+        y = x * 2.0
+        name = open(path).readline()
+        if name == "half":
+            y = y * 0.25
+        return ops.tanh(y)
+
+    jitted = cellc.jit(fn)
+    texts = ["half", *map(str, range(14))]
+    for text in texts:
+        path = f"{TEMPORARY}/name.txt"
+        with open(path, "w") as file:
+            file.write(text)
+        assert_same(in_mode(context.GRAPH_MODE, jitted, (X, path)), fn(X, path))
+    (plan,) = {id(p): p for p in cellc.compile.compiled(fn).plans.values()}.values()
+    assert shape_of(fn) == "PSSP"
+
+
+def test_a_cell_of_cellc_around_what_is_refused():
+    class Inner(nn.Cell):
+        def construct(self, x):
+            return x * float(x.asnumpy().max())
+
+    net = nn.SequentialCell([nn.Dense(4, 4, "ones", "zeros"), Inner(), nn.ReLU()])
+    found, said = reported(lambda: in_mode(context.GRAPH_MODE, net, (M,)))
+    assert_same(found, in_mode(context.PYNATIVE_MODE, net, (M,)))
+    assert [str(w.message).count("return x * float(x.asnumpy().max())") for w in said] == [1, 1]
+    assert "what SequentialCell does around this" in str(said[1].message)
+    loss = nn.WithLossCell(net, lambda a, b: ops.mean(ops.abs(a - b)) * looks(M[0]).shape[0])
+    found, said = reported(lambda: in_mode(context.GRAPH_MODE, loss, (M, M)))
+    assert_same(found, in_mode(context.PYNATIVE_MODE, loss, (M, M)))
+    assert said
 
 
 def test_a_function_whose_source_is_gone():
