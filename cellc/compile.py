@@ -39,10 +39,11 @@ from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.record import changed, fresh, record
-from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic
+from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic, without_text
 from cellc.tensor import Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
+MANY_TEXTS = 4              # plans that differ in strings only, after which all have the last one
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
 
 
@@ -128,6 +129,7 @@ class Compiled:
         self._static: set = set()                     # structures for which "n" was refused
         self.plans: dict[object, lax.Plan] = {}       # signature -> how the refused ones run
         self._quick: dict[tuple, lax.Plan] = {}       # the same, for simple arguments
+        self._alike: dict[tuple, list] = {}           # the same, for arguments but for texts
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
         self.call: Callable = self._miss              # the entry's, once there is a program
@@ -179,8 +181,12 @@ class Compiled:
 
     def _plan(self, given, leaves: list) -> lax.Plan | None:
         """How to run a signature of which not everything can be compiled; sizes do not matter."""
-        key = given, tuple([(t.dtype, getattr(t, "ndim", None)) for t in map(leaf_type, leaves)])
+        kinds = tuple([(t.dtype, getattr(t, "ndim", None)) for t in map(leaf_type, leaves)])
+        key = given, kinds
         if key not in self.plans:
+            alike = self._alike.setdefault((without_text(given), kinds), [])
+            if len(alike) >= MANY_TEXTS:
+                return alike[-1]
             with startup.compiling:
                 try:
                     self.variant(given, leaves)
@@ -190,9 +196,11 @@ class Compiled:
                     if plan is None:
                         raise
             if len(self.plans) >= MAX_VARIANTS:
-                self.plans.pop(next(iter(self.plans)))
+                self.plans.clear()
                 self._quick.clear()
+                self._alike.clear()
             self.plans[key] = plan
+            alike.append(plan)
         return self.plans[key]
 
     def variant(self, given, leaves: list) -> tuple[Variant, list]:
@@ -207,6 +215,11 @@ class Compiled:
                 return self._make(structure, types), kept
             except KnownFault as fault:
                 self._fix(given, leaves, fault)
+
+    @property
+    def compiles_numbers(self) -> bool:
+        """Whether numbers among the arguments are compiled for their values."""
+        return any(self._fixed.values())
 
     def _fix(self, given, leaves: list, fault: KnownFault) -> None:
         """A number was needed while compiling: the ints, then the floats, become known values."""
@@ -257,7 +270,7 @@ def _quick_key(args: tuple) -> tuple | None:
             key.append((x._array.dtype, x._array.ndim))
         elif kind is float or kind is int and -1 << 63 <= x < 1 << 63:
             key.append(kind)
-        elif kind is bool or kind is str or x is None:
+        elif kind is bool or x is None:
             key.append((kind, x))
         else:
             return None

@@ -39,7 +39,7 @@ from cellc.parser.transforms import Transform
 
 __all__ = ["LaxWarning", "Plan", "plan_of"]
 
-MANY = 8        # variants of one piece, after which strings made by Python are no reason for more
+MANY = 8        # variants of one piece, after which another string or size makes no more of them
 _COST = "nothing is fused across it, and a gradient of the whole runs on the eager tape"
 _REFUSALS = (SyntaxFault, SourceFault, TypeFault)       # KnownFault is a TypeFault
 
@@ -203,7 +203,6 @@ class _Call:
         self.variables = variables
         self.cells = {name: CellType() for name in shared}
         self.strange: set[str] = set()      # hold what no compiled piece is given
-        self.made: set[str] = set()         # were bound by Python
         self.value = None
         for name in shared & variables.keys():
             self.cells[name].cell_contents = variables.pop(name)
@@ -227,7 +226,6 @@ class _Call:
         else:
             self.variables[name] = value
         self.strange.discard(name)
-        self.made.discard(name)
 
     def take(self, found: dict[str, Made], values: tuple) -> None:
         """Set the variables that a piece has handed on."""
@@ -248,7 +246,6 @@ class _Call:
 
     def look_at(self, excerpt: Excerpt) -> None:
         """What Python has made or changed."""
-        self.made |= excerpt.bound
         for name in excerpt.names:
             if self.has(name) and (name in excerpt.bound or name in self.strange):
                 (self.strange.discard if can_be_given(self.get(name)) else self.strange.add)(name)
@@ -305,12 +302,14 @@ class _Section:
 
     def _cannot_be_given(self, call: _Call, names, values, piece) -> bool:
         """Divide where a variable holds what a piece cannot be given."""
-        many = len(piece.variants) >= MANY
+        kinds: tuple = ()       # of which there are too many values to compile for each
+        if len(piece.variants) >= MANY:
+            kinds = (str, bytes, int, float) if piece.compiles_numbers else (str, bytes)
         for name, value in zip(names, values, strict=True):
             kind = type(value)
             strange = name in call.strange or (
                 kind in (list, dict) and not can_be_given(value)) or (
-                many and kind in (str, bytes) and name in call.made)
+                kind in kinds)
             if strange:
                 self._divide_by(name, value)
                 return True

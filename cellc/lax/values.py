@@ -40,7 +40,10 @@ def can_be_given(value) -> bool:
 
 
 def described(value) -> str:
+    """What a value is that no piece can be given, or not for each of its many values."""
     kind = type(value)
+    if kind in (str, bytes, int, float):
+        return f"another {kind.__name__} at each call"
     if kind in (list, dict, tuple):
         return f"a {kind.__name__} that holds such an object"
     where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."

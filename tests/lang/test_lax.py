@@ -10,6 +10,7 @@ import io
 import json
 import random
 import tempfile
+import threading
 import warnings
 
 import numpy as np
@@ -485,8 +486,51 @@ def test_strings_from_a_file_do_not_compile_for_ever():
         with open(path, "w") as file:
             file.write(text)
         assert_same(in_mode(context.GRAPH_MODE, jitted, (X, path)), fn(X, path))
-    (plan,) = {id(p): p for p in cellc.compile.compiled(fn).plans.values()}.values()
-    assert shape_of(fn) == "PSSP"
+    (plan,) = cellc.compile.compiled(fn).plans.values()
+    assert len(plan.reports) == 2       # the second is `if name == ...`
+
+
+def test_sizes_from_python_do_not_compile_for_ever():
+    def fn(x, text):
+        y = x * 2.0
+        n = len(json.loads(text))
+        z = ops.tanh(y)
+        return ops.zeros((n, 2)) + ops.sum(z)
+
+    jitted = cellc.jit(fn)
+    for n in range(2, 14):
+        text = json.dumps([0] * n)
+        assert_same(in_mode(context.GRAPH_MODE, jitted, (X, text)), fn(X, text))
+    made = cellc.compile.compiled(fn)
+    assert len(made.plans) == 4
+    plan = list(made.plans.values())[-1]
+    assert [type(part).__name__ for part in plan.root.parts] == ["_Section", "_Step", "_Section"]
+    last = plan.root.parts[2]
+    assert [type(part).__name__ for part in last.parts] == ["_Section", "_Step"]
+    assert [len(piece.variants) for piece in last.pieces.values()] == [8]
+
+
+def test_threads():
+    net = Counting()
+    expected = in_mode(context.PYNATIVE_MODE, through, (X,))
+    jitted, errors = cellc.jit(fresh(through)), []
+    context.set_context(mode=context.GRAPH_MODE)
+
+    def work():
+        try:
+            for _ in range(20):
+                assert_same(jitted(X), expected)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    context.set_context(mode=context.PYNATIVE_MODE)
+    assert not errors
+    assert net.n is not None
 
 
 def test_a_cell_of_cellc_around_what_is_refused():
