@@ -29,16 +29,25 @@ class Report:
         self.calls, self.seconds = 0, 0.0
 
     def measured(self, work, *args):
-        """`work(*args)`, counted, timed, and reported after the first time."""
-        start = time.perf_counter()
+        """`work(*args)`, counted, timed, and reported after the first time.
+
+        An error that is the refusal itself was a mistake of the program's, and no reason to report
+        anything: it gets the place that the compiler has seen.
+        """
+        start, mistaken = time.perf_counter(), False
         try:
             return work(*args)
+        except CellcError as error:
+            mistaken = error.message == self.because
+            if mistaken:
+                error.at(self.at)
+            raise
         finally:
             seconds = time.perf_counter() - start
             self.calls += 1
             if self.calls > 1:          # the first may have compiled what is called from there
                 self.seconds += seconds
-            if self.loc is not None and self.key not in _said:
+            if self.loc is not None and self.key not in _said and not mistaken:
                 warnings.warn_explicit(self.message(seconds), LaxWarning, self.loc.file,
                                        self.loc.line)
                 _said.add(self.key)     # not before: a filter may have made an error of it

@@ -837,6 +837,28 @@ def test_errors_of_the_program_stay_its_own():
         in_mode(context.GRAPH_MODE, cellc.jit(first), (X, X))
 
 
+@pytest.mark.parametrize("wrong, words", [
+    (lambda x: ops.tanh(Tensor([1, 2])) + x, "tanh"),
+    (lambda x: ops.matmul(x, ops.ones((7, 7))), "matmul"),
+    (lambda x: ops.reshape(x, ("a",)), "reshape"),
+])
+def test_mistakes_are_what_they_are_in_strict(wrong, words):
+    def fn(x):
+        y = x * 2.0
+        return wrong(y)
+
+    context.set_context(mode=context.GRAPH_MODE)
+    found = []
+    for level in (context.LAX, context.STRICT):
+        context.set_context(jit_syntax_level=level)
+        with pytest.raises(CellcError, match=words) as info, warnings.catch_warnings():
+            warnings.simplefilter("error", LaxWarning)
+            cellc.jit(fresh(fn))(X)
+        found.append((type(info.value), str(info.value)))
+    context.set_context(mode=context.PYNATIVE_MODE)
+    assert found[0] == found[1]
+
+
 def test_pieces_are_compiled_once():
     def fn(x, scale):
         y = ops.tanh(x) * scale
