@@ -166,7 +166,8 @@ class Tensor(arith.Operators):
         return self.shape[0]
 
     def __iter__(self):
-        return (self[i] for i in range(len(self)))
+        """The items of the first axis, as they are now: what is assigned meanwhile is not seen."""
+        return iter([self[i] for i in range(len(self))])
 
     def __contains__(self, value):
         return bool(np.any(self.asnumpy() == np.asarray(value)))

@@ -22,17 +22,19 @@ from cellc.ir.graph import Graph, Input, Node, has_effect
 from cellc.ir.prims import control, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, Type
 from cellc.parser import hooks, operators
-from cellc.parser.frame import Unsettled
+from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     Conflict,
+    Itself,
     Maybe,
     Slot,
     Unbound,
     describe,
     flatten,
     is_instance_of_dataclass,
+    same_object,
     unflatten,
 )
 from cellc.passes.rebuild import copy_body
@@ -51,7 +53,7 @@ class Branch:
         self.loc = frame.loc(node)
         self.builder = TraceBuilder(f"{frame.source.name}.{label}")
         self.returned = None            # an Outcome, or the value of an expression
-        self.never_ends = False
+        self.never_ends = self.is_unsettled = False
         self._journal: dict[int, tuple] = {}
         self._after: dict[int, tuple] = {}
         self._bound_at: dict[str, object] = {}
@@ -88,8 +90,8 @@ class Branch:
         """`run`; a branch whose result is not known yet is one that never ends."""
         try:
             return self.run(work)
-        except Unsettled:
-            self.never_ends = True
+        except Unsettled as reason:
+            self.never_ends, self.is_unsettled = True, not isinstance(reason, Ended)
             return None
 
     def changed(self):
@@ -100,6 +102,16 @@ class Branch:
         """What a container holds at the end of this branch."""
         found = self._after.get(id(value))
         return found[1] if found else contents(value)
+
+    def knew(self, value) -> bool:
+        """Is this a container of the parsed code that was there before the branch?"""
+        owned = self.session.owned
+        return value in owned and not owned.made_in(value, self._journal)
+
+    def after(self, value):
+        """What a container holds at the end of this branch; None where it was not changed."""
+        found = self._after.get(id(value))
+        return found[1] if found else None
 
     def place(self, name: str) -> Loc:
         """Where this branch (or the code before it) bound a variable."""
@@ -125,6 +137,8 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
     `leaving`: the function returns here, so that its variables do not matter any more. `live`: the
     only ones that do, where that is known.
     """
+    from cellc.parser import reach
+
     session = frame.session
     joiner = Joiner(session, then, orelse, frame.loc(node))
     returned = joiner.value(_value(then), _value(orelse), "the returned value", strict=True)
@@ -136,7 +150,11 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
             if not leaving:
                 changes.append((value, joiner.variables(frame, node, value, live)))
         else:
-            changes.append((value, joiner.container(value)))
+            joined = joiner.container(value)
+            if not isinstance(joined, Conflict):
+                changes.append((value, joined))
+            elif not reach.is_dead(session, frame, node, value, (then, orelse), leaving):
+                joined.refuse(f"a {type(value).__name__} changed in one branch")
     leaves = joiner.append(condition)
 
     def fill(structure):
@@ -167,8 +185,11 @@ class Joiner:
     and what a round makes of it.
     """
 
-    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc, what: str = "if"):
+    def __init__(self, session, then: Branch, orelse: Branch, loc: Loc, what: str = "if",
+                 state=frozenset()):
+        """`state`: ids of the nodes that stand for the state of a loop in the round joined."""
         self.session, self.then, self.orelse, self.loc, self.what = session, then, orelse, loc, what
+        self.state = state
         self.pairs: list[tuple] = []        # (then value, else value, type)
 
     def pair(self, a, b, type: Type | None = None) -> Slot:
@@ -202,7 +223,7 @@ class Joiner:
             side = self.then if b is MISSING else self.orelse
             unbound = Unbound(name, self.what, side.place(name), self.loc)
         flags = [x is not MISSING and (x.flag if isinstance(x, Maybe) else True) for x in (a, b)]
-        flag = flags[0] if flags[0] is flags[1] else self.pair(*flags)
+        flag = self.unchanged(flags[0]) if flags[0] is flags[1] else self.pair(*flags)
         a, b = (x.value if isinstance(x, Maybe) else x for x in (a, b))
         if a is MISSING or b is MISSING:
             return Maybe(self.one_sided(known if not isinstance(known, Maybe) else known.value,
@@ -213,20 +234,33 @@ class Joiner:
     def one_sided(self, value, in_second: bool):
         """A value that only one side has: the other gives anything."""
         leaves: list = []
+        value = as_left(self.orelse if in_second else self.then, value)
         structure = flatten(value, leaves, self.session.lift_anywhere)
         slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
+        return unflatten(structure, slots, made=self.session.owned.add)
+
+    def unchanged(self, value):
+        """What both have alike: itself, but what is state of a loop is so in all its rounds."""
+        if id(value) in self.state:
+            return self.pair(value, value, value.type)
+        if not self.state or not isinstance(value, (tuple, list, dict)) and (
+                not is_instance_of_dataclass(value)):
+            return value
+        if not isinstance(value, tuple) and self.orelse.knew(value):
+            return value
+        leaves: list = []
+        structure = flatten(value, leaves, self.session.lift_anywhere)
+        if not any(id(x) in self.state for x in leaves):
+            return value
+        slots = [self.pair(x, x, x.type) for x in leaves]
         return unflatten(structure, slots, made=self.session.owned.add, keep=True)
 
     def container(self, value):
-        """A list, dict, set or object that was there before the `if`."""
+        """A list, dict, set or object that was there before the `if`; perhaps a Conflict."""
         first, second = self.then.view(value), self.orelse.view(value)
         if hasattr(type(value), "joined"):      # an iterator
             return value.joined(first, second, self)
-        what = f"a {type(value).__name__} changed in one branch"
-        joined = self.value(first, second, what)
-        if isinstance(joined, Conflict):
-            joined.refuse(what)
-        return joined
+        return self.value(first, second, f"a {type(value).__name__} changed in one branch")
 
     def value(self, a, b, name: str, strict: bool = False):
         """One value of both, as a structure; a Conflict where there is none."""
@@ -239,7 +273,7 @@ class Joiner:
         if self.then.never_ends or self.orelse.never_ends:
             return self.one_sided(*((b, True) if self.then.never_ends else (a, False)))
         if a is b or same(a, b):
-            return a
+            return self.unchanged(a)
         if is_number(a) and is_number(b):
             if meeting_type(a, b) is None:
                 return self._conflict(a, b, name)
@@ -313,6 +347,23 @@ class Joiner:
         return in_type(self.session, value, type)
 
 
+def as_left(side: Branch, value):
+    """The value with what its containers hold at the end of a side of the join; those that were
+    there before it stay themselves."""
+    if isinstance(value, tuple):
+        items = [as_left(side, x) for x in value]
+        return value._make(items) if hasattr(value, "_make") else tuple(items)
+    if isinstance(value, (list, dict)) or is_instance_of_dataclass(value):
+        if side.knew(value):
+            return Itself(value)
+        held = side.view(value)
+        if isinstance(value, list):
+            return [as_left(side, x) for x in held]
+        items = {key: as_left(side, x) for key, x in held.items()}
+        return items if isinstance(value, dict) else same_object(value, items)
+    return value
+
+
 def in_type(session, value, type: Type) -> Node:
     """The value as a node of a pair's type, in the graph that is being built."""
     if value is NOTHING:
@@ -372,11 +423,14 @@ def choose(frame, node, condition: Node, first, second):
     """The joined value of two pieces of work, of which one is done when the program runs."""
     then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
     values = then.run_if_known(first), orelse.run_if_known(second)
-    if then.never_ends and orelse.never_ends:
+    if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
         raise Unsettled
     then.returned, orelse.returned = map(_Made, values)
     frame.here(node)
-    return join(frame, node, condition, then, orelse)
+    value = join(frame, node, condition, then, orelse)
+    if then.never_ends and orelse.never_ends:
+        raise Ended
+    return value
 
 
 class _Made:
@@ -417,8 +471,8 @@ def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool
     frame.here(node)
     if not branch.never_ends and value is known and _is_truth(found) and _is_cheap(branch):
         if isinstance(found, Node):
+            graph = branch.builder.finish(found)        # this captures, too
             outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
-            graph = branch.builder.finish(found)
             found = copy_body(frame.session.builder, graph, outside)
         return (operators.either if stop_at else operators.both)(known, found)
     branch.returned, other.returned = _Made(found), _Made(other.run(lambda: value))

@@ -14,10 +14,13 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Graph, Node, has_effect
 from cellc.ir.prims import control
 from cellc.parser import hooks
+from cellc.parser.frame import Ended
 from cellc.parser.guards import Record, is_steady
 from cellc.parser.session import TraceBuilder
 from cellc.parser.values import SIMPLE, Closure, Slot, flatten, unflatten
 from cellc.record import fresh, record
+
+NO_VALUE = object()     # of a call that never returns
 
 
 @record(eq=False)
@@ -115,7 +118,11 @@ def close(session, name: str, structure, leaves: list[Node], work) -> Closed:
     builder = TraceBuilder(session.graph_name(name))
     with session.closed(builder):
         inputs = [builder.input(x.type, x.name or f"x{i}") for i, x in enumerate(leaves)]
-        return finish(session, builder, work(unflatten(structure, inputs)))
+        try:
+            value = work(unflatten(structure, inputs))
+        except Ended:
+            value = NO_VALUE
+        return finish(session, builder, value)
 
 
 def finish(session, builder: TraceBuilder, value) -> Closed:
@@ -145,5 +152,7 @@ def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
     for parameter, index in closed.assigned:
         parameter = known(parameter)
         session.builder.assigned[id(parameter)] = (parameter, results[index])
+    if closed.structure is NO_VALUE:
+        raise Ended
     value = unflatten(closed.structure, results, known=known, made=session.owned.add)
     return (value, results[len(results) - extra:]) if extra else value

@@ -23,7 +23,7 @@ import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
 from cellc.parser import branches, cells, loops, operators
-from cellc.parser.frame import Unsettled
+from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING
 from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
 from cellc.parser.session import MAX_UNROLLED
@@ -41,6 +41,12 @@ class Outcome:
     value: Any = None
     loc: Loc | None = None
     left: tuple = ()        # the `with` and `try` blocks left on the way: see `protected`
+
+    def result(self):
+        """The value of the call that ended like this."""
+        if self.rank == NEVER:
+            raise Ended
+        return self.value
 
     @property
     def is_return(self) -> bool:
@@ -153,7 +159,7 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
     def work(inner: dict):
         depth, frame.depth, frame.variables = frame.depth, NESTED, inner
         try:
-            return rest.resume(frame, outcome, target).value
+            return rest.resume(frame, outcome, target).result()
         finally:
             frame.depth, frame.variables = depth, variables
 
@@ -183,11 +189,14 @@ def run_if(frame, node, rest) -> Outcome:
 
 def run_either(frame, node, condition, first, second, rest) -> Outcome:
     """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
+    from cellc.parser.protected import catching
+
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
     pair = (then, orelse)
-    outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
-    if then.never_ends and orelse.never_ends:
+    outcomes = [side.run_if_known(partial(catching, frame, rest, work, AT_END, RETURN))
+                for side, work in ((then, first), (orelse, second))]
+    if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
         raise Unsettled
     while True:
         outcomes = [NOWHERE if side.never_ends else outcome
@@ -202,8 +211,9 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
         outcome, other = outcomes[behind], outcomes[1 - behind]
         if outcome.rank != other.rank:
+            further = partial(go_on, frame, rest, outcome, other.rank, leaving=False)
             outcomes[behind] = pair[behind].run_if_known(
-                lambda o=outcome, t=other.rank: go_on(frame, rest, o, t, leaving=False))
+                partial(catching, frame, rest, further, outcome, other.rank))
         elif set(outcome.left) != set(other.left):
             blocks = (*outcome.left, *other.left)
             outcomes = [branch.run(partial(leave_blocks, o, blocks))
@@ -288,7 +298,7 @@ def run_lazily(frame, node, items, rest, state=0) -> Outcome:
     from cellc.parser.statements import assign
 
     if state != 0:          # another branch may have gone on from here already
-        items.arrive()
+        frame.session.journal(items)
         items.restore(state)
     leave = continue_of(node._depth) + 1
     pinned = not isinstance(items, (Items, Rows))

@@ -23,6 +23,7 @@ from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.types import Dim
 from cellc.parser import branches, control, operators
+from cellc.parser.frame import Ended
 from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
@@ -62,8 +63,11 @@ class _Before:
 
     returned, never_ends = None, False
 
-    def __init__(self, loop: Rolled):
-        self.loop = loop
+    def __init__(self, loop: Rolled, body: branches.Branch):
+        self.loop, self.body = loop, body
+
+    def knew(self, value) -> bool:
+        return self.body.knew(value)
 
     def view(self, value):
         bound = self.loop.bound.get(("contents", id(value)), MISSING)
@@ -168,7 +172,8 @@ class Rolled:
                 return str(name).lstrip("$")
         return "state"
 
-    def _round(self) -> None:
+    def _round(self) -> bool:
+        """Parse a round; does it ever end?"""
         frame, variables = self.frame, self.frame.variables
         work = partial(control.run_block, frame, self.node.body, RoundRest(self.depth))
         if self.sequence is not None:
@@ -186,14 +191,20 @@ class Rolled:
             else:
                 work = partial(control.run_either, frame, self.node, more, work, done,
                                RoundRest(self.depth))
-        work()
+        try:
+            outcome = work()
+        except Ended:
+            outcome = control.NOWHERE
+        return outcome.rank != control.NEVER
 
     # -- the state ---------------------------------------------------------------------------------
     def _settle(self):
         """Parse rounds until one leaves just the state it was given: (its branch, the values)."""
         for _ in range(MOST_ATTEMPTS):
-            body, _ = self._inside("round", self._round)
-            joiner = branches.Joiner(self.session, _Before(self), body, self.loc, self.word)
+            body, ends = self._inside("round", self._round)
+            body.never_ends = not ends
+            joiner = branches.Joiner(self.session, _Before(self, body), body, self.loc, self.word,
+                                     {id(x) for x in body.builder.inputs})
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
             settled = (types == self.types and self.growing.settled()

@@ -81,6 +81,7 @@ class Session:
         self.frames: list[Any] = []
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
+        self.managers: list[Any] = []       # what was entered by `with`
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
@@ -136,7 +137,10 @@ class Session:
 
     @contextmanager
     def attempt(self, variables: dict, fails):
-        """What ends in `fails` has never been: variables, containers and the graph are put back."""
+        """What ends in `fails` has never been: variables, containers and the graph are put back.
+
+        Another exception is the user's, who may catch it.
+        """
         builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
         self.journals.append(journal)
@@ -257,6 +261,8 @@ class Session:
                 f"{frame.source.name} calls itself more than {MAX_DEPTH} levels deep",
                 "recursion must end on a known condition (a shape, a plain number); "
                 "write a loop over a known range instead")
+        if frame.entered is None:       # a generator is entered again and again
+            frame.entered = len(self.owned)
         self.frames.append(frame)
         self.owned.add(frame.variables)
 

@@ -206,19 +206,21 @@ def define(frame, node, name: str) -> Closure:
 def run_assert(frame, node, rest):
     condition = control.test(frame, node.test)
     if not isinstance(condition, bool):
-        check_uncaught(frame.session, AssertionError, condition, frame.loc(node))
+        check_uncaught(frame.session, AssertionError, frame.loc(node), condition)
         content = None if node.msg is None else frame.eval(node.msg)
         frame.here(node)
         check(frame.session, condition, Failed(frame.session, content))
         return None
     if not condition:
         if ends_branch(frame.session):
-            check_uncaught(frame.session, AssertionError, frame.session.conditions[-1],
-                           frame.loc(node))
+            check_uncaught(frame.session, AssertionError, frame.loc(node))
             content = None if node.msg is None else frame.eval(node.msg)
             check(frame.session, scalar(False), Failed(frame.session, content))
             return control.NOWHERE
         message = None if node.msg is None else frame.eval(node.msg)
+        if isinstance(message, Text) and not frame.session.blocks:
+            check(frame.session, scalar(False), Failed(frame.session, message))
+            return control.NOWHERE
         text = "the assertion does not hold" if message is None else str(message)
         fault = AssertionFault(text, loc=frame.loc(node))
         fault.python = AssertionError() if message is None else AssertionError(message)
@@ -242,6 +244,9 @@ def run_raise(frame, node, rest):
     if not isinstance(error, BaseException):
         raise TypeFault(f"found {describe(error)} after raise, expected an exception")
     if any(isinstance(arg, Text) for arg in error.args):
+        if not session.blocks and node.cause is None:
+            check(session, scalar(False), Raised(session, (type(error), error.args)))
+            return control.NOWHERE
         raise SyntaxFault("the message of this exception has values known only when the program "
                           "runs", "leave them out")
     if node.cause is not None:
@@ -271,7 +276,7 @@ def _raise_when_run(frame, node):
         kind, args = type(kind), kind.args
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise TypeFault(f"found {describe(kind)} after raise, expected an exception")
-    check_uncaught(frame.session, kind, frame.session.conditions[-1], frame.loc(node))
+    check_uncaught(frame.session, kind, frame.loc(node))
     frame.here(node)
     check(frame.session, scalar(False), Raised(frame.session, (kind, args)))
     return control.NOWHERE

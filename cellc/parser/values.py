@@ -36,6 +36,13 @@ class Slot:
 
 
 @record(frozen=True)
+class Itself:
+    """In a structure: a container that is to be found in its place, not a copy of it."""
+
+    value: Any
+
+
+@record(frozen=True)
 class Unbound:
     """What to say of a variable that is read where the way taken has not bound it. As a message of
     a program it takes no values."""
@@ -106,16 +113,29 @@ class Owned:
         self._objects: dict[int, Any] = {}
         self._journals = journals
         self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
+        self._order: dict[int, int] = {}        # id of an object -> how many were made before it
 
     def add(self, value):
         if self._journals and id(value) not in self._objects:
             self._made_in[id(value)] = self._journals[-1]
+        self._order.setdefault(id(value), len(self._order))
         self._objects[id(value)] = value
         return value
 
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def is_made_since(self, value, n: int) -> bool:
+        """Was it made when there were n objects, or later?"""
+        return self._order.get(id(value), -1) >= n
+
     def is_of_this_branch(self, value) -> bool:
         """Was it made in the innermost traced branch, so that no other branch knows it?"""
-        return self._made_in.get(id(value)) is self._journals[-1]
+        return self.made_in(value, self._journals[-1])
+
+    def made_in(self, value, journal: dict) -> bool:
+        """Was it made in the branch of this journal?"""
+        return self._made_in.get(id(value)) is journal
 
     def adopt(self, journal: dict) -> None:
         """What was made in an inner branch counts as made in the one around it."""
@@ -136,7 +156,7 @@ class Owned:
 def flatten(value, leaves: list, lift):
     """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`."""
     kind = type(value)
-    if kind in SIMPLE:
+    if kind in SIMPLE or kind is Itself:
         return value
     if isinstance(value, hooks.traced):
         leaves.append(lift(value))
@@ -149,7 +169,7 @@ def flatten(value, leaves: list, lift):
         return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
                      value.unbound)
     if is_instance_of_dataclass(value) and traced_in(value):
-        return _same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
+        return same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
                                     for f in fields(value)})
     return value
 
@@ -162,6 +182,8 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
     kind = type(structure)
     if kind is Slot:
         return leaves[structure.index]
+    if kind is Itself:
+        return structure.value
     if kind in SIMPLE or (keep and not slots_in(structure)):
         return structure
     if isinstance(structure, (tuple, list)):
@@ -173,7 +195,7 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
         result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
                                         for k, x in structure.items()})
     elif is_instance_of_dataclass(structure) and slots_in(structure):
-        result = _same_object(structure, {
+        result = same_object(structure, {
             f.name: unflatten(getattr(structure, f.name), leaves, known, made, keep)
             for f in fields(structure)})
     else:
@@ -199,7 +221,7 @@ def _same_dict(old, items: dict):
     return items if type(old) is dict else type(old)(items)
 
 
-def _same_object(old, items: dict):
+def same_object(old, items: dict):
     new = object.__new__(type(old))
     for name, value in items.items():
         object.__setattr__(new, name, value)

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Constant, Graph, Node, calling_themselves
 from cellc.ir.prims import elementwise as e
+from cellc.ir.prims.shape import from_scalar
 from cellc.passes.rebuild import copy_body, renew
 
 # Rules that give zero for a zero cotangent, whatever the operands.
@@ -43,6 +44,8 @@ _REARRANGES = frozenset(["reduce_sum", "reshape", "transpose", "flip", "concat",
                          "from_scalar"])
 # Rules that add some up, or put zeros between them.
 _SUMS = frozenset(["broadcast", "slice", "gather", "cumsum"])
+# Elementwise, and yet the mask of the result is none of the operand.
+_OTHER_SHAPE = frozenset(["stop_gradient", "from_scalar", "to_scalar"])
 _QUESTIONS = frozenset(["gt", "ge", "lt", "le", "eq", "ne"])
 
 
@@ -142,8 +145,7 @@ def pull(prim, g: Adjoint, y, operands, attrs: dict) -> list[Adjoint | None]:
     mask = g.mask
     if mask is None:
         return [_adjoint(dx) for dx in prim.vjp(g.value, y, *operands, **attrs)]
-    if (prim.kind == "elementwise" and prim.name not in _REARRANGES
-            and prim.name != "stop_gradient"):
+    if prim.kind == "elementwise" and prim.name not in _OTHER_SHAPE:
         dirty = g.dirty or _makes_nan(prim.name, mask, operands)
         return [None if dx is None else g if dx is g.value else Adjoint(dx, mask, dirty)
                 for dx in prim.vjp(g.value, y, *operands, **attrs)]
@@ -231,6 +233,8 @@ def _moved(mask: Mask, prim, i: int, y, operands, attrs: dict, dx) -> Mask:
     ones in its places."""
 
     def make():
+        if prim.name == "to_scalar":        # its rule is a cast as well
+            return from_scalar(mask.node())
         if prim.name in _REARRANGES:
             return prim.vjp(mask.node(), y, *operands, **attrs)[i]
         ones = e.cast(mask.node(), dtype=dx.type.dtype)

@@ -58,7 +58,11 @@ def parse(fn, *args, **kwargs):
 
 def interpreted(fn, *args, **kwargs):
     """What the parsed function returns, by the interpreter; assigned Parameters are set."""
-    traced, values = parse(fn, *args, **kwargs)
+    return run_traced(*parse(fn, *args, **kwargs))
+
+
+def run_traced(traced, values):
+    """What a parsed function returns for the values of its traced arguments."""
     arrays = [as_array(x) for x in (*values, *traced.captured)]
     found = interpret(traced.graph, *arrays)
     results = list(found) if len(traced.graph.results) != 1 or isinstance(found, tuple) else [found]
