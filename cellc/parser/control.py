@@ -276,7 +276,9 @@ def run_for(frame, node, rest) -> Outcome:
     return loops.run_for(frame, node, frame.eval(node.iter), rest)
 
 
-def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
+def run_rounds(frame, node, items: list, rest, start: int, most: int | None = None) -> Outcome:
+    """The rounds from `start` on, one after another; TooLong where they append more than `most`
+    applies."""
     from cellc.parser.statements import assign
 
     leave = continue_of(node._depth) + 1
@@ -288,6 +290,8 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
             outcome = run_block(frame, node.body, after)
             if outcome.rank >= leave or outcome.rank == NEVER:
                 return AT_END if outcome.rank == leave else outcome
+            if most is not None and len(frame.session.builder.body) > most and i + 1 < len(items):
+                raise loops.TooLong(node)
     finally:
         frame.loops.pop()
     return run_block(frame, node.orelse, rest) if node.orelse else AT_END

@@ -131,11 +131,11 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
     exits = [exit for exit in _exits(rest) if exit.block.inside
              and exit.block not in outcome.left]
     if not exits:
-        return work()
+        return _also_left(work(), outcome.left)
     n = len(session.blocks)
     session.blocks += [_Here(exit.block, _condition(session)) for exit in reversed(exits)]
     try:
-        return work()
+        return _also_left(work(), outcome.left)
     except Exception as error:
         caught = error
     finally:
@@ -151,7 +151,7 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
             caught = again
             continue
         behind = (inner.block for inner in exits[:i + 1])   # it has passed through all of them
-        found = replace(found, left=tuple(dict.fromkeys((*behind, *found.left))))
+        found = _also_left(found, (*outcome.left, *behind))
         if found.rank == NEVER or found.rank >= target:
             return found
         further = partial(exit.resume, frame, found, target)
@@ -160,6 +160,10 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
         raise_when_run(session, caught)
         return NOWHERE
     raise caught
+
+
+def _also_left(outcome: Outcome, blocks) -> Outcome:
+    return replace(outcome, left=tuple(dict.fromkeys((*blocks, *outcome.left))))
 
 
 def _exits(rest):

@@ -76,6 +76,7 @@ class Session:
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.traced_depth = 0               # how many there are, in all graphs around here
         self.pending: list[Any] = []        # functions that are becoming graphs: see recursion.py
+        self.recursions: dict[Any, tuple] = {}      # those that have become graphs
         self.checkpoint: str | None = None  # how the gradients of loops save memory
         self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []

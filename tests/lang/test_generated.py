@@ -211,6 +211,6 @@ def test_graph_equals_python(seed, tmp_path):
     compare(Program(seed), tmp_path / f"generated_{seed}.py")
 
 
-@pytest.mark.parametrize("seed", (*range(300), 6231, 7520, 7608, 7848, 20730, 21758))
+@pytest.mark.parametrize("seed", (*range(300), 23298, 23943, 20730, 6231, 7520, 7608, 7848, 21758))
 def test_graph_equals_python_with_guards(seed, tmp_path):
     compare(Guarded(seed), tmp_path / f"guarded_{seed}.py")
