@@ -65,6 +65,8 @@ def _all() -> list[Workload]:
         rows.append(Workload(f"elementwise-grad-{label}", "elementwise_grad", n, bound, 4e-4))
     for n in (64, 256, 1024, 2048):
         rows.append(Workload(f"matmul-{n}", "matmul", n, ("flops", 2.0 * n**3)))
+    rows += [Workload(kind, kind) for kind in ("jacobian", "hessian", "per-example")]
+    rows += [Workload(f"{kind}-{n}", kind, n) for kind in ("lanes", "lanes-sin") for n in (1000,)]
     rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
     rows.append(Workload("lenet", "lenet", 0, ("flops", _lenet_flops()), 1e-4, trains=True))
     for kind in LOOPS:
@@ -95,6 +97,16 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
         case "matmul":
             x, y = random.standard_normal((2, workload.size, workload.size), np.float32)
             return x, y
+        case "jacobian" | "hessian":        # of tanh(x w1) w2, and of its squares' sum
+            x, w1, w2 = (random.standard_normal(s, np.float32) for s in ((64,), (64, 64), (64, 10)))
+            return x, w1 * np.float32(0.1), w2 * np.float32(0.1)
+        case "per-example":                 # gradients by both weights, for each of 256
+            x, w1, w2 = (random.standard_normal(s, np.float32) for s in (
+                (256, 64), (64, 64), (64, 10)))
+            return x, w1 * np.float32(0.1), w2 * np.float32(0.1)
+        case "lanes" | "lanes-sin":         # as many rounds as each lane asks for, 1 to 10^4
+            rounds = np.exp(random.uniform(0, np.log(1e4), workload.size)).astype(np.int64)
+            return random.standard_normal(workload.size, np.float32), rounds
         case "mlp":
             x = random.standard_normal((BATCH_MLP, MLP_SIZES[0]), np.float32)
             return x, random.integers(0, CLASSES, BATCH_MLP).astype(np.int32)

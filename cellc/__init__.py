@@ -12,7 +12,7 @@ import importlib
 from cellc import context, dtype, errors, startup, tensor
 
 from cellc import nn, ops  # isort: skip
-from cellc.context import GRAPH_MODE, PYNATIVE_MODE, get_context, set_context
+from cellc.context import GRAPH_MODE, LAX, PYNATIVE_MODE, STRICT, get_context, set_context
 from cellc.dtype import (
     bfloat16,
     bool_,
@@ -45,6 +45,7 @@ __version__ = "0.1.0"
 # Found when first asked for, so that `import cellc` loads neither the compiler nor safetensors.
 _LATER = {
     "jit": "cellc.compile",
+    "LaxWarning": "cellc.lax",
     "explain": "cellc.inspection",
     "inspect": "cellc.inspection",
     "nan_trace": "cellc.nans",

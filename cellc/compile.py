@@ -26,8 +26,8 @@ from types import MethodType
 
 import numpy as np
 
-from cellc import binding, config, eager, native, startup
-from cellc.errors import SymbolicFault, TypeFault, ValueFault, caller
+from cellc import binding, config, context, eager, lax, native, startup
+from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import Graph, Input, KnownFault, current_builder
 from cellc.kernels import entry
 from cellc.kernels.group import describe
@@ -125,6 +125,7 @@ class Compiled:
         self.notes: list[str] = []
         self._fixed: dict[object, frozenset] = {}     # structure -> leaves known for their values
         self._static: set = set()                     # structures for which "n" was refused
+        self.plans: dict[object, lax.Plan] = {}       # signature -> how the refused ones run
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
         self.call: Callable = self._miss              # the entry's, once there is a program
@@ -137,6 +138,9 @@ class Compiled:
             arrays = [plain(x) for x in leaves]
         except TypeFault as fault:
             raise fault.at(caller()) from None
+        plan = self._plan(given, arrays) if context.is_lax() else None
+        if plan is not None:
+            return plan.run(args, kwargs)
         moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
         with startup.compiling:
             variant, traced = self.variant(given, arrays)
@@ -164,6 +168,23 @@ class Compiled:
             return self.entry.call(*args)
         finally:
             self._busy.on = False
+
+    def _plan(self, given, leaves: list) -> lax.Plan | None:
+        """How to run a signature of which not everything can be compiled; sizes do not matter."""
+        key = given, tuple([(t.dtype, getattr(t, "ndim", None)) for t in map(leaf_type, leaves)])
+        if key not in self.plans:
+            with startup.compiling:
+                try:
+                    self.variant(given, leaves)
+                    return None
+                except CellcError as fault:
+                    plan = lax.plan_of(self.fn, fault, Compiled)
+                    if plan is None:
+                        raise
+            if len(self.plans) >= MAX_VARIANTS:
+                self.plans.pop(next(iter(self.plans)))
+            self.plans[key] = plan
+        return self.plans[key]
 
     def variant(self, given, leaves: list) -> tuple[Variant, list]:
         """The variant for these arguments, compiled if need be, and its traced leaves."""

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 
 from cellc.errors import ValueFault
 
 GRAPH_MODE = 0
 PYNATIVE_MODE = 1
 STRICT = 0          # jit_syntax_level: what the compiler does not take is refused
+LAX = 2             # it is run by Python between two compiled pieces, and reported
 
 when_graph: list[Callable[[], None]] = []    # called when graph mode is chosen
 
@@ -35,10 +38,11 @@ def _check_device(value) -> str:
 
 
 def _check_level(value) -> int:
-    if isinstance(value, bool) or value not in (STRICT, "STRICT"):
-        raise ValueFault(f"jit_syntax_level is {value!r}; only STRICT (0) is offered",
-                         "jit_syntax_level=context.STRICT")
-    return STRICT
+    if isinstance(value, bool) or value not in (STRICT, LAX, "STRICT", "LAX"):
+        raise ValueFault(f"jit_syntax_level is {value!r}", "context.STRICT (0): what the compiler "
+                         "does not take is refused, or context.LAX (2): Python runs it, between "
+                         "compiled pieces")
+    return LAX if value in (LAX, "LAX") else STRICT
 
 
 _CHECKS = {"mode": _check_mode, "device_target": _check_device, "jit_syntax_level": _check_level}
@@ -74,4 +78,31 @@ def set_mode(mode: int) -> None:
 
 def is_graph() -> bool:
     """Whether calls of cells are compiled."""
-    return _settings["mode"] == GRAPH_MODE
+    return _settings["mode"] == GRAPH_MODE and not (_eager_threads and _here.eager)
+
+
+def is_lax() -> bool:
+    """Whether Python runs what the compiler does not take."""
+    return _settings["jit_syntax_level"] == LAX
+
+
+class _Here(threading.local):
+    eager = 0           # how many `eagerly` blocks this thread is in
+
+
+_here = _Here()
+_eager_threads: set[int] = set()    # asked first: it is empty, and quicker than `_here`
+
+
+@contextmanager
+def eagerly():
+    """Within the block, this thread is in eager mode, whatever the mode of the program."""
+    me = threading.get_ident()
+    _here.eager += 1
+    _eager_threads.add(me)
+    try:
+        yield
+    finally:
+        _here.eager -= 1
+        if not _here.eager:
+            _eager_threads.discard(me)

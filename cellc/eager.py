@@ -53,6 +53,15 @@ def is_taping(args: tuple) -> bool:
         state.depth > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in args))
 
 
+def refuse_constant(x) -> None:
+    """Within a functional gradient, a Python number made of what is differentiated is an error:
+    compiled, float(x) has a gradient."""
+    if state.depth > 0 and not state.in_vjp:
+        raise TypeFault(f"{x.type} becomes a Python number while it is differentiated: in eager "
+                        "mode its gradient would be lost", "compute with the tensor itself, or "
+                        "say ops.stop_gradient(x) if no gradient is wanted")
+
+
 class Record:
     """One application of a primitive: what its `vjp` needs, where it came from, and when.
 

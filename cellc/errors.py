@@ -62,7 +62,12 @@ class CellcError(Exception):
     """Base of all errors of cellc.
 
     Fields: `message` (what was found and expected), `hint` (what to try), `loc` (the user's place).
+    Where it was met while parsing: `trail`, the pairs (frame, statement) it passed on its way out,
+    the innermost first; `of_result`, whether it is about what the callable returns.
     """
+
+    trail: tuple = ()
+    of_result = False
 
     def __init__(self, message: str, hint: str = "", loc: Loc | None = None):
         self.message, self.hint, self.loc = message, hint, loc

@@ -68,11 +68,13 @@ class Explanation:
     signatures: list[tuple]
     notes: list[str]
     guards: list[str]
+    splits: list[str]
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {len(self.signatures)} compiled signature(s)"]
         lines += [f"  ({', '.join(map(str, s))})" for s in self.signatures]
         lines += [f"  because {note}" for note in self.notes]
+        lines += [f"  run by Python: {split}" for split in self.splits]
         if self.guards:
             lines.append(f"  compiled again when one of these changes: {', '.join(self.guards)}")
         return "\n".join(lines)
@@ -82,8 +84,10 @@ class Explanation:
 
 def explain(fn) -> Explanation:
     """The compiled signatures of a cell, function or gradient, the reasons for each beyond the
-    first, and the outside facts whose change compiles again."""
+    first, and the outside facts whose change compiles again; under jit_syntax_level=LAX also what
+    Python runs of it, why, and what that costs."""
     made = driver.compiled(fn)
     guards = dict.fromkeys(str(g) for v in made.variants for g in v.traced.guards)
     return Explanation(made.name, [v.types for v in made.variants], list(dict.fromkeys(made.notes)),
-                       list(guards))
+                       list(guards), [str(r) for plan in made.plans.values()
+                                      for r in plan.reports])

@@ -21,9 +21,9 @@ from cellc.errors import CellcError, IndexFault, MemoryFault, RecursionFault, ca
 from cellc.ir.graph import Graph
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
 from cellc.kernels import engine, entry, message
+from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, ERROR_MESSAGE, SITE
 from cellc.kernels.group import emit_group
 from cellc.kernels.host import Host, Program
-from cellc.kernels.region import ERROR_DEPTH, ERROR_MEMORY, ERROR_MESSAGE, SITE
 from cellc.kernels.target import host as host_target
 from cellc.passes import run as run_passes
 from cellc.record import record

@@ -123,7 +123,17 @@ class Tensor(arith.Operators):
         return self._array.__dlpack_device__()
 
     def item(self, *index):
-        """One element as a Python number."""
+        """One element as a Python number.
+
+        Errors: TypeFault within cellc.grad for what is differentiated: a Python number is constant.
+        """
+        if self.requires_grad:
+            from cellc.eager import refuse_constant
+
+            refuse_constant(self)
+        return self._element(*index)
+
+    def _element(self, *index):
         array = self.asnumpy()
         if not index and array.size != 1:
             raise ValueFault(f"item() of a tensor of shape {list(self.shape)}",
@@ -140,7 +150,7 @@ class Tensor(arith.Operators):
         return bool(self.asnumpy().item())
 
     def __int__(self):
-        return int(self.item())
+        return int(self._element())
 
     def __float__(self):
         return float(self.item())

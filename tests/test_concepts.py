@@ -32,7 +32,7 @@ FAULTS = {
     "MemoryFault", "RecursionFault",
     "IRFault", "SymbolicFault",
 }
-PASSES = ("inline", "ranges", "simplify", "cse", "prune", "dead_code", "fuse", "dead_code")
+PASSES = ("inline", "ranges", "simplify", "cse", "prune", "sums", "dead_code", "fuse", "dead_code")
 
 
 def classes(place: str) -> set[str]:

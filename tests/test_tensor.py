@@ -296,3 +296,16 @@ def test_context():
     with pytest.raises(ValueFault, match="unknown setting colour"):
         context.set_context(colour="red")
     assert isinstance(nn.Dense(2, 2)(Tensor([[1.0, 2.0]])), Tensor)
+
+
+def test_a_python_number_of_what_is_differentiated():
+    """Compiled, float(x) has a gradient; in eager mode it cannot have one, and is no silent 0."""
+    x = Tensor([1.0, 2.0])
+    for number in (lambda x: float(x[0]) * 3, lambda x: x[1].item() * x[0]):
+        with pytest.raises(TypeFault, match="its gradient would be lost") as found:
+            cellc.grad(number)(x)
+        assert "ops.stop_gradient" in str(found.value)
+        assert cellc.jit(cellc.grad(number))(x).asnumpy().any()
+    held = cellc.grad(lambda x: float(ops.stop_gradient(x[0])) * x)(x)
+    np.testing.assert_array_equal(held, [1, 1])
+    assert float(Tensor(2.0, requires_grad=True)) == 2

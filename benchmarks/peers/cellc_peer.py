@@ -23,8 +23,47 @@ def array(result):
     return result.asnumpy() if isinstance(result, Tensor) else result
 
 
+def net(x, w1, w2):
+    return ops.matmul(ops.tanh(ops.matmul(x, w1)), w2)
+
+
+def energy(x, w1, w2):
+    return (net(x, w1, w2) ** 2).sum()
+
+
+def rounds(x, n):
+    i = 0
+    while i < n:
+        x = x * 0.999 + 0.1
+        i = i + 1
+    return x
+
+
+def rounds_of_sin(x, n):
+    i = 0
+    while i < n:
+        x = ops.sin(x) * 1.01 + 0.1
+        i = i + 1
+    return x
+
+
+TRANSFORMED = {
+    "jacobian": cellc.jacrev(net),
+    "hessian": cellc.hessian(energy),
+    "per-example": cellc.vmap(cellc.grad(energy, argnums=(1, 2)), (0, None, None)),
+    "lanes": cellc.vmap(rounds),
+    "lanes-sin": cellc.vmap(rounds_of_sin),
+}
+
+
 def make(workload, variant):
     kind = workload.kind
+    if kind in TRANSFORMED:
+        arrays = [Tensor(x) for x in inputs(workload)]
+        function = cellc.jit(TRANSFORMED[kind])
+        if kind == "per-example":      # of two results, one is compared
+            return lambda: function(*arrays)[0]
+        return lambda: function(*arrays)
     plain = loops.define(ops.sin, lambda h, w: ops.zeros((h, w), cellc.int32))
     if kind == "mandelbrot":
         function = cellc.jit(plain.mandelbrot)

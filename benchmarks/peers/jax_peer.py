@@ -39,6 +39,22 @@ def chain(x):
     return jnp.tanh(x) * jax.nn.sigmoid(x) + jnp.exp(-x * x) * 0.5 - jnp.sqrt(jnp.abs(x) + 1)
 
 
+def net(x, w1, w2):
+    return jnp.matmul(jnp.tanh(jnp.matmul(x, w1)), w2)
+
+
+def energy(x, w1, w2):
+    return (net(x, w1, w2) ** 2).sum()
+
+
+def rounds(of_sin, x, n):
+    def step(state):
+        i, x = state
+        return i + 1, jnp.sin(x) * 1.01 + 0.1 if of_sin else x * 0.999 + 0.1
+
+    return jax.lax.while_loop(lambda state: state[0] < n, step, (0, x))[1]
+
+
 def make(workload, variant):
     arrays = [jnp.asarray(array) for array in inputs(workload)]
     match workload.kind:
@@ -52,6 +68,15 @@ def make(workload, variant):
             function = jax.jit(jax.grad(lambda x: chain(x).sum()))
         case "matmul":
             function = jax.jit(jnp.matmul)
+        case "jacobian" | "hessian" | "per-example":
+            function = jax.jit({
+                "jacobian": jax.jacrev(net), "hessian": jax.hessian(energy),
+                "per-example": jax.vmap(jax.grad(energy, (1, 2)), (0, None, None)),
+            }[workload.kind])
+            if workload.kind == "per-example":
+                return lambda: function(*arrays)[0]
+        case "lanes" | "lanes-sin":
+            function = jax.jit(jax.vmap(partial(rounds, workload.kind == "lanes-sin")))
         case "mlp":
             return training(mlp, as_jax(mlp_weights()), adam, *arrays)
         case "lenet":

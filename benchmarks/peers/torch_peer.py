@@ -43,6 +43,14 @@ def chain(x):
     return torch.tanh(x) * torch.sigmoid(x) + torch.exp(-x * x) * 0.5 - torch.sqrt(x.abs() + 1)
 
 
+def net(x, w1, w2):
+    return torch.matmul(torch.tanh(torch.matmul(x, w1)), w2)
+
+
+def energy(x, w1, w2):
+    return (net(x, w1, w2) ** 2).sum()
+
+
 def make(workload, variant):
     if workload.kind in LOOPS or workload.kind in LOOP_GRADIENTS:
         return None         # a microsecond and more for each operation on a number
@@ -57,6 +65,14 @@ def make(workload, variant):
             return elementwise_grad(*arrays, variant)
         case "matmul":
             function = compiled(torch.mm, variant)
+            return lambda: function(*arrays)
+        case "jacobian" | "hessian" | "per-example":    # PyTorch's loops do not go into vmap
+            function = compiled({
+                "jacobian": torch.func.jacrev(net), "hessian": torch.func.hessian(energy),
+                "per-example": torch.func.vmap(torch.func.grad(energy, (1, 2)), (0, None, None)),
+            }[workload.kind], variant)
+            if workload.kind == "per-example":
+                return lambda: function(*arrays)[0]
             return lambda: function(*arrays)
         case "mlp":
             return training(Mlp(), mlp_weights(), *arrays, variant)

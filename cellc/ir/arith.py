@@ -150,11 +150,10 @@ def conform(x, t):
 
     ShapeFault where it does not broadcast.
     """
-    x = cast(x, t.dtype)
-    own = type_of(x)
+    is_number = isinstance(type_of(x), ScalarType)
     if isinstance(t, ScalarType):
-        return x if isinstance(own, ScalarType) else s.to_scalar(x)
-    return broadcast_to(s.from_scalar(x) if isinstance(own, ScalarType) else x, t.shape)
+        return cast(x if is_number else s.to_scalar(x), t.dtype)
+    return broadcast_to(cast(s.from_scalar(x) if is_number else x, t.dtype), t.shape)
 
 
 def _float(xs) -> DType:

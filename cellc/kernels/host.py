@@ -19,13 +19,15 @@ The words of `error`: what went wrong, three that say more, the lowest address t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import TupleType
+from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT
 from cellc.kernels.frame import Frame
 from cellc.kernels.loops import Kernel
-from cellc.kernels.region import ERROR_DEPTH, ERROR_MEMORY, LIMIT, Region, failing_apply
+from cellc.kernels.region import Region, failing_apply
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
 from cellc.record import fresh, record
@@ -82,6 +84,7 @@ class Host:
         self.sites: list = []
         self.flops = self.bytes = 0.0
         self.has_loops = self.has_tapes = False
+        self._numbers = itertools.count()
         self.themselves: set[int] = set()
 
     def program(self, graph: Graph, name: str, in_place: dict[int, int]) -> Program:
@@ -117,7 +120,7 @@ class Host:
             f = Function(self.module, "i32", name, SIGNATURE, linkage="define internal")
             frame = Frame(f, self.symbols)
             if own_arena:
-                self._take_arena(frame, region.totals)      # first: whatever fails gives it back
+                self.take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
             else:
                 frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
@@ -126,6 +129,10 @@ class Host:
             targets = {r: frame.out_pointer(r) for r in range(len(graph.results))}
             self._finish(frame, region, inputs, targets)
         return self.functions[id(graph)][1:]
+
+    def fresh_number(self) -> int:
+        """For the name of a function."""
+        return next(self._numbers)
 
     def _finish(self, frame: Frame, region: Region, inputs: list[str], targets) -> None:
         """The body of a function: everything in the region, then the results in registers."""
@@ -175,7 +182,7 @@ class Host:
         with frame.failing(f.op(f"icmp ult ptr {here}, {lowest}")):
             f.store("i64", str(ERROR_DEPTH), "%error")
 
-    def _take_arena(self, frame: Frame, totals: dict[str, int]) -> None:
+    def take_arena(self, frame: Frame, totals: dict[str, int]) -> None:
         f, size = frame.f, "0"
         for unit in self.units:
             size = f.add(size, self._unit_size(f, totals, unit))

@@ -11,6 +11,8 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType, TensorType
+from cellc.kernels import rows
+from cellc.kernels.effects import ERROR_INDEX, SITE, Effects
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
@@ -25,12 +27,8 @@ from cellc.kernels.plan_memory import Block, byte_size
 from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.text import constant
 
-ERROR_INDEX, ERROR_MESSAGE, ERROR_MEMORY, ERROR_DEPTH = 1, 2, 3, 4      # word 0 of the record
-LIMIT, TAPES, SITE = 5, 6, 7    # words of the error record: see host.py
-TAPE_ALIGNMENT = 8
 
-
-class Region(Places):
+class Region(Places, Effects):
     """The places of one graph's arrays, and its emission into a frame."""
 
     def __init__(self, host, graph: Graph, in_place: dict[int, int], owned=frozenset(),
@@ -251,7 +249,7 @@ class Region(Places):
         else:
             frame.copy(node.type, address, self.pointer(node))
 
-    def _settle(self, frame: Frame, node: Apply, operand: int, target: str) -> None:
+    def settle(self, frame: Frame, node: Apply, operand: int, target: str) -> None:
         """Have the operand in the place of the result, if it is not there already."""
         x = node.operands[operand]
         if isinstance(x, Constant):
@@ -261,7 +259,7 @@ class Region(Places):
 
     def _emit_write(self, frame: Frame, node: Apply) -> None:
         x, v, *index = node.operands
-        self._settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
+        self.settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
         address = self._address(frame, node, x, index)
         if in_register(v.type):
             frame.store_element(v.type.dtype, self.register(v), address)
@@ -271,7 +269,7 @@ class Region(Places):
     def _emit_accumulate(self, frame: Frame, node: Apply) -> None:
         x, v, *index = node.operands
         f, dtype = frame.f, x.type.dtype
-        self._settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
+        self.settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
         address = self._address(frame, node, x, index)
         ops = ScalarOps(f, lanes=1)
 
@@ -350,12 +348,16 @@ class Region(Places):
                 self.registers[node, i] = f.op(f"phi {register_type(t)} {ways}")
 
     def _emit_while(self, frame: Frame, node: Apply) -> None:
-        f, types, n = frame.f, result_types(node), state_size(node)
         test, body = self.inner[node]
+        shared = None if body.swapped else rows.independent_counter(node)
+        if shared is not None:
+            rows.emit(self, frame, node, *shared)
+            return
+        f, types, n = frame.f, result_types(node), state_size(node)
         homes = {i: self.pointers[id(self.slots[node, i])] for i in range(n)
                  if not in_register(types[i])}
         for i, home in homes.items():
-            self._settle(frame, node, i, home)
+            self.settle(frame, node, i, home)
         spares = {i: self._at(frame, self.spares[node, i][1]) for i in body.swapped}
         first = [self.register(x) if in_register(x.type) else homes[i]
                  for i, x in enumerate(node.operands[:n])]
@@ -376,15 +378,15 @@ class Region(Places):
         found = self._inside(frame, node, body, [*state, *rest], targets)
         end = f.block
         f.branch(head)
-        rows = []
+        phis = []
         for i in range(n):
             if in_register(types[i]):
-                rows.append((state[i], register_type(types[i]), first[i], found[i]))
+                phis.append((state[i], register_type(types[i]), first[i], found[i]))
             elif i in spares:
-                rows.append((state[i], "ptr", homes[i], others[i]))
-                rows.append((others[i], "ptr", spares[i], state[i]))
+                phis.append((state[i], "ptr", homes[i], others[i]))
+                phis.append((others[i], "ptr", spares[i], state[i]))
         f.lines[hole] = "\n".join(f"  {phi} = phi {ty} [ {start}, %{before} ], [ {new}, %{end} ]"
-                                  for phi, ty, start, new in rows)
+                                  for phi, ty, start, new in phis)
         f.start(done)
         self.host.has_loops = True
         self._after_loop(frame, node, state, homes, spares)
@@ -404,73 +406,6 @@ class Region(Places):
                 with f.when(f.op(f"icmp ne ptr {state[i]}, {homes[i]}")):
                     frame.copy(type, state[i], homes[i])
 
-    # -- tapes ---------------------------------------------------------------------------------
-    def _emit_tape_new(self, frame: Frame, node: Apply) -> None:
-        f = frame.f
-        top = f.call("ptr", "cellc_tape_new", ("ptr", "%error"))
-        self._fail(frame, f.op(f"icmp eq ptr {top}, null"), node.loc, str(ERROR_MEMORY))
-        self.registers[node, 0] = top
-        self.host.has_tapes = True
-
-    def _emit_tape_end(self, frame: Frame, node: Apply) -> None:
-        frame.f.call("void", "cellc_tape_end", ("ptr", "%error"),
-                     ("ptr", self.register(node.operands[0])))
-
-    def _emit_push(self, frame: Frame, node: Apply) -> None:
-        f, (tape, *xs) = frame.f, node.operands
-        top = self.register(tape)
-        offsets, size = _layout(frame, [x.type for x in xs])
-        above = f.gep("i8", top, size)
-        limit = f.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", top), ("i64", str(-(1 << 36))))
-        self._fail(frame, f.op(f"icmp ugt ptr {above}, {f.load('ptr', limit)}"), node.loc,
-                   str(ERROR_MEMORY))
-        for x, offset in zip(xs, offsets, strict=True):
-            place = f.gep("i8", top, offset)
-            if in_register(x.type):
-                frame.store_register(x.type, self.register(x), place)
-            else:
-                frame.copy(x.type, self.pointer(x), place)
-        self.registers[node, 0] = above
-
-    def _emit_pop(self, frame: Frame, node: Apply) -> None:
-        f, types = frame.f, node.attrs["types"]
-        offsets, size = _layout(frame, types)
-        below = f.gep("i8", self.register(node.operands[0]), f.op(f"sub i64 0, {size}"))
-        self.registers[node, 0] = below
-        for i, (type, offset) in enumerate(zip(types, offsets, strict=True), start=1):
-            place = f.gep("i8", below, offset)
-            if in_register(type):
-                self.registers[node, i] = frame.load_register(type, place)
-            else:
-                self.pointers[id(self.slots[node, i])] = place
-
-    # -- effects -------------------------------------------------------------------------------
-    def _emit_check(self, frame: Frame, node: Apply) -> None:
-        f, (condition, *xs) = frame.f, node.operands
-        wrong = f.op(f"xor i1 {self.register(condition)}, true")
-        with frame.failing(wrong):
-            self._message(frame, node, xs, "1")
-            f.store("i64", str(ERROR_MESSAGE), "%error")
-            self._site(frame, node.loc)
-
-    def _emit_show(self, frame: Frame, node: Apply) -> None:
-        f = frame.f
-        status = self._message(frame, node, node.operands, "0")
-        self._fail(frame, f.op(f"icmp ne i32 {status}, 0"), node.loc, str(ERROR_MESSAGE))
-
-    def _message(self, frame: Frame, node: Apply, xs, wants_fault: str) -> str:
-        """Call Python with a message's number and its values: their addresses, then the sizes of
-        their symbolic dimensions in order."""
-        f = frame.f
-        words = [("ptr", frame.spilled(x.type, self.register(x)) if in_register(x.type)
-                  else self.pointer(x)) for x in xs]
-        words += [("i64", frame.extent(n)) for x in xs for n in x.type.shape if isinstance(n, Dim)]
-        context = frame.alloca(f"[{max(1, len(words))} x i64]")
-        for i, (ty, value) in enumerate(words):
-            f.store(ty, value, f.gep("i64", context, str(i)))
-        return f.call("i32", "cellc_message", ("i64", str(node.attrs["message"])),
-                      ("i32", wants_fault), ("ptr", context))
-
 
 class RegisterOps(ScalarOps):
     """Operations on single numbers: for these the C library's functions, which branch and look
@@ -487,23 +422,6 @@ class RegisterOps(ScalarOps):
                               "nounwind willreturn memory(none)")
         arguments = ", ".join(f"{ty} {x.text}" for x in xs)
         return Element(self.f.op(f"call {ty} @{symbol}({arguments})"), xs[0].dtype)
-
-
-def _layout(frame: Frame, types) -> tuple[list[str], str]:
-    """Where each value of a tape's record lies, and the size of the record."""
-    offsets, size = [], "0"
-    for type in types:
-        offsets.append(size)
-        if in_register(type):
-            size = frame.f.add(size, str(TAPE_ALIGNMENT))
-            continue
-        unit, count = byte_size(type)
-        if unit:
-            bytes_ = frame.f.op(f"and i64 {frame.f.add(frame.size(unit, count), '7')}, -8")
-        else:
-            bytes_ = str(-(-count // TAPE_ALIGNMENT) * TAPE_ALIGNMENT)
-        size = frame.f.add(size, bytes_)
-    return offsets, size
 
 
 def failing_apply(node: Apply) -> Apply | None:

@@ -105,6 +105,8 @@ class GradFunction(Transform):
 
 def _outside(record: Transform, args: tuple, kwargs: dict):
     """A call of a transformed function from Python: compiled in graph mode, else at once."""
+    if record.kind == "linear":
+        tape.refuse(record, args)
     if current_builder() is None and (context.is_graph() or record.kind == "linear"):
         from cellc import compile
 

@@ -271,6 +271,7 @@ from cellc.ops.shape import (
     zeros,
     zeros_like,
 )
+from cellc.ops.taylor import derivative, jet
 from cellc.ops.transforms import hessian, jacfwd, jacrev, jvp, linearize, vjp, vmap
 from cellc.parameter import assign
 

@@ -51,6 +51,16 @@ def _is_nested(leaves) -> bool:
         eager.state.depth > 0 or any(outer for outer, _ in leaves))
 
 
+def refuse(record, args: tuple) -> None:
+    """ValueFault where what a compiled linear function is called with is being recorded."""
+    from cellc import eager
+
+    found = [x for x in leaves_of(args) if getattr(x, "requires_grad", False)]
+    if found and eager.is_taping(tuple(found)):
+        raise ValueFault(f"an eager gradient through the {record.__name__}, which a compiled call "
+                         "returned", "compile the whole function, or nothing of it")
+
+
 # -- gradients -------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from cellc.ir.types import ScalarType, i64, u64
 from cellc.ops import random, tape
 from cellc.ops.composite import UNSET, listed, position_of, weights_of
 from cellc.parser.structures import leaves_of, rebuilt
-from cellc.parser.transforms import Transform
+from cellc.parser.transforms import LinearFunction, Transform
 
 
 def _check(fn, what: str):
@@ -104,6 +104,15 @@ class VmapFunction(Transform):
         self.axis_size = axis_size
         self.options = (_frozen(in_axes), _frozen(out_axes), axis_size)
         self.__name__ = f"vmap of {_name(fn)}"
+
+    def __call__(self, *args, **kwargs):
+        if not isinstance(self.fn, LinearFunction):
+            return super().__call__(*args, **kwargs)
+        # Its residuals as arguments: what is compiled serves all functions of one program.
+        axes = self.in_axes if isinstance(self.in_axes, (tuple, list)) else (
+            self.in_axes,) * len(args)
+        shared = VmapFunction(self.fn.program, (None, *axes), self.out_axes, self.axis_size)
+        return shared(self.fn.residuals, *args, **kwargs)
 
     def random_states(self, n):
         """A state of the random numbers for each lane, drawn from the one there is."""
@@ -363,7 +372,10 @@ def vmap(fn, in_axes=0, out_axes=0, axis_size=None):
     Numbers: Python numbers have no axes (None); one that fn returns becomes a tensor of its dtype.
     Branches: an `if` that lanes answer differently runs both branches, each only if some lane takes
              it; lanes that do not take it can not fail in it.
+    Loops:   each lane takes the rounds it asks for, and the cost is that of their sum.
     Random:  lanes draw independent numbers.
+    Modes:   compiled, all lanes at once; in eager mode one after another, so that fn may look at
+             its values: for speed, cellc.jit what contains the vmap.
     Errors:  ShapeFault for lanes of different counts; SyntaxFault (compiled) for a print and for
              an assignment to a Parameter.
 

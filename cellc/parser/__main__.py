@@ -44,6 +44,28 @@ special methods behind operators, comparison, `len`, `bool`, `abs`, `round`, `fl
 metaclass makes its objects outside."""
 
 
+_LAX = """\
+## What Python runs instead, where it is asked to
+
+`context.set_context(jit_syntax_level=context.LAX)` (the default is `STRICT`): a statement that the
+compiler does not take is run by Python, between two compiled pieces, and its values flow in and
+out. It is the statement of the compiled function itself, also where the reason lies in a function
+that it calls, and as a whole where it is compound (`if`, `for`, `while`, `with`, `try`). So are the
+statements that use what only Python can hold, such as an array, a file, or an object of a class
+defined inside: make a tensor or a number of it early. A cell that is called from there is compiled
+by itself. Variables, the order of effects, exceptions and tracebacks are Python's.
+
+A function that cannot be divided (a generator, one without source) is run by Python as a whole. A
+gradient (or `jvp`, `vmap`, ...) of what has to be divided is taken in eager mode: every operation
+runs alone, on the tape. It flows through tensors, and not through `asnumpy()` or `float()`, as in
+eager mode.
+
+Each such statement is reported once, as a `cellc.LaxWarning` with the place, the reason, the time
+it took and what to write instead; `cellc.explain(net)` lists them with the time for each call.
+What is wrong with the program itself (shapes that do not fit, a name without a value) is an error
+as before."""
+
+
 def language() -> str:
     """The page."""
     parts = [_INTRODUCTION]
@@ -53,10 +75,13 @@ def language() -> str:
         rows = [("node", "how it is taken"), *table.items()]
         parts.append(f"## {title}\n\n{_table(rows)}")
     parts += [_CLASSES, f"{_FUNCTIONS}\n\n{_functions()}"]
+    rows = [("what", "why", "instead"), *syntax.LIMITS]
+    parts.append(f"## What must be known while compiling\n\n{_table(rows)}")
     rows = [("node", "as written", "why not", "instead")]
     for name, (reason, remedy) in syntax.REFUSED.items():
         rows.append((name, f"`{syntax.WORDS[name]}`", reason, remedy))
     parts.append(f"## What is refused\n\n{_table(rows)}")
+    parts.append(_LAX)
     return "\n\n".join(parts)
 
 

@@ -108,6 +108,11 @@ class Branch:
         owned = self.session.owned
         return value in owned and not owned.made_in(value, self._journal)
 
+    def after(self, value):
+        """What a container holds at the end of this branch; None where it was not changed."""
+        found = self._after.get(id(value))
+        return found[1] if found else None
+
     def place(self, name: str) -> Loc:
         """Where this branch (or the code before it) bound a variable."""
         node = self._bound_at.get(name)
@@ -130,6 +135,8 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
 
     `leaving`: the function returns here, so that its variables do not matter any more.
     """
+    from cellc.parser import reach
+
     session = frame.session
     joiner = Joiner(session, then, orelse, frame.loc(node))
     returned = joiner.value(_value(then), _value(orelse), "the returned value", strict=True)
@@ -141,7 +148,11 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
             if not leaving:
                 changes.append((value, joiner.variables(frame, node, value)))
         else:
-            changes.append((value, joiner.container(value)))
+            joined = joiner.container(value)
+            if not isinstance(joined, Conflict):
+                changes.append((value, joined))
+            elif not reach.is_dead(session, frame, node, value, (then, orelse), leaving):
+                joined.refuse(f"a {type(value).__name__} changed in one branch")
     leaves = joiner.append(condition)
 
     def fill(structure):
@@ -243,15 +254,11 @@ class Joiner:
         return unflatten(structure, slots, made=self.session.owned.add, keep=True)
 
     def container(self, value):
-        """A list, dict, set or object that was there before the `if`."""
+        """A list, dict, set or object that was there before the `if`; perhaps a Conflict."""
         first, second = self.then.view(value), self.orelse.view(value)
         if hasattr(type(value), "joined"):      # an iterator
             return value.joined(first, second, self)
-        what = f"a {type(value).__name__} changed in one branch"
-        joined = self.value(first, second, what)
-        if isinstance(joined, Conflict):
-            joined.refuse(what)
-        return joined
+        return self.value(first, second, f"a {type(value).__name__} changed in one branch")
 
     def value(self, a, b, name: str, strict: bool = False):
         """One value of both, as a structure; a Conflict where there is none."""

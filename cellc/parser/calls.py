@@ -50,6 +50,9 @@ _PURE = frozenset([
     "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types",
     "bisect", "heapq", "textwrap",
 ])
+# Modules whose objects hold nothing that changes by itself, beside those above.
+_STILL = frozenset(["cellc", "contextlib", "datetime", "pathlib", "abc", "calendar", "uuid"])
+_STILL |= _PURE
 _MOVES_VALUES = frozenset([
     "functools", "_functools", "itertools", "collections", "_collections", "dataclasses",
     "typing",
@@ -284,13 +287,32 @@ def _check_pure(function, module: str, top: str, args, kwargs) -> None:
     where = top if top == "numpy" else module.lstrip("_")
     shown = name if module == "builtins" else f"{where}.{name}"
     if top not in _PURE or module.startswith("numpy.random"):
-        raise SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
-                          "call it outside, and pass in its result")
+        raise _in_python(shown)
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and is_steady(owner.__module__):
+        if owner.__module__.partition(".")[0] not in _PURE:     # datetime.datetime.now
+            raise _in_python(f"{owner.__module__}.{owner.__name__}.{name}")
+    elif owner is not None and not isinstance(owner, ModuleType):
+        check_still(type(owner), f"{type(owner).__name__}.{name}")
     if top not in _MOVES_VALUES and name != "prod":
         need_sizes((args, kwargs), shown)
     if top not in _MOVES_VALUES and (traced_in(args) or traced_in(kwargs)):
         raise TypeFault(f"{shown} does not take {_first_traced(args, kwargs)}, whose values are "
                         "known only when the program runs", _replacement(name))
+
+
+def _in_python(shown: str) -> SyntaxFault:
+    return SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
+                       "call it outside, and pass in its result")
+
+
+def check_still(cls: type, shown: str) -> None:
+    """Refuse what is done with objects of a class of the library that reach into the world, or
+    change from call to call: files, random numbers, locks, the environment."""
+    module = cls.__module__
+    if is_steady(module) and (module.partition(".")[0] not in _STILL
+                              or module.startswith("numpy.random")):
+        raise _in_python(shown)
 
 
 def _first_traced(args, kwargs) -> str:
@@ -357,7 +379,7 @@ def run_body(session, frame: Frame):
     session.enter(frame)
     try:
         if isinstance(node, gast.Lambda):
-            return frame.eval(node.body)
+            return frame.run_lambda()
         return run_block(frame, node.body, FunctionRest()).result()
     finally:
         session.frames.pop()

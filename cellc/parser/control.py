@@ -189,10 +189,13 @@ def run_if(frame, node, rest) -> Outcome:
 
 def run_either(frame, node, condition, first, second, rest) -> Outcome:
     """Do one of two pieces of work, each of which ends with an Outcome, when the program runs."""
+    from cellc.parser.protected import catching
+
     then = branches.Branch(frame, node, condition, "then")
     orelse = branches.Branch(frame, node, condition, "else")
     pair = (then, orelse)
-    outcomes = [then.run_if_known(first), orelse.run_if_known(second)]
+    outcomes = [side.run_if_known(partial(catching, frame, rest, work, AT_END, RETURN))
+                for side, work in ((then, first), (orelse, second))]
     if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
         raise Unsettled
     while True:
@@ -208,8 +211,9 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
         behind = 0 if outcomes[0].rank < outcomes[1].rank else 1
         outcome, other = outcomes[behind], outcomes[1 - behind]
         if outcome.rank != other.rank:
+            further = partial(go_on, frame, rest, outcome, other.rank, leaving=False)
             outcomes[behind] = pair[behind].run_if_known(
-                lambda o=outcome, t=other.rank: go_on(frame, rest, o, t, leaving=False))
+                partial(catching, frame, rest, further, outcome, other.rank))
         elif set(outcome.left) != set(other.left):
             blocks = (*outcome.left, *other.left)
             outcomes = [branch.run(partial(leave_blocks, o, blocks))
@@ -259,7 +263,9 @@ def run_for(frame, node, rest) -> Outcome:
     return loops.run_for(frame, node, frame.eval(node.iter), rest)
 
 
-def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
+def run_rounds(frame, node, items: list, rest, start: int, most: int | None = None) -> Outcome:
+    """The rounds from `start` on, one after another; TooLong where they append more than `most`
+    applies."""
     from cellc.parser.statements import assign
 
     leave = continue_of(node._depth) + 1
@@ -271,6 +277,8 @@ def run_rounds(frame, node, items: list, rest, start: int) -> Outcome:
             outcome = run_block(frame, node.body, after)
             if outcome.rank >= leave or outcome.rank == NEVER:
                 return AT_END if outcome.rank == leave else outcome
+            if most is not None and len(frame.session.builder.body) > most and i + 1 < len(items):
+                raise loops.TooLong(node)
     finally:
         frame.loops.pop()
     return run_block(frame, node.orelse, rest) if node.orelse else AT_END
@@ -281,7 +289,7 @@ def run_lazily(frame, node, items, rest, state=0) -> Outcome:
     from cellc.parser.statements import assign
 
     if state != 0:          # another branch may have gone on from here already
-        items.arrive()
+        frame.session.journal(items)
         items.restore(state)
     leave = continue_of(node._depth) + 1
     pinned = not isinstance(items, (Items, Rows))

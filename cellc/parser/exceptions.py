@@ -2,15 +2,16 @@
 
 Exceptions are raised and caught while compiling: those that the user's code raises, and those that
 Python raises in work on known values, as Python has it. What the compiled program raises (a `raise`
-or `assert` on its own values) ends the call; where a `try` would catch it, it is refused. Of
-cellc's own faults:
+or `assert` on its own values that no `try` is around) ends the call; where only a `try` of a
+calling function would catch it, it is refused. Of cellc's own faults:
 
 - what is wrong with a tensor whatever its values are (a shape, a dtype) is the same in eager mode,
   and is caught by a handler that names its class, such as `except ValueError`, but not by
   `except Exception`, which would turn a mistake into another branch unseen;
 - what the compiler does not take, or must know, is never caught.
 
-An exception under a condition known only when the program runs cannot be caught outside of it.
+An exception under a condition known only when the program runs is caught in its branch, where the
+`try` and the `if` are of one function (`protected.catching`); out of a function it is not caught.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def visible(error: Exception) -> BaseException | None:
     if isinstance(cause, Exception) and not isinstance(cause, (CellcError, UserRaise)) and (
             isinstance(error, type(cause))):
         return cause            # Python's own, which the fault stands for
+    if hasattr(error, "python"):
+        return error.python
     if not _of_the_parser(error):
         return error            # an operation's, about a tensor
     return _as_python(error) if isinstance(error, _AS_PYTHON) else None
@@ -59,9 +62,8 @@ def visible(error: Exception) -> BaseException | None:
 
 def _as_python(fault: CellcError) -> Exception:
     """The exception that Python itself raises there; the same one each time it is asked for."""
-    if not hasattr(fault, "python"):
-        kind = next(k for k in type(fault).__mro__ if k.__module__ == "builtins")
-        fault.python = kind(fault.message)
+    kind = next(k for k in type(fault).__mro__ if k.__module__ == "builtins")
+    fault.python = kind(fault.message)
     return fault.python
 
 

@@ -35,6 +35,7 @@ class UserRaise(Exception):
     """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 
     crossed = None      # the traced condition whose branch it has left
+    trail = ()          # as a fault's
 
     def __init__(self, error: BaseException, loc: Loc | None = None):
         self.error, self.loc = error, loc
@@ -59,7 +60,7 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "pinned", "handling", "callee", "given", "traced_depth")
+                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -78,6 +79,7 @@ class Frame:
         self.library = parent.library if parent is not None else is_steady(
             function.__globals__.get("__name__"))   # whose lines mean nothing to the user
         self.depth = 0                      # traced branches of this activation around here
+        self.entered: int | None = None     # how much the parsed code had made when it began
         self.callee = self.given = None     # the function and its arguments: see recursion.py
         self.traced_depth = 0               # traced branches around the call
         self.pinned = 0     # blocks around here whose state no shared continuation can have
@@ -124,7 +126,7 @@ class Frame:
         try:
             return executors[node.__class__](self, node, rest)
         except Exception as error:
-            fault = self.fault_of(error, node)
+            fault = self.passed(error, node)
             if fault is error:
                 raise
             raise fault from error
@@ -133,6 +135,21 @@ class Frame:
         """The applies that follow come from this node."""
         if not self.library:
             self.session.builder.loc = self.source.loc(node)
+
+    def run_lambda(self):
+        """The value of the lambda that this is an activation of."""
+        node = self.source.node
+        try:
+            return self.eval(node.body)
+        except CellcError as fault:
+            raise self.passed(fault, node)      # noqa: B904  (the same)
+
+    def passed(self, error: Exception, node) -> Exception:
+        """`fault_of`; the fault notes that it has come out of this statement, or this lambda."""
+        fault = self.fault_of(error, node)
+        if isinstance(fault, (CellcError, UserRaise)):
+            fault.trail = (*fault.trail, (self, node))
+        return fault
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -146,8 +163,11 @@ class Frame:
                 found.refuse(name)
             return found
         if name in self.names:
-            raise NameFault(f"{name} is read before anything is assigned to it",
-                            f"assign {name} first")
+            fault = NameFault(f"{name} is read before anything is assigned to it",
+                              f"assign {name} first")
+            fault.python = UnboundLocalError(
+                f"cannot access local variable '{name}' where it is not associated with a value")
+            raise fault
         if self.parent is not None:
             return self.parent.load(name, node)
         return self._load_outside(name)

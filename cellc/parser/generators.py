@@ -36,7 +36,7 @@ class Generator(Iterator):
         super().__init__(session)
         self.frame, self.stack = frame, (Body(body), None)
         self.sent: Any = None
-        self.running = False
+        self.running = self.held_when_lost = False
         session.generators.append(self)
 
     # -- the place ---------------------------------------------------------------------------------
@@ -54,15 +54,16 @@ class Generator(Iterator):
 
     def joined(self, first, second, joiner):
         if first is None or second is None or first[0][0] != second[0][0]:
+            self.held_when_lost |= any(state is not None and _is_held(state[0][0])
+                                       for state in (first, second))
             return None
+        if first[0][0] is None:         # both have come to its end
+            return (None, {}), []
         variables = joiner.value(first[0][1], second[0][1], "the generator")
         return ((first[0][0], variables), []) if isinstance(variables, dict) else None
 
     def tasks(self):
-        stack = self.stack
-        while stack is not None:
-            task, stack = stack
-            yield task
+        return _tasks(self.stack)
 
     # -- what users call ---------------------------------------------------------------------------
 
@@ -98,7 +99,7 @@ class Generator(Iterator):
 
     def is_held(self) -> bool:
         """Does it stand within a `with` or `try`, whose end is still to come?"""
-        return any(task.holds for task in self.tasks())
+        return self.held_when_lost if self.lost else _is_held(self.stack)
 
     # -- running -----------------------------------------------------------------------------------
 
@@ -173,6 +174,16 @@ class Generator(Iterator):
         if start is None:
             raise nested_yield(self.frame, node)
         return self.frame.guarded(lambda: start(self, node), node)
+
+
+def _tasks(stack):
+    while stack is not None:
+        task, stack = stack
+        yield task
+
+
+def _is_held(stack) -> bool:
+    return any(task.holds for task in _tasks(stack))
 
 
 class _Held:

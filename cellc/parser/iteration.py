@@ -6,6 +6,8 @@ it. Where they leave it at two places, it cannot be asked for more.
 
 from __future__ import annotations
 
+from functools import partial
+
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.parser import hooks, operators
 from cellc.parser.guards import look
@@ -21,6 +23,7 @@ class Iterator:
 
     def __init__(self, session):
         self.session, self.home, self.lost = session, session.owned, False
+        self.about = None           # what of the user's it holds, where that is in no field
         session.owned.add(self)
 
     def __iter__(self):
@@ -56,6 +59,9 @@ class Iterator:
         return ()
 
     def state(self):
+        """All that `restore` needs; None where it has no one place."""
+        if self.lost:
+            return None
         return self.place(), [(inner, inner.state()) for inner in self.within()]
 
     def restore(self, state) -> None:
@@ -280,7 +286,7 @@ def _own_next(session, value) -> Iterator:
     function = operators.user_special(value, "__next__")
     if function is None:
         raise TypeFault(f"iter() of {describe(value)} gives no iterator", "define __next__")
-    return Calls(session, lambda: session.call(function, [value]))
+    return Calls(session, partial(session.call, function, [value]))
 
 
 def _by_index(session, value):
@@ -296,7 +302,9 @@ def _by_index(session, value):
                 raise StopIteration from None
             raise
 
-    return Map(session, item, Items(session, range(MAX_UNROLLED + 1)))
+    found = Map(session, item, Items(session, range(MAX_UNROLLED + 1)))
+    found.about = value
+    return found
 
 
 def _taken(session, value) -> tuple:

@@ -15,7 +15,7 @@ from cellc.ir.types import TensorType
 from cellc.parser import cells
 from cellc.parser.structures import along, leaves_of, rebuilt
 from cellc.parser.transforms import name_of
-from cellc.parser.values import Slot, describe, flatten, unflatten
+from cellc.parser.values import Slot, describe, flatten, slots_in, unflatten
 from cellc.passes.vmap import batch_graph
 
 
@@ -119,6 +119,9 @@ def _placed(session, spec, structure, results, lanes, n):
         if isinstance(leaf, Slot):
             placed[leaf.index] = put(results[leaf.index], axis, lanes[leaf.index])
             known.append(leaf)
+        elif slots_in(leaf):
+            raise TypeFault(f"a function that is vmapped returns {describe(leaf)}",
+                            "call it inside, or make it outside of vmap")
         elif isinstance(leaf, (bool, int, float)) and axis is not None:
             known.append(fill(TensorType(arith.type_of(leaf).dtype, (n,)), leaf))
         else:

@@ -19,10 +19,19 @@ from cellc.parser.sequence import Unrolled, sequence_of
 from cellc.parser.session import MAX_UNROLLED
 
 FEW_ROUNDS = 8          # of a loop that is unrolled although it need not be
+MOST_APPLIES = 200      # that its rounds may be together; nested loops multiply
 
 
 class NeedsRolling(Signal):
     """A round of an unrolled `while` goes on in one branch of a traced `if` only."""
+
+    def __init__(self, node):
+        self.node = node
+        super().__init__()
+
+
+class TooLong(Signal):
+    """The rounds of an unrolled loop are more than is worth it."""
 
     def __init__(self, node):
         self.node = node
@@ -41,7 +50,13 @@ def run_for(frame, node, value, rest):
         return run(frame, node, items, rest, 0)
     known = isinstance(sequence.length, int)
     if known and sequence.length <= limit:
-        return control.run_rounds(frame, node, list(sequence), rest, 0)
+        most = None if limit > FEW_ROUNDS else len(frame.session.builder.body) + MOST_APPLIES
+        try:
+            with frame.session.attempt(frame.variables, TooLong):
+                return control.run_rounds(frame, node, list(sequence), rest, 0, most)
+        except TooLong as long:
+            if long.node is not node:
+                raise
     first = None
     for peeled in (0, 1) if known else (0,):
         try:

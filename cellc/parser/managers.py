@@ -24,6 +24,7 @@ class Manager:
     def __init__(self, session):
         self.session = session
         session.owned.add(self)
+        session.managers.append(self)
 
     def enter(self):
         return None

@@ -10,7 +10,7 @@ import gast
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.parser import hooks, operators
-from cellc.parser.calls import callable_outside, handle, of_library
+from cellc.parser.calls import callable_outside, check_still, handle, of_library
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Iterator, items_of
 from cellc.parser.text import Text
@@ -47,9 +47,12 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
         if name in _CHANGES:
             session.about_to_change(owner, f".{name}()")
     elif not isinstance(owner, (str, bytes, tuple, frozenset, int, float, complex, range, slice,
-                                dict)) and not is_steady(type(owner).__module__):
-        raise SyntaxFault(f"{type(owner).__name__}.{name} runs in Python, and a compiled call runs "
-                          "none of it", "call it outside, and pass in its result")
+                                dict)):
+        shown = f"{type(owner).__name__}.{name}"
+        if not is_steady(type(owner).__module__):
+            raise SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
+                              "call it outside, and pass in its result")
+        check_still(type(owner), shown)
     if name in _LOOKS_FOR and isinstance(owner, (list, tuple)) and traced_in([owner, args]):
         return _look_for(session, owner, name, *args)
     if name == "sort":
@@ -222,6 +225,7 @@ def _cell(cls: type, args: list, kwargs: dict):
 
 
 def _of_library(session, cls: type, args: list, kwargs: dict):
+    check_still(cls, f"{cls.__module__.lstrip('_')}.{cls.__name__}")
     if traced_in([args, kwargs]) and not cls.__module__.startswith(("cellc", "collections",
                                                                     "builtins", "functools",
                                                                     "itertools")):

@@ -11,6 +11,7 @@ blocks a branch has done it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import gast
@@ -64,7 +65,7 @@ class Block:
         try:
             outcome = work(ExitRest(self, self.rest))
         except Exception as error:
-            if not self.inside:
+            if not self.inside or self in getattr(error, "behind", ()):
                 raise
             caught = error
         else:
@@ -98,9 +99,79 @@ class ExitRest:
                 outcome = block.leave(outcome)
             if END <= outcome.rank < target:
                 outcome = go_on(frame, self.outer, outcome, target)
+        except Exception as error:
+            _note_behind(error, block)
+            raise
         finally:
             block.inside = inside
         return replace(outcome, left=tuple(dict.fromkeys((block, *outcome.left))))
+
+
+def _note_behind(error: Exception, block: Block) -> None:
+    """The error is none of this block's: raised behind it, or dealt with by it already."""
+    error.behind = (*getattr(error, "behind", ()), block)
+
+
+class _Here:
+    """A block as it stands around the code of a traced branch within it."""
+
+    inside = guards = True
+
+    def __init__(self, block: Block, condition):
+        self.may_catch, self.condition = block.may_catch, condition
+
+
+def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
+    """Do `work` in a traced branch; what it raises is caught there by the blocks around the `if`.
+
+    The branch then goes on behind the block, until an outcome of rank `target`. `outcome` is what
+    the branch had come to before.
+    """
+    session = frame.session
+    exits = [exit for exit in _exits(rest) if exit.block.inside
+             and exit.block not in outcome.left]
+    if not exits:
+        return _also_left(work(), outcome.left)
+    n = len(session.blocks)
+    session.blocks += [_Here(exit.block, _condition(session)) for exit in reversed(exits)]
+    try:
+        return _also_left(work(), outcome.left)
+    except Exception as error:
+        caught = error
+    finally:
+        del session.blocks[n:]
+    for i, exit in enumerate(exits):
+        block = exit.block
+        if block in getattr(caught, "behind", ()):
+            continue
+        try:
+            found = block.failed(caught)
+        except Exception as again:
+            _note_behind(again, block)
+            caught = again
+            continue
+        behind = (inner.block for inner in exits[:i + 1])   # it has passed through all of them
+        found = _also_left(found, (*outcome.left, *behind))
+        if found.rank == NEVER or found.rank >= target:
+            return found
+        further = partial(exit.resume, frame, found, target)
+        return catching(frame, rest, further, found, target)
+    if isinstance(caught, UserRaise) and ends_branch(session):
+        raise_when_run(session, caught)
+        return NOWHERE
+    raise caught
+
+
+def _also_left(outcome: Outcome, blocks) -> Outcome:
+    return replace(outcome, left=tuple(dict.fromkeys((*blocks, *outcome.left))))
+
+
+def _exits(rest):
+    """The ends of blocks that come after a statement, the innermost first."""
+    while rest is not None:
+        if isinstance(rest, ExitRest):
+            yield rest
+        rest = getattr(rest, "outer", None)
 
 
 @dataclass(frozen=True, slots=True)

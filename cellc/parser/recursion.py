@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from cellc.errors import SyntaxFault, TypeFault
-from cellc.ir.graph import Graph, Input
+from cellc.ir.graph import Graph, Input, Node
 from cellc.ir.prims import control
 from cellc.parser import branches, calls, cells
 from cellc.parser.frame import Signal, Unsettled
@@ -54,6 +54,10 @@ def call(session, function, args: list, kwargs: dict):
         found = _pending_call(session, function, args, kwargs)
         if found is not NEW:
             return found
+    if session.recursions:
+        leaves, key = _key(session, function, args, kwargs, session.lift)
+        if key in session.recursions:
+            return cells.use(session, session.recursions[key][1], leaves, lambda value: value)
     frame = calls.activation(session, function, args, kwargs)
     frame.callee, frame.given, frame.traced_depth = function, (args, kwargs), session.traced_depth
     _look_out(session, function, args, kwargs)
@@ -140,6 +144,8 @@ def _as_graph(session, function, args: list, kwargs: dict):
     for _ in range(MOST_ATTEMPTS):
         closed = _attempt(session, pending, structure, leaves)
         if closed is not None:
+            if not any(isinstance(value, Node) for value in closed.captured):
+                session.recursions[key] = function, closed, args, kwargs    # ids stay theirs
             return cells.use(session, closed, leaves, lambda value: value)
     raise TypeFault(f"{_name(function)} calls itself, and what it gives does not come to have one "
                     "type", "return the same dtype and shape on every way")

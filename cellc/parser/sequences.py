@@ -59,16 +59,20 @@ def call_zip(session, args, kwargs):
 @builtin(map)
 def call_map(session, args, kwargs):
     function, *parts = args
-    return Map(session, lambda *row: session.call(function, row),
-               *(control.iterate(session, x) for x in parts))
+    found = Map(session, lambda *row: session.call(function, row),
+                *(control.iterate(session, x) for x in parts))
+    found.about = function
+    return found
 
 
 @builtin(filter)
 def call_filter(session, args, kwargs):
     function, items = args
-    return Filter(session, lambda x: _known_truth(
+    found = Filter(session, lambda x: _known_truth(
         session, x if function is None else session.call(function, [x])),
         control.iterate(session, items))
+    found.about = function
+    return found
 
 
 def _known_truth(session, value) -> bool:
@@ -164,7 +168,7 @@ def call_dict(session, args, kwargs):
 @builtin(iter)
 def call_iter(session, args, kwargs):
     if len(args) == 2:
-        return Calls(session, lambda: session.call(args[0]), args[1])
+        return Calls(session, functools.partial(session.call, args[0]), args[1])
     return control.iterate(session, *args)
 
 

@@ -76,11 +76,13 @@ class Session:
         self.conditions: list[Node] = []    # of the traced branches around here, in this graph
         self.traced_depth = 0               # how many there are, in all graphs around here
         self.pending: list[Any] = []        # functions that are becoming graphs: see recursion.py
+        self.recursions: dict[Any, tuple] = {}      # those that have become graphs
         self.checkpoint: str | None = None  # how the gradients of loops save memory
         self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
+        self.managers: list[Any] = []       # what was entered by `with`
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
@@ -136,7 +138,10 @@ class Session:
 
     @contextmanager
     def attempt(self, variables: dict, fails):
-        """What ends in `fails` has never been: variables, containers and the graph are put back."""
+        """What ends in `fails` has never been: variables, containers and the graph are put back.
+
+        Another exception is the user's, who may catch it.
+        """
         builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
         self.journals.append(journal)
@@ -257,6 +262,8 @@ class Session:
                 f"{frame.source.name} calls itself more than {MAX_DEPTH} levels deep",
                 "recursion must end on a known condition (a shape, a plain number); "
                 "write a loop over a known range instead")
+        if frame.entered is None:       # a generator is entered again and again
+            frame.entered = len(self.owned)
         self.frames.append(frame)
         self.owned.add(frame.variables)
 

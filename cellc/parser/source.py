@@ -249,6 +249,15 @@ def _number_loops(body: list, depth: int) -> None:
                 _number_loops(part.body, depth)
 
 
+def names_in(source: Source, statements: list) -> Source:
+    """What some statements of a function do with its names, as a Source of their own."""
+    part = Source(source.node, source.file, source.lines, source.name)
+    for statement in statements:
+        _scan(part, statement, inner=False)
+    part.locals &= source.locals
+    return part
+
+
 _DEFINITIONS = (gast.FunctionDef, gast.AsyncFunctionDef, gast.ClassDef)
 _FUNCTION_NODES = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.GeneratorExp)
 _COMPREHENSIONS = (gast.ListComp, gast.SetComp, gast.DictComp)

@@ -1,9 +1,23 @@
-"""Nested tuples, lists and dicts, walked alike whatever their leaves are: values, slots, types."""
+"""Nested tuples, lists, dicts and dataclasses, walked alike whatever their leaves are.
+
+The leaves are values, slots or types. A dataclass that holds nothing traced, and one that is a
+function, is a leaf itself.
+"""
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from cellc.errors import TypeFault
-from cellc.parser.values import Slot, describe
+from cellc.parser.values import Slot, describe, is_instance_of_dataclass, slots_in, traced_in
+
+
+def _fields(value) -> dict | None:
+    """The fields of a dataclass that is walked into."""
+    if not is_instance_of_dataclass(value) or callable(value) or isinstance(value, Slot) or not (
+            slots_in(value) or traced_in(value)):
+        return None
+    return {f.name: getattr(value, f.name) for f in fields(value)}
 
 
 def rebuilt(structure, function):
@@ -13,7 +27,13 @@ def rebuilt(structure, function):
         return structure._make(items) if hasattr(structure, "_make") else type(structure)(items)
     if isinstance(structure, dict):
         return {key: rebuilt(x, function) for key, x in structure.items()}
-    return function(structure)
+    parts = _fields(structure)
+    if parts is None:
+        return function(structure)
+    new = object.__new__(type(structure))
+    for name, x in parts.items():
+        object.__setattr__(new, name, rebuilt(x, function))
+    return new
 
 
 def leaves_of(structure) -> list:
@@ -33,10 +53,14 @@ def pairs(structure, given, what: str) -> list[tuple]:
 
     TypeFault where `given` has not the containers of the structure: `what` says what it is.
     """
-    if given is None or not isinstance(structure, (tuple, list, dict)):
+    if (parts := _fields(structure)) is not None and type(given) is type(structure):
+        return [pair for key, part in parts.items()
+                for pair in pairs(part, getattr(given, key), what)]
+    if given is None or (
+            parts is None and not isinstance(structure, (tuple, list, dict))):
         return [(leaf, given) for leaf in leaves_of(structure)]
     kind = dict if isinstance(structure, dict) else (tuple, list)
-    if not isinstance(given, kind) or len(given) != len(structure) or (
+    if parts is not None or not isinstance(given, kind) or len(given) != len(structure) or (
             kind is dict and given.keys() != structure.keys()):
         raise TypeFault(f"{what} is {describe(given)}, which is not built like the "
                         f"{_shape_of(structure)} it belongs to",
@@ -69,6 +93,8 @@ def along(spec, structure, what: str) -> list:
 
 def _shape_of(structure) -> str:
     """A container in words."""
+    if _fields(structure) is not None:
+        return type(structure).__name__
     if isinstance(structure, dict):
         return f"dict with keys {', '.join(map(repr, structure))}"
     if isinstance(structure, (tuple, list)):

@@ -38,8 +38,8 @@ STATEMENTS: dict[str, str] = {
     "Try": "`except`, `else`, `finally`, for what is raised while compiling: by `raise`, and by "
            "Python in work on known values. What is wrong with a tensor (its shape, its dtype) is "
            "caught where its class is named, and not by `except Exception`; what the compiler "
-           "does not take is never caught. What only the running program decides to raise "
-           "cannot be caught: where a `try` would, it is refused",
+           "does not take is never caught. What one branch of an `if` raises is caught in "
+           "that branch, in the same function",
     "With": "classes with `__enter__` and `__exit__`, `@contextmanager` functions, nullcontext, "
             "suppress, closing, ExitStack, cellc.no_grad and enable_grad",
     "Delete": "`del x`, `del x[i]`, `del x.a` of what the compiled call made",
@@ -126,6 +126,27 @@ REFUSED: dict[str, tuple[str, str]] = {
     "TypeAlias": _TYPES, "TypeVar": _TYPES, "ParamSpec": _TYPES, "TypeVarTuple": _TYPES,
     "TemplateStr": _TEMPLATE, "Interpolation": _TEMPLATE,
 }
+
+# What is taken only where it is known: (what, why, what to write instead).
+LIMITS: tuple[tuple[str, str, str], ...] = (
+    ("how many items a comprehension, filter() or generator gives",
+     "lists have a known length", "keep all items and use ops.where, or `a if c else b`"),
+    ("the index into a list or tuple, the key of a dict or set",
+     "their items have types of their own", "ops.stack them, and index the tensor"),
+    ("a list, dict or object that one branch changes in another way than the other, and that is "
+     "read afterwards", "what follows is compiled once", "make both branches leave the same parts"),
+    ("where an iterator stands after an `if`, and in the rounds of a loop of the program",
+     "its items were made while compiling", "go through a list, or take the items before"),
+    ("whether a function raises an exception that a `try` or `with` of its caller would catch; "
+     "whether an assert holds that one around it would catch", "the program ends the call where "
+     "it raises", "put the `try` into the function; raise under an `if`, instead of assert"),
+    ("the message of an exception caught while compiling", "it is made while compiling",
+     "leave traced values out of it"),
+    ("the order of sorted(), .sort(), min() and max() with a key",
+     "they move values about while compiling", "put them into a tensor: ops.sort, ops.minimum"),
+    ("strings of traced values", "strings are made while compiling", "print them; or return the "
+     "values and make the string outside"),
+)
 
 WORDS = {
     "AsyncFunctionDef": "async def", "AsyncFor": "async for", "AsyncWith": "async with",

@@ -74,7 +74,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
                 value = _run(session, fn, given_args, given_kwargs)
             except Ended:
                 value = None
-            _check_result(value)
+            check_result(value)
             _check_generators(session)
             closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
@@ -85,6 +85,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
         error = raised.error
         if raised.crossed is not None:
             error = conditional(raised.crossed, raised.loc)
+            error.trail = raised.trail
     except RecursionError:
         raise SyntaxFault(f"{name} nests calls too deeply to be compiled",
                           "write a loop over a known range instead") from None
@@ -119,30 +120,36 @@ def _with_numbers(session, value):
     return value
 
 
-def _check_result(value) -> None:
+def check_result(value) -> None:
     """Refuse to hand out what has a meaning only while the program is parsed."""
+    fault = None
     if isinstance(value, (Closure, Interpreted)):
-        raise TypeFault(f"the compiled call returns {describe(value)}, made inside it",
-                        "return its result, or define it outside")
-    if isinstance(value, (Text, Piece)):
-        raise TypeFault("the compiled call returns a string with values known only when the "
-                        "program runs", "return the values, and make the string outside")
-    if isinstance(value, Iterator):
-        raise TypeFault("the compiled call returns a generator or iterator, made inside it",
-                        "return a list or tuple of it")
-    if isinstance(value, (tuple, list, dict)):
+        fault = TypeFault(f"the compiled call returns {describe(value)}, made inside it",
+                          "return its result, or define it outside")
+    elif isinstance(value, (Text, Piece)):
+        fault = TypeFault("the compiled call returns a string with values known only when the "
+                          "program runs", "return the values, and make the string outside")
+    elif isinstance(value, Iterator):
+        fault = TypeFault("the compiled call returns a generator or iterator, made inside it",
+                          "return a list or tuple of it")
+    elif isinstance(value, (tuple, list, dict)):
         for part in value.values() if isinstance(value, dict) else value:
-            _check_result(part)
+            check_result(part)
+    if fault is not None:
+        fault.of_result = True
+        raise fault
 
 
 def _check_generators(session) -> None:
     """Refuse what Python would do when it collects a generator, whenever that is."""
     for generator in session.generators:
         if generator.is_held():
-            raise SyntaxFault(
+            fault = SyntaxFault(
                 "a generator is left within a `with` or `try ... finally`, whose end Python runs "
                 "when it collects the generator", "go through all of it, or call its close()"
             ).at(generator.frame.loc(generator.frame.source.node))
+            fault.of_result = True
+            raise fault
 
 
 # -- arguments -------------------------------------------------------------------------------------

@@ -21,6 +21,12 @@ from cellc.passes.jvp import jvp_graph
 from cellc.passes.linearize import Split, linearize_graphs, vjp_graphs
 
 
+def call_function(fn, *args):
+    """What a Transform that is written over others calls functions with: fn may be the user's."""
+    session = getattr(current_builder(), "session", None)
+    return fn(*args) if session is None else session.call(fn, args)
+
+
 class Transform:
     """A function made of another. `kind` chooses the rule in RULES; a class of the library adds
     `eager(args, kwargs)`."""
@@ -50,9 +56,10 @@ class LinearProgram(Transform):
 
     kind = "linear"
 
-    def __init__(self, name: str, what: str, graph: Graph | None, given, types, made):
+    def __init__(self, name: str, what: str, graph: Graph | None, given, types, made, messages):
         self.__name__, self.what, self.graph = name, what, graph
         self.given, self.types, self.made = given, types, made
+        self.messages = messages        # what the graph may say lives as long as it does
 
 
 def vectors_of(expected, what: str, given: tuple) -> list[tuple]:
@@ -68,12 +75,15 @@ def vectors_of(expected, what: str, given: tuple) -> list[tuple]:
     return pairs(expected, given, f"the {what}")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LinearFunction:
     """The function that `vjp` or `linearize` returns: a linear program and its residuals."""
 
     program: LinearProgram
     residuals: tuple
+
+    def __repr__(self):
+        return f"<{self.program.__name__}>"
 
     def __call__(self, *vectors):
         return self.program(self.residuals, *vectors)
@@ -213,32 +223,37 @@ def linear(session, record, args: list, kwargs: dict):
     part = main_part(record, closed.structure)
     outputs = _float_outputs(closed, part) if closed.graph is not None else ()
     place = {id(x): len(leaves) + i for i, x in enumerate(closed.captured)}
-    weights = record.weight_list
-    used = [place[id(w)] for w in weights if id(w) in place]
+    used = [place[id(w)] for w in record.weight_list if id(w) in place]
     if not outputs or not wrt + used:
         split, residuals = None, ()
         value = cells.use(session, closed, leaves, lambda value: value)
-        wrt, outputs = [], ()
+        wrt, used, outputs = [], [], ()
     else:
         split = (vjp_graphs if backwards else linearize_graphs)(
             closed.graph, (*wrt, *used), outputs)
         value, residuals = _run_early(session, closed, leaves, split)
-    of_input = {index: Slot(i) for i, index in enumerate(wrt)}
-    of_output = {index: Slot(i) for i, index in enumerate(outputs)}
     in_types = [x.type for x in leaves]
     out_types = [r.type for r in closed.graph.results] if closed.graph is not None else []
-    shown, answered = (_arranged(inputs, in_types, of_input), _arranged(part, out_types, of_output))
+    xs = _arranged(inputs, in_types, {index: Slot(i) for i, index in enumerate(wrt)})
+    ys = _arranged(part, out_types, {index: Slot(i) for i, index in enumerate(outputs)})
+    name, late = f"{record.kind} of {name_of(record.fn)}", split.late if split else None
     if backwards:
-        shown, answered = answered, shown
-        if record.weights is not None:
-            order = {p: Slot(len(wrt) + i) for i, p in enumerate(used)}
-            found = tuple(order.get(place.get(id(w)), fill(w.type, 0)) for w in weights)
-            answered = (answered, found if isinstance(record.weights, tuple) else found[0])
-    types = [out_types[i] for i in outputs] if backwards else [in_types[i] for i in wrt]
-    program = LinearProgram(f"{record.kind} of {name_of(record.fn)}",
-                            "cotangent" if backwards else "tangent",
-                            split.late if split else None, shown, types, answered)
+        found = _by_weights(record, xs, {id(closed.captured[p - len(leaves)]): Slot(len(wrt) + i)
+                                         for i, p in enumerate(used)})
+        program = LinearProgram(name, "cotangent", late, ys, [out_types[i] for i in outputs],
+                                found, session.messages)
+    else:
+        program = LinearProgram(name, "tangent", late, xs, [in_types[i] for i in wrt], ys,
+                                session.messages)
     return apart(record, value, LinearFunction(program, tuple(residuals)))
+
+
+def _by_weights(record, by_inputs, slots: dict[int, Slot]):
+    """What a pullback gives: cotangents of the inputs, and of the weights where asked for."""
+    if record.weights is None:
+        return by_inputs
+    found = tuple(slots.get(id(w), fill(w.type, 0)) for w in record.weight_list)
+    return by_inputs, found if isinstance(record.weights, tuple) else found[0]
 
 
 def _run_early(session, closed: cells.Closed, leaves, split: Split):

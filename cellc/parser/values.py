@@ -113,12 +113,21 @@ class Owned:
         self._objects: dict[int, Any] = {}
         self._journals = journals
         self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
+        self._order: dict[int, int] = {}        # id of an object -> how many were made before it
 
     def add(self, value):
         if self._journals and id(value) not in self._objects:
             self._made_in[id(value)] = self._journals[-1]
+        self._order.setdefault(id(value), len(self._order))
         self._objects[id(value)] = value
         return value
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def is_made_since(self, value, n: int) -> bool:
+        """Was it made when there were n objects, or later?"""
+        return self._order.get(id(value), -1) >= n
 
     def is_of_this_branch(self, value) -> bool:
         """Was it made in the innermost traced branch, so that no other branch knows it?"""

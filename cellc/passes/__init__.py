@@ -5,6 +5,7 @@
     simplify    algebra, constant folding, views of views
     cse         equal applies once
     prune       what loops and branches carry and nobody needs goes
+    sums        what branches and loops add to an array is added there
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
     dead_code   what fusion left without users goes
@@ -23,7 +24,7 @@ from cellc.errors import IRFault
 from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify
+from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify, sums
 from cellc.record import fresh, record
 
 PIPELINE = (
@@ -32,6 +33,7 @@ PIPELINE = (
     ("simplify", simplify.run),
     ("cse", cse.run),
     ("prune", prune.run),
+    ("sums", sums.run),
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),
     ("dead_code", dead_code.run),

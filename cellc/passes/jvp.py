@@ -24,7 +24,7 @@ be differentiated again, forwards, backwards or in lanes.
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Builder, Graph, Node, fill
+from cellc.ir.graph import Apply, Builder, Graph, Node, fill, subgraphs
 from cellc.ir.prims import control, tape
 from cellc.ir.types import TapeType, TupleType, Type
 from cellc.passes.activity import float_results
@@ -82,6 +82,7 @@ class Pusher:
     def __init__(self):
         self.made: dict[tuple, tuple[Graph, Pushed]] = {}
         self.begun: dict[tuple, tuple[list, Graph | None]] = {}     # inputs, and the declaration
+        self.rules: dict[int, tuple[Graph, Graph]] = {}     # transposed
 
     def push(self, graph: Graph, active: tuple[int, ...]) -> Pushed:
         key = (id(graph), active)
@@ -182,7 +183,10 @@ class Pusher:
             return
         kept = kept_for_rule(env[node])
         seeds = tuple(range(len(kept), len(kept) + len(floats)))
-        back = value_and_grad_graph(bwd, seeds, tuple(range(len(wrt))), sens=True)
+        if id(bwd) not in self.rules:
+            self.rules[id(bwd)] = bwd, value_and_grad_graph(bwd, seeds, tuple(range(len(wrt))),
+                                                            sens=True)
+        back = self.rules[id(bwd)][1]
         zeros = [fill(bwd.inputs[i].type, 0) for i in seeds]
         dxs = [tangents[x] if (x := node.operands[i]) in tangents else nothing(x.type)
                for i in wrt]
@@ -205,8 +209,8 @@ class Pusher:
         xs = [env.get(x, x) for x in node.operands]
         dxs = {i: tangents[x] if (x := node.operands[i]) in tangents else nothing(x.type)
                for i in moving + held}
-        graphs = {}
-        for key, graph in node.attrs.items():
+        graphs = dict(node.attrs)
+        for key, graph in subgraphs(node).items():
             with Builder(f"{graph.name}.jvp") as b:
                 state = [b.input(x.type, x.name) for x in graph.inputs[:n]]
                 given = {i: b.input(xs[i].type, f"d{graph.inputs[i].name}") for i in moving}

@@ -235,7 +235,7 @@ class _Halving:
             body, test = (_first(h.early, n) for h, n in ((half, half.count), (asked, None)))
             with self.early:
                 value = node.prim(*(x for x, is_late in zip(operands, flags, strict=True)
-                                    if not is_late), test=test, body=body)
+                                    if not is_late), **node.attrs | {"test": test, "body": body})
                 own = iter([control.item(value, index=i) for i in range(half.count)])
         with self.late:
             whole = self.late.apply(node.prim, operands, node.attrs, node.name)

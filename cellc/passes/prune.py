@@ -143,12 +143,40 @@ def _needed(test: Graph, body: Graph, n: int, used: set[int], still: set[int]) -
 
 
 def _reads(graph: Graph, results=None) -> set[int]:
-    """The inputs that these results (all, where none are named) and the effects depend on."""
+    """The inputs that these results (all, where none are named) and the effects depend on; through
+    loops and branches, result by result."""
     wanted: set[Node] = {graph.result} if results is None else set(results)
+    items: dict[Node, set[int]] = {}
     for node in reversed(graph.body):
-        if node in wanted or has_effect(node):
+        if node.prim.name == "item" and node in wanted:
+            source = node.operands[0]
+            if getattr(source, "prim", None) is not None and source.prim.name in CARRIERS:
+                items.setdefault(source, set()).add(node.attrs["index"])
+            else:
+                wanted.add(source)
+        elif node.prim.name in CARRIERS and (node in wanted or node in items or has_effect(node)):
+            used = set(range(len(_types(node)))) if node in wanted else items.get(node, set())
+            wanted.update(_operands_for(node, used))
+        elif node in wanted or has_effect(node):
             wanted.update(node.operands)
     return {i for i, x in enumerate(graph.inputs) if x in wanted}
+
+
+def _operands_for(node: Apply, used: set[int]) -> set[Node]:
+    """The operands of a loop or branch that these of its results, and its effects, depend on."""
+    n = len(_types(node))
+    if node.prim.name == "while":
+        test, body = node.attrs["test"], node.attrs["body"]
+        if len(body.results) != n:
+            return set(node.operands)
+        needed = _needed(test, body, n, used, set())
+        read = _reads(test) | _reads(body, [body.results[i] for i in needed])
+        return {node.operands[i] for i in needed | read}
+    graphs = subgraphs(node).values()
+    if any(len(g.results) != n for g in graphs):
+        return set(node.operands)
+    read = set().union(*(_reads(g, [g.results[i] for i in used]) for g in graphs))
+    return {node.operands[0], *(node.operands[i + 1] for i in read)}
 
 
 def _cut(graph: Graph, order: list[int], result) -> Graph:
@@ -166,7 +194,8 @@ def _cut(graph: Graph, order: list[int], result) -> Graph:
         if node in live or has_effect(node):
             kept.append(node)
             live.update(node.operands)
-    return Graph(graph.name, [graph.inputs[i] for i in order], reversed(kept), result)
+    # What is inside may still ask for inputs that only results nobody reads depend on.
+    return _prune(Graph(graph.name, [graph.inputs[i] for i in order], reversed(kept), result))
 
 
 # -- branches --------------------------------------------------------------------------------------

@@ -50,7 +50,11 @@ def _decide(graph: Graph, given: dict[Node, Range], done: dict) -> Graph:
                 node.operands[0], *node.operands[2:])
             if all(_within(_range(i, ranges), n) for i, n in zip(index, x.shape, strict=False)):
                 attrs = node.attrs | {"checked": False}
-        bounds = _arithmetic(node, ranges)
+        decided = env.get(node.operands[0]) if node.prim.name == "select" else None
+        if isinstance(decided, Constant):
+            bounds = ranges.get(node.operands[1 if decided.value else 2])
+        else:
+            bounds = _arithmetic(node, ranges)
         if bounds is not None:
             ranges[node] = bounds
         env[node] = renew(node, env, attrs)

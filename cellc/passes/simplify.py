@@ -114,18 +114,26 @@ _FUNCTIONS = {"compose": _compose, "merge": _merge}
 
 
 def run(graph: Graph) -> Graph:
-    return everywhere(graph, lambda g: _mask_from_result(_simplify(g)))
+    return everywhere(graph, lambda g: _mask_from_result(simplified(g)))
 
 
-def _simplify(graph: Graph) -> Graph:
+def simplified(graph: Graph) -> Graph:
+    """One list of applies in normal form."""
     builder = Builder(graph.name, graph.inputs)
     env: dict[Node, Node] = {}
     for node in graph.body:
         new = _normal_form(builder, renew(node, env))
-        if isinstance(new, Apply) and not builder.owns(new):
-            builder.append(new)
+        _append(builder, new)
         env[node] = new
     return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+
+
+def _append(builder: Builder, node: Node) -> None:
+    """Append a new apply, and what it is made of as far as that is new."""
+    if isinstance(node, Apply) and not builder.owns(node):
+        for x in node.operands:
+            _append(builder, x)
+        builder.append(node)
 
 
 def _normal_form(builder: Builder, node: Node) -> Node:
@@ -190,10 +198,15 @@ def _accumulated(node: Apply) -> Apply | None:
     if node.prim.name != "add":
         return None
     for x, other in (node.operands, node.operands[::-1]):
-        if isinstance(other, Apply) and other.prim.name == "accumulate":
-            zeros, *rest = other.operands
-            if isinstance(zeros, Constant) and zeros.is_fill and zeros.value == 0:
-                return Apply(other.prim, (x, *rest), other.attrs, node.type, node.name, node.loc)
+        steps, begin = [], other
+        while isinstance(begin, Apply) and begin.prim.name == "accumulate":
+            steps.append(begin)
+            begin = begin.operands[0]
+        if steps and isinstance(begin, Constant) and begin.is_fill and begin.value == 0:
+            for step in reversed(steps):
+                x = Apply(step.prim, (x, *step.operands[1:]), step.attrs, node.type, node.name,
+                          node.loc)
+            return x
     return None
 
 

@@ -35,7 +35,7 @@ from __future__ import annotations
 from cellc.errors import SyntaxFault
 from cellc.ir.graph import Apply, Builder, Graph, Input, Node, fill
 from cellc.ir.prims import control, effect, elementwise, gather, reduce, shape, tape
-from cellc.ir.prims.rules import spread
+from cellc.ir.prims.rules import choose, spread
 from cellc.ir.types import ScalarType, TapeType, TensorType, TupleType, boolean, i32, i64
 from cellc.passes import inline, lane_pool, uneven
 from cellc.passes.activity import float_results
@@ -56,6 +56,11 @@ _FEW = 32       # applies
 
 def batch_graph(graph: Graph, lanes: tuple[bool, ...], n) -> Lanes:
     """`graph` on n lanes: input i has them as its first axis where `lanes[i]`."""
+    for inner in graph.reachable():
+        for node in inner.body:
+            if node.prim.name == "show":
+                raise SyntaxFault("a print in a function that is vmapped",
+                                  "return the value, and print it outside").at(node.loc)
     batcher = Batcher(n)
     while True:         # until it is known which values on tapes have lanes
         known = dict(batcher.taped)
@@ -79,12 +84,13 @@ class Batcher:
         if key in self.begun:                   # a call of the graph in itself
             inputs, declared = self.begun[key]
             if declared is None:
-                types = [with_lanes(self.n, r.type) for r in graph.results]
+                types = [r.type if _is_tape(r) else with_lanes(self.n, r.type)
+                         for r in graph.results]
                 declared = Graph.declare(
                     f"{graph.name}.lanes", inputs,
-                    TupleType(types) if isinstance(graph.type, TupleType) else types[0])
+                    TupleType(tuple(types)) if isinstance(graph.type, TupleType) else types[0])
                 self.begun[key] = inputs, declared
-            return Lanes(declared, (True,) * len(graph.results))
+            return Lanes(declared, _all_lanes(graph))
         if key not in self.made:
             self.made[key] = (graph, self._attempt(graph, lanes, key))
         return self.made[key][1]
@@ -95,7 +101,7 @@ class Batcher:
             return self._make(graph, lanes, key)
         except Uneven:
             self.begun.pop(key, None)
-            if any(isinstance(x.type, TapeType) for x in (*graph.inputs, *graph.results)):
+            if any(map(_is_tape, (*graph.inputs, *graph.results))):
                 raise
             return uneven.in_order(graph, lanes, self.n)
 
@@ -122,7 +128,7 @@ class Batcher:
             _, declared = self.begun.pop(key)
             if declared is None:
                 return Lanes(seal(b, results, graph), own)
-            every = (True,) * len(own)
+            every = _all_lanes(graph)
             made = seal(b, self.spread(results, own, every), graph)
             return Lanes(declared.define(made.body, made.result), every)
 
@@ -141,11 +147,7 @@ class Batcher:
             laned.update((node, i) for i, has in enumerate(own) if has)
         elif name == "empty" and not isinstance(node.type, (TupleType, TapeType)):
             env[node] = fill(node.type, 0)      # other lanes may read it, and throw away the result
-        elif name == "show":
-            raise SyntaxFault("a print in a function that is vmapped",
-                              "return the value, and print it outside").at(node.loc)
-        elif not any(own) and (name == "tape_end" or not any(
-                isinstance(x.type, TapeType) for x in operands)):
+        elif not any(own) and (name == "tape_end" or not any(map(_is_tape, operands))):
             env[node] = b.append(renew(node, env))
         elif name in _CONTROL:
             rule = Batcher._rule if "bwd" in node.attrs else _CONTROL[name]
@@ -165,8 +167,7 @@ class Batcher:
 
     def _cond(self, node: Apply, operands, own):
         branches = [node.attrs["then"], node.attrs["orelse"]]
-        if own[0] and any(isinstance(x.type, TapeType) for x in (
-                *node.operands, *branches[0].results)):
+        if own[0] and any(map(_is_tape, (*node.operands, *branches[0].results))):
             raise Uneven
         inner = [self.batch(g, own[1:]) for g in branches]
         if not own[0]:
@@ -177,8 +178,7 @@ class Batcher:
         masks = [chosen, elementwise.bit_not(chosen)]
         values = [self._branch(m, g, mask, xs, own[1:])
                   for m, g, mask in zip(inner, branches, masks, strict=True)]
-        picked = [elementwise.select(_along(chosen, x.shape), x, y)
-                  for x, y in zip(*values, strict=True)]
+        picked = [choose(chosen, x, y) for x, y in zip(*values, strict=True)]
         value = control.tuple(*picked) if isinstance(node.type, TupleType) else picked[0]
         return value, (True,) * len(picked)
 
@@ -233,24 +233,26 @@ class Batcher:
             lanes = more
         asked = self.batch(test, lanes)
         if asked.results[0]:
-            if any(isinstance(x.type, TapeType) for x in node.operands):
+            if any(map(_is_tape, node.operands)):
                 raise Uneven
             return self._uneven(node, operands, own)
-        value = control.while_(*self.spread(operands, own, lanes), test=asked.graph,
-                               body=self.evened(made, lanes[:n]))
+        graphs = {"test": asked.graph, "body": self.evened(made, lanes[:n])}
+        value = control.while_(*self.spread(operands, own, lanes), **node.attrs | graphs)
         return value, lanes[:n]
 
     def _uneven(self, node: Apply, operands, own):
         """A loop that each lane leaves at a time of its own: many in step, or one after another."""
         n = control.state_size(node)
         test, body = (inline.run(node.attrs[key], keep_rules=True) for key in ("test", "body"))
-        if not lane_pool.is_for(node, test, body, self.n):
+        width = lane_pool.seats(node, test, body, self.n)
+        if not width:
             return uneven.loop(node, operands, own, self.n)
         lanes = (*(True for _ in range(n)), *own[n:])
-        seats = Batcher(lane_pool.SEATS)
+        seats = Batcher(width)
         body = seats.evened(seats.batch(body, lanes), (True,) * n)
         test = seats.evened(seats.batch(test, lanes), (True,))
-        found = lane_pool.loop(node, self.spread(operands, own, lanes), lanes, self.n, test, body)
+        found = lane_pool.loop(node, self.spread(operands, own, lanes), lanes, self.n, width, test,
+                               body)
         value = control.tuple(*found) if isinstance(node.type, TupleType) else found[0]
         return value, (True,) * n
 
@@ -312,7 +314,7 @@ class Batcher:
 
     def _stand_in(self, x: Node, mask: Node, first: Node) -> Node:
         row = spread(self.n, gather.gather(x, first, axis=0))
-        return elementwise.select(_along(mask, x.shape), x, row)
+        return choose(mask, x, row)
 
 
 _CONTROL = {"call": Batcher._call, "cond": Batcher._cond, "while": Batcher._while,
@@ -320,14 +322,18 @@ _CONTROL = {"call": Batcher._call, "cond": Batcher._cond, "while": Batcher._whil
             "barrier": Batcher._barrier}
 
 
+def _is_tape(x: Node) -> bool:
+    return isinstance(x.type, TapeType)
+
+
+def _all_lanes(graph: Graph) -> tuple[bool, ...]:
+    """All results with lanes; a tape has none itself."""
+    return tuple(not _is_tape(r) for r in graph.results)
+
+
 def any_lane(mask: Node) -> Node:
     """Whether the mask holds in any lane, as a number."""
     return shape.to_scalar(reduce.reduce_or(mask, axes=(0,)))
-
-
-def _along(mask: Node, to: tuple) -> Node:
-    """A bool of each lane, repeated to the shape of a value with lanes."""
-    return mask if mask.shape == to else shape.broadcast(mask, shape=to, dims=(0,))
 
 
 def _is_harmless(graph: Graph) -> bool:

@@ -92,22 +92,28 @@ def nested_yield(x):
 
 @refused(TypeFault, "whether ValueError is raised here is known only", "raise", X)
 def raise_of_one_branch(x):
-    try:
-        if x.sum() > 0:
+    def f(v):
+        if v.sum() > 0:
             raise ValueError  # <--
+        return v
+
+    try:
+        return f(x)
     except ValueError:
-        pass
-    return x
+        return x * 2
 
 
 @refused(TypeFault, "KeyError, raised under a condition known only when", '{}["k"]', X)
 def fault_of_one_branch(x):
+    def f(v):
+        if v.sum() > 0:
+            v = {}["k"]  # <--
+        return v
+
     try:
-        if x.sum() > 0:
-            x = {}["k"]  # <--
+        return f(x)
     except KeyError:
-        pass
-    return x
+        return x * 2
 
 
 @refused(TypeFault, "the number of items must be known", "x.sum()", X)
@@ -189,7 +195,7 @@ def traced_filter(x):
 def class_pattern(x):
     match NET:
         case nn.Cell(a):  # <--
-            return x
+            return x, a
 
 
 # -- names, attributes, items ----------------------------------------------------------------------

@@ -301,3 +301,42 @@ def test_a_break_in_the_else_of_a_loop_leaves_the_loop_around_it(x):
             continue
         total = total + 100
     return total
+
+
+def _sign(x):
+    if x > 0:
+        y = 1.0
+    else:
+        y = -1.0
+    return y
+
+
+def _doubled_to(x, limit):
+    y = x
+    while y < limit:
+        y = y * 2.0
+    return y
+
+
+@same_everywhere(2.0, 0.5, -3.0)
+def test_variables_of_functions_called_in_a_branch_are_no_change(x):
+    """What a branch made itself is not joined with what the other has of it: nothing."""
+    found = []
+    if x > 1:
+        z = _sign(x - 1.5)
+        inner = [z]
+        if z > 0:
+            inner[0] = x * z
+        found.append(inner[-1])
+    else:
+        z = _doubled_to(abs(x), 10.0)
+        found.append(z)
+    return z, found
+
+
+@same_everywhere((f32(12), 5.0))
+def test_functions_with_branches_and_loops_called_in_a_loop(xs, limit):
+    total = 0.0
+    for i in range(12):
+        total = total + _doubled_to(abs(xs[i]) + 0.5, limit) * _sign(xs[i])
+    return total

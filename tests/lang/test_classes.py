@@ -394,7 +394,8 @@ def test_namedtuples(x, s):
     p, t = Pair(x), Typed(x, n=3)
     a, b = p
     q = p._replace(b=s)
-    return p, q, a * b, t.twice, t.plus(s), q._asdict(), Pair._make([s, x]), p[0], len(p), Pair._fields
+    return (p, q, a * b, t.twice, t.plus(s), q._asdict(), Pair._make([s, x]), p[0], len(p),
+            Pair._fields)
 
 
 class Kind(enum.Enum):

@@ -104,8 +104,8 @@ def test_set_methods(x):
 @same_everywhere((f32(3), 2.0))
 def test_tuples(x, s):
     t = (x, s, 1, 1)
-    return t + (2,), t * 2, t[1:], (1, 1, 2).count(1), (1, 2).index(2), (1, 2) < (1, 3), len(t), tuple(
-        reversed(t)), (1, 2) == (1, 2)
+    return (t + (2,), t * 2, t[1:], (1, 1, 2).count(1), (1, 2).index(2), (1, 2) < (1, 3), len(t),
+            tuple(reversed(t)), (1, 2) == (1, 2))
 
 
 @same_everywhere((f32(3), 2.0))
@@ -127,7 +127,8 @@ def test_stars(x, s):
     *c, e = (1, 2, x)
     (f, (g, *h)), i = (x, (s, 1, 2)), 5
     first, *_, last = range(5)
-    return ([*xs, *range(2), *"ab", *d], (*xs, 1), sorted({*d, *"z"}), {**d, "b": s, **{"a": x}}, a, b, c, e, f, g,
+    return ([*xs, *range(2), *"ab", *d], (*xs, 1), sorted({*d, *"z"}), {**d, "b": s, **{"a": x}},
+            a, b, c, e, f, g,
             h, i, first, last)
 
 
@@ -157,7 +158,8 @@ def test_collections(x, s):
     o = OrderedDict(b=x, a=1)
     o.move_to_end("b")
     c = Counter("abca")
-    return (dict(d), dict(total), list(q), left, right, list(o), dict(c), c.most_common(1), c["z"], len(q))
+    return (dict(d), dict(total), list(q), left, right, list(o), dict(c), c.most_common(1), c["z"],
+            len(q))
 
 
 @same_everywhere((f32(3),))
@@ -168,8 +170,10 @@ def test_strings(x):
             "a" in "abc", "abc".find("c"), "a,b".partition(","), ",".join(["p", "q"]),
             "%d-%s" % (1, "x"), f"{3:02d}{'q':>3}", "abc"[::-1], "Abc".startswith(("A", "B")),
             "x1".isalnum(), "ab".encode(), "b" > "a", "ab".zfill(4), "%(k)s" % {"k": 1},
-            "abc".translate(str.maketrans("a", "z")), [c for c in "xy"], len("abc"), ord("a"), chr(98),
-            "a\nb".splitlines(), "abc".removeprefix("a"), "Tt".swapcase(), str(x.shape), hex(255), bin(5),
+            "abc".translate(str.maketrans("a", "z")), [c for c in "xy"], len("abc"), ord("a"),
+            chr(98),
+            "a\nb".splitlines(), "abc".removeprefix("a"), "Tt".swapcase(), str(x.shape), hex(255),
+            bin(5),
             x * len("abc"))
 
 
@@ -191,7 +195,8 @@ def test_lists_changed_in_branches(x, s):
 
 @same_everywhere((f32(3), 2.0))
 def test_comparison_of_lists(x, s):
-    return ([1, 2] == [1, 2], [1] < [2], s in [1.0, 2.0], [s, 1] == [2.0, 1], (s, "a") == (2.0, "a"), s in (),
+    return ([1, 2] == [1, 2], [1] < [2], s in [1.0, 2.0], [s, 1] == [2.0, 1], (s, "a") == (2.0,
+            "a"), s in (),
             None in [None, x], "a" in ["b", "a"], [] == [])
 
 

@@ -11,8 +11,10 @@ from cellc.parser.syntax import (
     ABSENT,
     EXPRESSIONS,
     HANDLED,
+    LIMITS,
     REFUSED,
     STATEMENTS,
+    WORDS,
     evaluators,
     executors,
 )
@@ -36,6 +38,8 @@ def test_the_tables_handle_what_the_fence_says():
 def test_refusals_say_why_and_what_instead():
     for name, (reason, remedy) in REFUSED.items():
         assert len(reason) > 10 and len(remedy) > 10, name
+        assert name in WORDS, "as the user writes it"
+    assert all(len(part) > 10 for row in LIMITS for part in row)
 
 
 def test_gast_knows_them_too():

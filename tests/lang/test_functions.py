@@ -11,7 +11,8 @@ from cellc import ops
 
 @same_everywhere((f32(3), 2.0))
 def test_map_and_filter(x, s):
-    return (list(map(lambda a, b: a * b, [x, s], (s, x))), list(map(operator.add, [1, 2], [x, s, 3])),
+    return (list(map(lambda a, b: a * b, [x, s], (s, x))), list(map(operator.add, [1, 2], [x, s,
+            3])),
             list(filter(lambda k: k % 2, range(5))), list(map(str, [1, 2])), sum(map(abs, [s, -1])),
             [*map(ops.tanh, (x, x * 2))], dict(zip("ab", map(lambda v: v + 1, (x, s)))),
             list(filter(None, [0, 1, ""])), list(map(lambda *a: len(a), "ab", "cd")))
@@ -92,7 +93,8 @@ def test_stars_everywhere(x, s):
         return a, b, rest, k, named
 
     pos, kw = [x, s], {"k": x, "z": 1}
-    return (f(*pos, **kw), f(x, *(1, 2), 3, *[4]), f(*(), a=x), f(**{"a": s, "b": 2}, q=x), f(*pos, 1, k=2),
+    return (f(*pos, **kw), f(x, *(1, 2), 3, *[4]), f(*(), a=x), f(**{"a": s, "b": 2}, q=x), f(*pos,
+            1, k=2),
             print.__name__, max(*pos[1:], 3), (lambda *a, **k: (len(a), sorted(k)))(*pos, **kw))
 
 
@@ -178,17 +180,22 @@ def test_itertools(x, s):
         itertools.islice(itertools.count(3), 2)), list(itertools.accumulate([1, s, x])),
         list(itertools.starmap(lambda a, b: a * b, [(x, 2), (s, 3)])), list(itertools.repeat(s, 2)),
         list(itertools.takewhile(lambda k: k < 3, itertools.count())), list(itertools.zip_longest(
-            [x], [1, s], fillvalue=0)), list(itertools.permutations([1, 2])), list(itertools.pairwise([x, s, 1])),
+            [x], [1, s], fillvalue=0)), list(itertools.permutations([1, 2])),
+            list(itertools.pairwise([x, s, 1])),
         list(itertools.chain.from_iterable([[x], [s]])), list(itertools.combinations([1, x, s], 2)),
-        list(itertools.islice(itertools.cycle([x, s]), 3)), list(itertools.dropwhile(lambda k: k < 2, [1, 2, 1])),
-        [(k, list(g)) for k, g in itertools.groupby([1, 1, 2])], list(itertools.compress([x, s], [0, 1])))
+        list(itertools.islice(itertools.cycle([x, s]), 3)),
+        list(itertools.dropwhile(lambda k: k < 2, [1, 2, 1])),
+        [(k, list(g)) for k, g in itertools.groupby([1, 1, 2])], list(itertools.compress([x, s],
+        [0, 1])))
 
 
 @same_everywhere((f32(3), 2.0))
 def test_operator_functions(x, s):
     pair = {"a": x, "b": s}
-    return (operator.itemgetter("a")(pair), operator.itemgetter(0, 1)([x, s]), operator.attrgetter("shape")(x),
-            operator.methodcaller("sum")(x), operator.neg(s), operator.not_(0), operator.contains([1], 1),
+    return (operator.itemgetter("a")(pair), operator.itemgetter(0, 1)([x, s]),
+            operator.attrgetter("shape")(x),
+            operator.methodcaller("sum")(x), operator.neg(s), operator.not_(0),
+            operator.contains([1], 1),
             operator.truth([]), operator.abs(s), operator.concat([1], [x]), operator.iadd([1], [s]))
 
 
@@ -202,6 +209,7 @@ def test_gradients_through_functions():
             return total
 
         list(map(add, [x, x * x]))
-        return (functools.reduce(lambda a, b: a * b, [total, x]) + functools.partial(pow, x)(3)).sum()
+        return (functools.reduce(lambda a, b: a * b, [total, x]) + functools.partial(pow,
+                x)(3)).sum()
 
     gradient_agrees(f, f32(3))

@@ -1,5 +1,6 @@
-"""Generated programs: branches, loops, early exits, containers, try, with and generators on numbers,
-graph against Python.
+"""Generated programs on numbers: branches, loops, early exits, containers, try, with, generators.
+
+Graph mode is compared with Python.
 
 Conditions are on arguments, so every `if` is one that only the running program decides, and every
 way out of a block meets every other. Python itself says what is right.
@@ -95,8 +96,8 @@ class Guarded(Program):
     """One with `try`, `with` and generators as well, left in every way."""
 
     def statement(self, depth, loops):
-        kind = self.random.randrange(12)
-        if kind > 5 or self.budget <= 0 or depth > 4:
+        kind = self.random.randrange(13)
+        if kind > 6 or self.budget <= 0 or depth > 4:
             super().statement(depth, loops)
             return
         self.budget -= 1
@@ -123,6 +124,11 @@ class Guarded(Program):
             if self.random.random() < 0.5:
                 self.lines.append(f"{pad}    case _:")
                 self.inside(depth + 2, loops)
+        elif kind == 5:
+            self.lines.append(f"{pad}n{depth} = 0")
+            self.lines.append(f"{pad}while n{depth} < 3 and n{depth} < {self.number()}:")
+            self.lines.append(f"{pad}    n{depth} += 1")
+            self.inside(depth + 1, loops + 1)
         else:
             self.lines.append(f"{pad}xs[0] += sum(v * 0.5 for v in steps({self.number()}, 2, xs))")
 
@@ -205,6 +211,6 @@ def test_graph_equals_python(seed, tmp_path):
     compare(Program(seed), tmp_path / f"generated_{seed}.py")
 
 
-@pytest.mark.parametrize("seed", range(300))
+@pytest.mark.parametrize("seed", (*range(300), 23298, 23943, 20730, 6231, 7520, 7608, 7848, 21758))
 def test_graph_equals_python_with_guards(seed, tmp_path):
     compare(Guarded(seed), tmp_path / f"guarded_{seed}.py")

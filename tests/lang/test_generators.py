@@ -1,4 +1,4 @@
-"""Generators: bodies run up to each `yield`, in Python's order, and everything that consumes one."""
+"""Generators: bodies run up to each `yield`, in Python's order, and what consumes them."""
 
 import itertools
 
@@ -155,7 +155,8 @@ def test_methods_and_iterators_of_the_user(x, s):
     down = Countdown(4)
     first = next(down)
     return (list(bag), list(bag.pairs()), list(bag.doubled), sum(Bag(s, s)), first, list(down),
-            list(Indexed()), 4 in Indexed(), s in Bag(1.0, s), [*Countdown(2)], dict(enumerate(bag)))
+            list(Indexed()), 4 in Indexed(), s in Bag(1.0, s), [*Countdown(2)],
+            dict(enumerate(bag)))
 
 
 @same_everywhere((f32(3), 2.0))

@@ -80,8 +80,8 @@ def describe(v):
             return op, rest
         case {}:
             return "mapping"
-        case Tensor(shape=(n, *_), dtype=d):
-            return "tensor", n
+        case Tensor(shape=(n, *_), ndim=d):
+            return "tensor", n, d
         case _:
             return "other"
 
@@ -182,7 +182,7 @@ def test_gradients():
 def too_many(x):
     match Point(1, 2):
         case Point(a, b, c):
-            return x
+            return x, a, b, c
 
 
 def no_class(x):

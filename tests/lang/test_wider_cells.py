@@ -1,4 +1,4 @@
-"""Generators, with, try and objects within cells: weights, gradients, sharing, and what is noticed."""
+"""Generators, with, try and objects within cells: weights, gradients, sharing, guards."""
 
 import contextlib
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ after another.
 
 import itertools
 import time
+from dataclasses import dataclass
 
 import mpmath
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 import cellc
 from cellc import Parameter, Tensor, context, nn, ops
-from cellc.errors import CellcError, ShapeFault, SyntaxFault, TypeFault
+from cellc.errors import CellcError, ShapeFault, SyntaxFault, TypeFault, ValueFault
 
 STEP = 1e-6
 
@@ -597,6 +598,28 @@ def test_tangents_of_loops(run):
     assert number(second) == pytest.approx(-0.25 * 2.0 ** -1.5, rel=1e-7)
 
 
+def nested(x, n):
+    """sin(sin(... x) x) x, n deep."""
+    if n < 1:
+        return x
+    return ops.sin(nested(x, n - 1)) * x
+
+
+def test_recursion(run):
+    x, n = Tensor(np.array([0.5, 0.9, 1.4])), Tensor(np.array([3, 0, 2]))
+    values = [nested(float(a), int(k)) for a, k in zip(x.asnumpy(), n.asnumpy())]
+    slopes = [cellc.grad(nested)(float(a), int(k)) for a, k in zip(x.asnumpy(), n.asnumpy())]
+    near(run(lambda x, n: cellc.vmap(nested)(x, n))(x, n), np.array(values))
+    near(run(lambda x, n: cellc.vmap(cellc.grad(nested))(x, n))(x, n), np.array(slopes))
+    same_depth = [cellc.grad(nested)(float(a), 3) for a in x.asnumpy()]
+    near(run(lambda x, n: cellc.vmap(cellc.grad(nested), (0, None))(x, n))(x, n[0]),
+         np.array(same_depth))
+    near(run(lambda x, n: cellc.jvp(nested, (x, n), (1.0, None))[1])(x, n[0]),
+         np.array(same_depth))
+    near(run(lambda x, n: cellc.linearize(nested, x, n)[1](1.0, None))(x, n[0]),
+         np.array(same_depth))
+
+
 def test_a_count_that_is_an_argument(run):
     x = draw(3)
     y, dy = run(lambda x, n: cellc.jvp(power, (x, n), (x, None)))(x, 4)
@@ -675,3 +698,160 @@ def test_lanes_cost_the_sum_of_their_rounds():
         call()
         seconds.append(time.perf_counter() - start)
     assert seconds[1] < 30 * seconds[0]
+
+
+def test_an_eager_gradient_through_a_compiled_pullback_is_refused():
+    context.set_context(mode=context.PYNATIVE_MODE)
+    _, pullback = cellc.jit(lambda x: cellc.vjp(chain, x))(draw(3))
+    near(pullback(draw(3)), (cellc.grad(chain)(draw(3)) * draw(3),))
+    with pytest.raises(ValueFault, match="which a compiled call returned"):
+        cellc.grad(lambda v: pullback(v)[0].sum())(draw(3))
+
+
+def filled(x, n):
+    """Element assignment in a loop: y[i] = x^i; more elements than are compared one by one."""
+    y = ops.zeros(40, cellc.float64)
+    power = ops.ones_like(x)
+    for i in range(n):
+        y[i] = power
+        power = power * x
+    return y
+
+
+def test_elements_assigned_in_a_loop(run):
+    x, n = Tensor(np.array([0.5, 1.5])), Tensor(np.array([3, 2]))
+    each = np.stack([[v ** i if i < k else 0 for i in range(40)] for v, k in ((0.5, 3), (1.5, 2))])
+    near(run(lambda x, n: cellc.vmap(filled)(x, n))(x, n), each)
+    near(run(lambda x, n: cellc.vmap(filled, (0, None))(x, n))(x, n[0])[0], each[0])
+    slopes = np.stack([[i * v ** (i - 1) if 0 < i < k else 0 for i in range(40)]
+                       for v, k in ((0.5, 3), (1.5, 2))])
+    near(run(lambda x, n: cellc.vmap(cellc.jacfwd(filled))(x, n))(x, n), slopes)
+    near(run(lambda x, n: cellc.vmap(cellc.grad(lambda x, n: filled(x, n).sum()))(x, n))(x, n),
+         slopes.sum(1))
+    near(run(lambda x, n: cellc.grad(
+        lambda x: cellc.vmap(filled, (0, None))(x, n).sum())(x))(x, n[0]),
+        np.array([1 + 2 * 0.5, 1 + 2 * 1.5]))
+
+
+# -- along a curve ---------------------------------------------------------------------------------
+
+def exp_sin(x):
+    return ops.exp(ops.sin(x))
+
+
+def test_mindspore_examples_of_higher_order(run):
+    x = Tensor(np.array([[1, 2], [3, 4]], np.float32))
+    ones, none = np.ones((2, 2)), np.zeros((2, 2))
+    series = Tensor(np.float32(np.stack([ones, none, none])))
+    expected = np.array([[[1.2533808, -1.0331168], [-1.1400385, -0.3066662]],
+                         [[-1.2748207, -1.8274734], [0.966121, 0.55551505]],
+                         [[-4.0515366, 3.6724353], [0.5053504, -0.52061415]]])
+    y, found = run(lambda x, s: ops.jet(exp_sin, x, s))(x, series)
+    near(y, np.exp(np.sin(x.asnumpy())), rtol=1e-6)
+    near(found, expected, rtol=2e-5)
+    y, found = run(lambda x: ops.derivative(exp_sin, x, 3))(x)
+    near(found, expected[2], rtol=2e-5)
+
+
+def bent(x, y):
+    """A branch, so that fn is read and not only run."""
+    if x.sum() > 0.0:
+        return x * y, x
+    return y, y
+
+
+def test_jets_of_several_arguments(run):
+    """x(t) = 1 + 2 t + 3 t^2 / 2, y(t) = 4 + 5 t + 6 t^2 / 2."""
+    x, y = Tensor(np.array([1.0])), Tensor(np.array([4.0]))
+    s, r = Tensor(np.array([[2.0], [3.0]])), Tensor(np.array([[5.0], [6.0]]))
+    (value, same), (found, own) = run(lambda *a: ops.jet(bent, a[:2], a[2:]))(x, y, s, r)
+    near(value, 4.0 * np.ones(1)), near(same, x), near(own, s)
+    near(found, np.array([[2 * 4 + 5.0], [3 * 4 + 2 * 2 * 5 + 6.0]]))
+    assert run(lambda a: ops.derivative(ops.sin, a, 3))(0.0) == (0.0, -1.0)
+
+
+def test_jets_refuse():
+    with pytest.raises(ValueFault, match="order 0"):
+        ops.derivative(ops.sin, 1.0, 0)
+    with pytest.raises(ShapeFault, match="expected .orders, 3."):
+        ops.jet(ops.sin, draw(3), draw(3))
+
+
+def test_another_pullback_of_one_program_compiles_nothing(monkeypatch):
+    from cellc import compile
+
+    context.set_context(mode=context.GRAPH_MODE)
+    basis = Tensor(np.eye(3))
+    try:
+        def rows(x):
+            y, pullback = cellc.vjp(chain, x)
+            return pullback(y)[0], cellc.vmap(pullback)(basis)[0]
+
+        rows(draw(3))
+        monkeypatch.setattr(compile, "build", None)
+        x = draw(3, seed=5)
+        found = rows(x)
+    finally:
+        context.set_context(mode=context.PYNATIVE_MODE)
+    slopes = cellc.grad(chain)(x)
+    near(found, (slopes * chain(x), np.diag(slopes.asnumpy())))
+
+
+def frugal(x, n):
+    return cellc.recompute(power, x, n, checkpoint="log")
+
+
+def test_loops_that_keep_few_of_their_states(run):
+    """checkpoint='log' says how a gradient saves memory, whatever else is made of the loop."""
+    x = draw(3)
+    s, c = np.sin(x.asnumpy()), np.cos(x.asnumpy())
+    slope, second = 4 * s ** 3 * c, 12 * s ** 2 * c ** 2 - 4 * s ** 4
+    near(run(lambda x, n: cellc.jvp(frugal, (x, n), (x, None))[1])(x, 4), slope * x.asnumpy())
+    near(run(lambda x, n: cellc.vjp(frugal, x, n)[1](x)[0])(x, 4), slope * x.asnumpy())
+    near(run(lambda x, n: cellc.linearize(frugal, x, n)[1](x, None))(x, 4), slope * x.asnumpy())
+    for axes, m in (((0, None), 4), ((0, 0), Tensor(np.array([4, 4, 4])))):
+        found = run(lambda x, n, axes=axes: cellc.vmap(cellc.grad(frugal), axes)(x, n))(x, m)
+        near(found, slope)
+    near(run(lambda x, n: cellc.grad(lambda x: cellc.vmap(frugal, (0, None))(x, n).sum())(x))(
+        x, 4), slope)
+    found = run(lambda x, n: cellc.jvp(lambda x: cellc.grad(lambda x: frugal(x, n).sum())(x),
+                                       (x,), (np.ones(3),))[1])(x, 4)
+    near(found, second)
+
+
+@dataclass
+class Pair:
+    first: Tensor
+    second: object
+
+
+def of_pair(p):
+    return Pair(p.first * p.second, ops.sin(p.first))
+
+
+def test_dataclasses(run):
+    p = Pair(Tensor(np.array([1.0, 2.0])), Tensor(np.array([3.0, 4.0])))
+    y = run(lambda p: cellc.vmap(of_pair)(p))(p)
+    near((y.first, y.second), (np.array([3.0, 8.0]), np.sin([1.0, 2.0])))
+    dp = Pair(p.second, None)
+    _, dy = run(lambda p, dp: cellc.jvp(of_pair, (p,), (dp,)))(p, dp)
+    near((dy.first, dy.second), (np.array([9.0, 16.0]), np.cos([1.0, 2.0]) * [3.0, 4.0]))
+    (back,) = run(lambda p, ct: cellc.vjp(of_pair, p)[1](ct))(p, Pair(p.first, None))
+    near((back.first, back.second), (np.array([3.0, 8.0]), np.array([1.0, 4.0])))
+    with pytest.raises(TypeFault, match="the Pair it belongs to"):
+        run(lambda p: cellc.jvp(of_pair, (p,), (p.first,)))(p)
+
+
+def test_a_function_out_of_lanes_is_refused():
+    with pytest.raises(TypeFault, match="is vmapped returns"):
+        cellc.jit(lambda x: cellc.vmap(lambda x: cellc.vjp(chain, x)[1])(x))(draw(2, 3))
+
+
+def test_numbers_become_what_they_are_for(run):
+    """A Python number as cotangent or tangent takes the dtype of what it belongs to."""
+    x = Tensor(np.float32(0.5))
+    (dx,) = run(lambda x: cellc.vjp(ops.sin, x)[1](1.0))(x)
+    dy = run(lambda x: cellc.jvp(ops.sin, (x,), (1,))[1])(x)
+    assert dx.dtype is cellc.float32 and dy.dtype is cellc.float32
+    slope = run(lambda x: cellc.GradOperation(sens_param=True)(ops.sin)(x, 2.0))(x)
+    assert slope.dtype is cellc.float32

@@ -239,6 +239,23 @@ def test_integers_and_branches_not_taken_cost_nothing():
         assert not {"exp", "cos"} <= found, "each side in a graph of its own"
 
 
+@pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
+def test_a_number_in_the_places_of_a_tensor(mode):
+    """The mask goes with the cotangent from a tensor to a number; two of them add up."""
+    context.set_context(mode=mode)
+
+    def filled(x):
+        root = ops.sin(x)
+        out = ops.zeros((3,), dtype=cellc.float64)
+        for i in range(3):
+            out[i] = root * (i + 1.0)
+        return out.sum()
+
+    assert grad(filled)(0.5) == pytest.approx(6 * np.cos(0.5), rel=1e-12)
+    holds = Tensor(np.array(True))
+    assert grad(lambda x: ops.where(holds, x, 0.0) + ops.where(holds, x * x, 1.0))(
+        0.5) == pytest.approx(2)
+
 # -- generated -------------------------------------------------------------------------------------
 
 UNARY = {"sqrt": ops.sqrt, "log": ops.log, "rsqrt": ops.rsqrt, "exp": ops.exp, "sin": ops.sin,
@@ -271,7 +288,7 @@ def evaluate(tree, x, choose):
 def taken_alone(tree):
     """The same, of which only the branches taken are computed: Python's own `if`."""
     def f(x):
-        return evaluate(tree, x, lambda limit, a, b: a() if float(x) > limit else b()) + 0.0 * x
+        return evaluate(tree, x, lambda limit, a, b: a() if x > limit else b()) + 0.0 * x
     return f
 
 

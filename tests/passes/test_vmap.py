@@ -488,3 +488,21 @@ def test_gradients_of_lanes_with_seats(monkeypatch):
     for made in (value_and_grad_graph(lanes, (0,)), jvp_graph(lanes, (0,), (0,))):
         more = [np.ones(20)] if len(made.inputs) > 1 else []
         np.testing.assert_allclose(interpret(made, xs, *more)[1], slopes, rtol=1e-9)
+
+
+def test_products_of_lanes_with_seats():
+    """Rows of lanes instead of one; the weights are shared."""
+    t, w_type = TensorType(f64, (3,)), TensorType(f64, (3, 3))
+    types = [INT, t, w_type, INT]
+    test = graph_of(lambda i, x, w, n: arith.less(i, n), *types)
+    body = graph_of(lambda i, x, w, n: control.tuple(i + 1, elementwise.tanh(contraction.dot(
+        w, x, contract=((1,), (0,)), batch=((), ())))), *types)
+    graph = graph_of(lambda x, w, n: control.item(control.while_(
+        0, x, w, n, test=test, body=body), index=1), t, w_type, INT)
+    rng = np.random.default_rng(0)
+    n = np.exp(rng.uniform(0, 4, 70)).astype(np.int64)
+    arrays = [rng.normal(size=(70, 3)), rng.normal(size=(3, 3)), n]
+    stacks(graph, (True, False, True), arrays, 70, rtol=1e-9)
+    made = batch_graph(graph, (True, False, True), 70).graph
+    rounds = next(g for g in made.reachable() if g.name.startswith("lanes.round"))
+    assert any(n.prim.name == "dot" and n.shape in ((8, 3), (3, 8)) for n in rounds.body)

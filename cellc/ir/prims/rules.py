@@ -68,6 +68,13 @@ def spread(n, x):
     return PRIMITIVES["broadcast"](x, shape=(n, *shape), dims=tuple(range(1, len(shape) + 1)))
 
 
+def choose(mask, x, y):
+    """x in the lanes where the mask holds, y in the others."""
+    if mask.shape != x.shape:
+        mask = PRIMITIVES["broadcast"](mask, shape=x.shape, dims=(0,))
+    return PRIMITIVES["select"](mask, x, y)
+
+
 def together(n, lanes, operands) -> list:
     """All operands with lanes."""
     return [x if own else spread(n, x) for own, x in zip(lanes, operands, strict=True)]

@@ -1,0 +1,89 @@
+"""What can still be seen after an `if` of what its branches have changed.
+
+A list to which one branch has appended, and the other not, has no one value. Where the function
+returns, or does not read the list any more, and nobody else holds it, none is needed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import MethodType
+
+import gast
+
+from cellc.parser import branches
+from cellc.parser.iteration import Items, Iterator
+from cellc.parser.session import fields_of
+from cellc.parser.values import Closure, Maybe
+
+
+def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
+    """Was the container or object made since `frame` was entered, and can nobody see it any more?
+
+    `sides` are the branches before their join, `node` is the `if`.
+    """
+    if isinstance(node, gast.expr):         # parts of the expression around it may be held already
+        return False
+    if frame.entered is None or not session.owned.is_made_since(value, frame.entered):
+        return False
+    roots = [getattr(side.returned, "value", side.returned) for side in sides]
+    for other in session.frames:
+        roots += [outer.variables for outer in _chain(other) if outer is not frame]
+        roots += other.handling
+    if not leaving:
+        roots += [x for side in sides for name, x in side.view(frame.variables).items()
+                  if branches.is_live(frame, node, name)]
+    roots += [x for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
+    roots += session.managers
+    return not _reaches(frame, roots, value, sides)
+
+
+def _chain(frame):
+    """The frame and those that its function was defined in."""
+    while frame is not None:
+        yield frame
+        frame = frame.parent
+
+
+def _is_at_end(iterator) -> bool:
+    return isinstance(iterator, Items) and iterator.index >= len(iterator.items)
+
+
+def _reaches(frame, roots: list, value, sides) -> bool:
+    todo, seen = list(roots), set()
+    while todo:
+        found = todo.pop()
+        if found is value:
+            return True
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        todo += _parts(frame, found)
+        for side in sides:
+            after = side.after(found)
+            if after is not None:
+                todo += after.values() if isinstance(after, dict) else after
+    return False
+
+
+def _parts(frame, value) -> list:
+    """What one gets at through a value; of the frame itself the roots have what is still read."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, Closure):
+        return [*(f.variables for f in _chain(value.frame)), value.defaults, value.kw_defaults]
+    if isinstance(value, partial):
+        return [value.func, value.args, value.keywords]
+    if isinstance(value, MethodType):
+        return [value.__self__]
+    if isinstance(value, Maybe):
+        return [value.value]
+    if isinstance(value, BaseException):
+        return [value.args, value.__cause__, value.__context__, vars(value)]
+    if isinstance(value, Iterator):
+        inside = list(vars(value).values())
+        outer = _chain(getattr(value, "frame", None))       # of a generator
+        return [*inside, *(f.variables for f in outer if f is not frame)]
+    return list(fields_of(value).values()) if value in frame.session.owned else []
