@@ -85,18 +85,8 @@ def _prune(graph: Graph) -> Graph:
 
 
 def _used_items(graph: Graph) -> dict[Node, set[int]]:
-    """Which results of each loop and branch are read."""
-    used: dict[Node, set[int]] = {}
-    for node in graph.body:
-        for x in node.operands:
-            if node.prim.name == "item":
-                used.setdefault(x, set()).add(node.attrs["index"])
-            elif not isinstance(x.type, TupleType) and isinstance(x, Apply):
-                used.setdefault(x, set()).add(0)
-    result = graph.result
-    if isinstance(result, Apply) and result.prim.name in ("while", "cond"):
-        used.setdefault(result, set()).update(range(len(_types(result))))
-    return used
+    """Which results of each loop and branch are needed."""
+    return _needs(graph, {graph.result})[1]
 
 
 def _types(node: Node) -> tuple:
@@ -143,23 +133,30 @@ def _needed(test: Graph, body: Graph, n: int, used: set[int], still: set[int]) -
 
 
 def _reads(graph: Graph, results=None) -> set[int]:
-    """The inputs that these results (all, where none are named) and the effects depend on; through
-    loops and branches, result by result."""
-    wanted: set[Node] = {graph.result} if results is None else set(results)
+    """The inputs that these results (all, where none are named) and the effects depend on."""
+    wanted, _ = _needs(graph, {graph.result} if results is None else set(results))
+    return {i for i, x in enumerate(graph.inputs) if x in wanted}
+
+
+def _needs(graph: Graph, wanted: set[Node]) -> tuple[set[Node], dict[Node, set[int]]]:
+    """The nodes that these nodes and the effects need, and which results of loops and branches:
+    one result does not need what only another is made of."""
     items: dict[Node, set[int]] = {}
     for node in reversed(graph.body):
-        if node.prim.name == "item" and node in wanted:
+        name = node.prim.name
+        if name == "item" and node in wanted:
             source = node.operands[0]
-            if getattr(source, "prim", None) is not None and source.prim.name in CARRIERS:
+            if isinstance(source, Apply) and source.prim.name in CARRIERS:
                 items.setdefault(source, set()).add(node.attrs["index"])
             else:
                 wanted.add(source)
-        elif node.prim.name in CARRIERS and (node in wanted or node in items or has_effect(node)):
-            used = set(range(len(_types(node)))) if node in wanted else items.get(node, set())
-            wanted.update(_operands_for(node, used))
+        elif name in CARRIERS and (node in wanted or node in items or has_effect(node)):
+            if node in wanted:
+                items[node] = set(range(len(_types(node))))
+            wanted.update(_operands_for(node, items.get(node, set())))
         elif node in wanted or has_effect(node):
             wanted.update(node.operands)
-    return {i for i, x in enumerate(graph.inputs) if x in wanted}
+    return wanted, items
 
 
 def _operands_for(node: Apply, used: set[int]) -> set[Node]:
