@@ -32,14 +32,17 @@ from cellc.lax.report import LaxWarning, Report
 from cellc.lax.steps import Excerpt, bind, shared_names
 from cellc.lax.values import can_be_given, described, mutable_parts, with_tensors
 from cellc.parser import hooks
+from cellc.parser.control import COMPOUND
 from cellc.parser.guards import is_steady
 from cellc.parser.pieces import GONE, RETURNED, Apart, Made, Piece, culprit
 from cellc.parser.source import Source, names_in, source_of
 from cellc.parser.transforms import Transform
+from cellc.tensor import Tensor
 
 __all__ = ["LaxWarning", "Plan", "plan_of"]
 
 MANY = 8        # variants of one piece, after which another string or size makes no more of them
+TOO_MANY = 32   # variants of one piece, after which Python runs it
 _COST = "nothing is fused across it, and a gradient of the whole runs on the eager tape"
 _REFUSALS = (SyntaxFault, SourceFault, TypeFault)       # KnownFault is a TypeFault
 
@@ -142,8 +145,12 @@ class Plan:
         if is_steady(self.function.__globals__.get("__name__")):
             what = f"what {type(self.fn).__name__} does around this is"
             loc = fault.loc
+        cost = _COST
+        if any(isinstance(x, COMPOUND) for x in statements):
+            cost += ("; what it holds runs operation by operation, but for cells, and functions of "
+                     "a module, that are called there: these are compiled")
         report = Report((self.function.__code__, loc),
-                        f"{what} run by Python, between compiled pieces", loc, fault, _COST)
+                        f"{what} run by Python, between compiled pieces", loc, fault, cost)
         self.reports.append(report)
         return report
 
@@ -220,6 +227,18 @@ class _Call:
         cell = self.cells.get(name)
         return self.variables[name] if cell is None else cell.cell_contents
 
+    def given(self, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], list]:
+        """Those of the names that have a value, and their values."""
+        variables = self.variables
+        if self.cells:
+            names = tuple([n for n in wanted if self.has(n)])
+            return names, [self.get(n) for n in names]
+        try:
+            return wanted, [variables[n] for n in wanted]
+        except KeyError:
+            names = tuple([n for n in wanted if n in variables])
+            return names, [variables[n] for n in names]
+
     def set(self, name: str, value) -> None:
         if name in self.cells:
             self.cells[name].cell_contents = value
@@ -278,8 +297,7 @@ class _Section:
         return any(part.run(call) for part in self.parts)
 
     def _run_compiled(self, call: _Call) -> bool | None:
-        names = tuple([n for n in self.names if call.has(n)])
-        values = [call.get(n) for n in names]
+        names, values = call.given(self.names)
         piece = self.pieces.get(names)
         if piece is None:
             piece = self.pieces[names] = self.plan.compiled(Piece(
@@ -305,16 +323,27 @@ class _Section:
         kinds: tuple = ()       # of which there are too many values to compile for each
         if len(piece.variants) >= MANY:
             kinds = (str, bytes, int, float) if piece.compiles_numbers else (str, bytes)
+            if len(piece.variants) >= TOO_MANY:
+                self._cut(None, SyntaxFault(
+                    f"a piece was compiled {len(piece.variants)} times, since what it reads "
+                    "outside or its shapes differ from call to call",
+                    "pass what differs as tensors of one shape").at(
+                        self.plan.source.loc(self.statements[0])))
+                return True
+        containers = False
         for name, value in zip(names, values, strict=True):
             kind = type(value)
-            strange = name in call.strange or (
-                kind in (list, dict) and not can_be_given(value)) or (
-                kind in kinds)
-            if strange:
+            if kind is Tensor:
+                continue
+            if kind in (list, dict, tuple):
+                containers = True
+            if name in call.strange or kind in kinds or (
+                    kind in (list, dict, tuple) and not can_be_given(value)):
                 self._divide_by(name, value)
                 return True
         parts: list[int] = []
-        mutable_parts(values, parts)
+        if containers:
+            mutable_parts(values, parts)
         if len(set(parts)) < len(parts):
             self.divide(SyntaxFault("a list or dict has two names, or is in two places, where a "
                                     "compiled piece begins, which would see two of them",

@@ -510,6 +510,24 @@ def test_sizes_from_python_do_not_compile_for_ever():
     assert [len(piece.variants) for piece in last.pieces.values()] == [8]
 
 
+class Remembering(nn.Cell):
+    """Python leaves an array in the cell, which the piece after it reads."""
+
+    def construct(self, x):
+        self.seen = x.asnumpy() * 2.0
+        y = x * Tensor(self.seen)
+        return ops.tanh(y)
+
+
+def test_what_is_read_outside_does_not_compile_for_ever():
+    net = Remembering()
+    for i in range(40):
+        x = X * (1.0 + i)
+        assert_same(in_mode(context.GRAPH_MODE, net, (x,)),
+                    in_mode(context.PYNATIVE_MODE, Remembering(), (x,)))
+    assert "compiled 32 times" in "".join(cellc.explain(net).splits)
+
+
 def test_threads():
     net = Counting()
     expected = in_mode(context.PYNATIVE_MODE, through, (X,))
@@ -784,6 +802,12 @@ def test_the_warning():
     assert text[3].startswith("  because: .asnumpy needs the values of a tensor")
     assert text[4].startswith("  cost: ") and " at this first call" in text[4]
     assert text[5] == "  try: return the tensor and call asnumpy() on the result"
+
+
+def test_the_warning_of_a_compound_statement_says_what_is_still_compiled():
+    _, said = reported(lambda: in_mode(context.GRAPH_MODE, cellc.jit(fresh(loop_within)), (X, 3)))
+    assert "functions of a module, that are called there: these are compiled" in str(
+        said[0].message)
 
 
 def test_explain_lists_what_python_runs():
