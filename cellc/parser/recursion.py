@@ -144,7 +144,9 @@ def _as_graph(session, function, args: list, kwargs: dict):
     for _ in range(MOST_ATTEMPTS):
         closed = _attempt(session, pending, structure, leaves)
         if closed is not None:
-            if not any(isinstance(value, Node) for value in closed.captured):
+            # Within another that is not finished yet, it calls what may be thrown away.
+            if not session.pending and not any(
+                    isinstance(value, Node) for value in closed.captured):
                 session.recursions[key] = function, closed, args, kwargs    # ids stay theirs
             return cells.use(session, closed, leaves, lambda value: value)
     raise TypeFault(f"{_name(function)} calls itself, and what it gives does not come to have one "

@@ -69,17 +69,20 @@ def traced_range(session, args) -> Sequence:
         size = abs(step)
         length = ahead if size == 1 else arith.floordiv(arith.add(ahead, size - 1), size)
     else:
+        from cellc.parser.text import Raised, check
+
+        check(session, arith.not_equal(step, 0),
+              Raised(session, (ValueFault, ("range() arg 3 must not be zero",))))
         length = _count(start, stop, step)
     return of_range(start, stop, step, arith.maximum(length, 0))
 
 
 def _count(start, stop, step):
-    """The number of items for a step whose sign is not known; none for a step of zero."""
+    """The number of items for a step whose sign is not known."""
     forward = arith.greater(step, 0)
     size = elementwise.max(elementwise.abs(step), arith.cast(1, i64))
     ahead = arith.where(forward, arith.sub(stop, start), arith.sub(start, stop))
-    return arith.where(arith.equal(step, 0), 0,
-                       arith.floordiv(arith.add(ahead, arith.sub(size, 1)), size))
+    return arith.floordiv(arith.add(ahead, arith.sub(size, 1)), size)
 
 
 def _whole(session, value):

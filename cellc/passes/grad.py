@@ -311,10 +311,10 @@ class Differentiator(Activity):
             result = control.call(*operands[0], *outer, graph=c.halves[0].bwd)
         else:
             wanted = tuple(sorted({i for h in c.halves for i in h.active}))
-            then, orelse = (_answer(h, operands, k, wanted, c.arguments)
-                            for k, h in enumerate(c.halves))
-            result = control.cond(c.predicate, *operands[0], *operands[1], *outer,
-                                  then=then, orelse=orelse)
+            together = list(dict.fromkeys(operands[0] + operands[1]))   # a tape goes in once
+            then, orelse = (_answer(h, together, own, wanted, c.arguments)
+                            for h, own in zip(c.halves, operands, strict=True))
+            result = control.cond(c.predicate, *together, *outer, then=then, orelse=orelse)
         for position, i in enumerate(wanted):
             cotangents.add(_arguments(node)[i], control.item(result, index=position))
         if taped:
@@ -386,13 +386,13 @@ def _padded(halves: list[Halves], count: int, place: int) -> Graph:
                                       *longer))
 
 
-def _answer(half: Halves, operands, place: int, wanted: tuple[int, ...], arguments) -> Graph:
+def _answer(half: Halves, together: list[Node], own: list[Node], wanted: tuple[int, ...],
+            arguments) -> Graph:
     """A branch's backward half as a graph of both branches' operands, with zeros for the rest."""
     with Builder(half.bwd.name) as b:
-        sides = [[b.input(x.type, f"r{k}.{i}") for i, x in enumerate(side)]
-                 for k, side in enumerate(operands)]
+        inputs = {x: b.input(x.type, f"r{i}") for i, x in enumerate(together)}
         outer = [b.input(tape.TAPE, "tape")] if half.taped else []
-        answers = parts(copy_body(b, half.bwd, [*sides[place], *outer]))
+        answers = parts(copy_body(b, half.bwd, [*(inputs[x] for x in own), *outer]))
         longer = [answers.pop()] if half.taped else []
         found = dict(zip(half.active, answers, strict=True))
         return b.finish(control.tuple(*(found[i] if i in found else zero(arguments[i].type)

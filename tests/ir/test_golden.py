@@ -17,7 +17,7 @@ from cellc.errors import CellcError
 from cellc.ir.check import check
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, inline, simplify
+from cellc.passes import cse, dead_code, inline, prune, simplify
 from cellc.passes.grad import value_and_grad_graph
 
 FILES = sorted(Path(__file__).parent.glob("*.ir"))
@@ -34,7 +34,7 @@ def checked(graph: Graph) -> Graph:
 
 PASSES = {
     "read": read_only, "check": checked, "inline": inline.run, "simplify": simplify.run,
-    "cse": cse.run, "dead_code": dead_code.run,
+    "cse": cse.run, "dead_code": dead_code.run, "prune": prune.run,
     "grad": lambda graph: value_and_grad_graph(graph, tuple(
         i for i, x in enumerate(graph.inputs) if x.type.dtype.is_float)),
 }
@@ -69,4 +69,4 @@ def test_every_pass_has_a_case_where_it_does_nothing():
         before, _, expected = file.read_text(encoding="utf-8").partition("\n---\n")
         if before.split("\n", 2)[2].strip() == expected.strip():
             idle.add(before.split("\n", 1)[0].removeprefix("# pass: "))
-    assert idle >= {"read", "inline", "simplify", "cse", "dead_code"}
+    assert idle >= {"read", "inline", "simplify", "cse", "dead_code", "prune"}

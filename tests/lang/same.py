@@ -79,7 +79,9 @@ def to_value(array, type):
     return Tensor(np.asarray(array))
 
 
-def assert_same(found, expected, where="the result"):
+def assert_same(found, expected, where="the result", relative=1e-12, absolute=0.0):
+    """The same structure, types and values; the tolerances are those of Python's floats."""
+    close = relative, absolute
     if isinstance(expected, Tensor):
         assert isinstance(found, Tensor), f"{where}: {found!r} is no tensor"
         assert found.type == expected.type, f"{where}: {found.type}, expected {expected.type}"
@@ -89,17 +91,17 @@ def assert_same(found, expected, where="the result"):
         assert type(found) is type(expected), f"{where}: {found!r}, expected {expected!r}"
         assert len(found) == len(expected), f"{where}: {found!r}, expected {expected!r}"
         for i, (a, b) in enumerate(zip(found, expected)):
-            assert_same(a, b, f"{where}[{i}]")
+            assert_same(a, b, f"{where}[{i}]", *close)
     elif isinstance(expected, dict):
         assert list(found) == list(expected), where
         for key in expected:
-            assert_same(found[key], expected[key], f"{where}[{key!r}]")
+            assert_same(found[key], expected[key], f"{where}[{key!r}]", *close)
     else:
         # Two branches give one type: an int in one and a float in the other are floats in both.
         widened = type(found) is float and type(expected) is int
         assert widened or type(found) is type(expected), f"{where}: {found!r}, not {expected!r}"
         if isinstance(expected, float):
-            np.testing.assert_allclose(found, expected, rtol=1e-12, err_msg=where)
+            np.testing.assert_allclose(found, expected, relative, absolute, err_msg=where)
         else:
             assert found == expected, f"{where}: {found!r}, expected {expected!r}"
 
