@@ -39,9 +39,11 @@ from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.record import changed, fresh, record
-from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic
+from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic, without_text
+from cellc.tensor import Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
+MANY_TEXTS = 4              # plans that differ in strings only, after which all have the last one
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
 
 
@@ -126,12 +128,17 @@ class Compiled:
         self._fixed: dict[object, frozenset] = {}     # structure -> leaves known for their values
         self._static: set = set()                     # structures for which "n" was refused
         self.plans: dict[object, lax.Plan] = {}       # signature -> how the refused ones run
+        self._quick: dict[tuple, lax.Plan] = {}       # the same, for simple arguments
+        self._alike: dict[tuple, list] = {}           # the same, for arguments but for texts
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
         self.call: Callable = self._miss              # the entry's, once there is a program
 
     def _miss(self, *args, **kwargs):
         """A call that no variant of the entry fits: find or make one, then run it."""
+        quick = _quick_key(args) if self.plans and context.is_lax() and not kwargs else None
+        if quick in self._quick:
+            return self._quick[quick].run(args, kwargs)
         leaves: list = []
         try:
             given = flatten((args, kwargs), leaves)
@@ -140,6 +147,9 @@ class Compiled:
             raise fault.at(caller()) from None
         plan = self._plan(given, arrays) if context.is_lax() else None
         if plan is not None:
+            quick = None if kwargs else _quick_key(args)
+            if quick is not None:
+                self._quick[quick] = plan
             return plan.run(args, kwargs)
         moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
         with startup.compiling:
@@ -171,8 +181,12 @@ class Compiled:
 
     def _plan(self, given, leaves: list) -> lax.Plan | None:
         """How to run a signature of which not everything can be compiled; sizes do not matter."""
-        key = given, tuple([(t.dtype, getattr(t, "ndim", None)) for t in map(leaf_type, leaves)])
+        kinds = tuple([(t.dtype, getattr(t, "ndim", None)) for t in map(leaf_type, leaves)])
+        key = given, kinds
         if key not in self.plans:
+            alike = self._alike.setdefault((without_text(given), kinds), [])
+            if len(alike) >= MANY_TEXTS:
+                return alike[-1]
             with startup.compiling:
                 try:
                     self.variant(given, leaves)
@@ -182,8 +196,11 @@ class Compiled:
                     if plan is None:
                         raise
             if len(self.plans) >= MAX_VARIANTS:
-                self.plans.pop(next(iter(self.plans)))
+                self.plans.clear()
+                self._quick.clear()
+                self._alike.clear()
             self.plans[key] = plan
+            alike.append(plan)
         return self.plans[key]
 
     def variant(self, given, leaves: list) -> tuple[Variant, list]:
@@ -198,6 +215,11 @@ class Compiled:
                 return self._make(structure, types), kept
             except KnownFault as fault:
                 self._fix(given, leaves, fault)
+
+    @property
+    def compiles_numbers(self) -> bool:
+        """Whether numbers among the arguments are compiled for their values."""
+        return any(self._fixed.values())
 
     def _fix(self, given, leaves: list, fault: KnownFault) -> None:
         """A number was needed while compiling: the ints, then the floats, become known values."""
@@ -237,6 +259,22 @@ class Compiled:
             if self.entry is not None:
                 self.entry.clear()
         return variant
+
+
+def _quick_key(args: tuple) -> tuple | None:
+    """What two calls of one plan have in common; None where it takes longer to find out."""
+    key: list = []
+    for x in args:
+        kind = type(x)
+        if kind is Tensor:
+            key.append((x._array.dtype, x._array.ndim))
+        elif kind is float or kind is int and -1 << 63 <= x < 1 << 63:
+            key.append(kind)
+        elif kind is bool or x is None:
+            key.append((kind, x))
+        else:
+            return None
+    return tuple(key)
 
 
 # -- one signature, all the way ------------------------------------------------------------------

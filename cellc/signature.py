@@ -117,6 +117,15 @@ def fix(structure, leaves: list, positions: frozenset):
     return visit(structure), kept
 
 
+def without_text(structure):
+    """The structure with the class of each known string in its place."""
+    if isinstance(structure, Known) and isinstance(structure.value, (str, bytes)):
+        return type(structure.value)
+    if isinstance(structure, Container):
+        return Container(structure.kind, structure.keys, tuple(map(without_text, structure.items)))
+    return structure
+
+
 def leaf_type(value) -> TensorType | ScalarType:
     """The type by which a traced argument, made `plain`, is known."""
     if isinstance(value, np.ndarray):

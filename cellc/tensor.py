@@ -183,7 +183,7 @@ class Tensor(arith.Operators):
         return f"Tensor(shape={list(self.shape)}, dtype={name}, value={line}{values}{extra})"
 
     def __format__(self, spec):
-        return format(self.item(), spec) if spec else str(self)
+        return format(self._element(), spec) if spec else str(self)
 
     def __copy__(self):
         return Tensor(self)

@@ -69,3 +69,11 @@ def test_the_gradient_of_the_small_net(tmp_path, arguments):
     done = run("grad_net.py", *arguments, cwd=tmp_path)
     found = list(map(float, re.findall(r"\d+\.\d+", done.stdout)))
     assert found == pytest.approx([1.41, 1.6, 6.6] * 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["graph", "eager"])
+def test_newton_as_a_program(tmp_path, mode):
+    """The others, and what they compute: tests/examples."""
+    done = run("newton.py", "--mode", mode, "--planets", "30", cwd=tmp_path)
+    assert float(re.search(r"implicit function theorem: (\S+)", done.stdout)[1]) < 1e-9
+    assert "E = 1.384412720202 after 6 rounds" in done.stdout

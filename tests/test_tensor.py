@@ -309,3 +309,6 @@ def test_a_python_number_of_what_is_differentiated():
     held = cellc.grad(lambda x: float(ops.stop_gradient(x[0])) * x)(x)
     np.testing.assert_array_equal(held, [1, 1])
     assert float(Tensor(2.0, requires_grad=True)) == 2
+    shown = []
+    assert cellc.grad(lambda x: (shown.append(f"{x:.2f}"), x * x)[1])(1.5) == 3
+    assert shown == ["1.50"]

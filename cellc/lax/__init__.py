@@ -20,30 +20,29 @@ gradient, the whole callable runs in eager mode, so that `backward` finds everyt
 
 from __future__ import annotations
 
-import enum
-import sys
 from collections.abc import Callable
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType
 
 import gast
-import numpy as np
 
 from cellc import context, eager
 from cellc.errors import CellcError, SourceFault, SyntaxFault, TypeFault
-from cellc.ir.types import DType
+from cellc.lax.calls import FunctionCalls
 from cellc.lax.report import LaxWarning, Report
 from cellc.lax.steps import Excerpt, bind, shared_names
+from cellc.lax.values import can_be_given, described, mutable_parts, with_tensors
 from cellc.parser import hooks
+from cellc.parser.control import COMPOUND
 from cellc.parser.guards import is_steady
-from cellc.parser.pieces import GONE, RETURNED, Made, Piece, culprit
+from cellc.parser.pieces import GONE, RETURNED, Apart, Made, Piece, culprit
 from cellc.parser.source import Source, names_in, source_of
 from cellc.parser.transforms import Transform
-from cellc.parser.values import SIMPLE
 from cellc.tensor import Tensor
 
 __all__ = ["LaxWarning", "Plan", "plan_of"]
 
-MANY = 8        # variants of one piece, after which strings made by Python are no reason for more
+MANY = 8        # variants of one piece, after which another string or size makes no more of them
+TOO_MANY = 32   # variants of one piece, after which Python runs it
 _COST = "nothing is fused across it, and a gradient of the whole runs on the eager tape"
 _REFUSALS = (SyntaxFault, SourceFault, TypeFault)       # KnownFault is a TypeFault
 
@@ -51,15 +50,17 @@ _REFUSALS = (SyntaxFault, SourceFault, TypeFault)       # KnownFault is a TypeFa
 def plan_of(fn, fault: CellcError, compiled: Callable) -> Plan | None:
     """How to run what was refused; None where it is to be refused.
 
-    compiled(fn) is a callable's Compiled; None where `fn` is a piece, whose plan knows what to do.
+    compiled(fn) is a callable's Compiled. None also where `fn` belongs to a plan, which decides.
     """
-    if not (context.is_lax() and _is_refusal(fault)) or isinstance(fn, Piece):
+    if not (context.is_lax() and _is_refusal(fault)) or isinstance(fn, (Piece, Apart)):
         return None
     return Plan(fn, fault, compiled)
 
 
 def _is_refusal(fault: CellcError) -> bool:
     """Is it something that the compiler does not take, rather than a mistake of the caller's?"""
+    if getattr(fault, "crossed", None) is not None:     # of a branch that may not be taken
+        return bool(fault.trail)
     if not isinstance(fault, _REFUSALS):
         return False
     return bool(fault.trail) or fault.of_result or isinstance(fault, (SyntaxFault, SourceFault))
@@ -99,10 +100,10 @@ class Plan:
 
     def run(self, args: tuple, kwargs: dict):
         """The value of a call."""
-        args, kwargs = _with_tensors(args), {k: _with_tensors(v) for k, v in kwargs.items()}
+        args = with_tensors(args)
+        kwargs = kwargs and {k: with_tensors(v) for k, v in kwargs.items()}
         if self.root is None:
-            with self.whole.measured():
-                return self._run_whole(args, kwargs)
+            return self.whole.measured(self._run_whole, args, kwargs)
         if eager.is_taping(args):
             with context.eagerly():
                 return self.function(*self.leading, *args, **kwargs)
@@ -133,14 +134,23 @@ class Plan:
         return report
 
     def report(self, statements: list, fault: CellcError) -> Report:
-        """The report of some statements that Python runs; without a place in cellc's own code."""
-        source, first = self.source, statements[0]
-        own = is_steady(self.function.__globals__.get("__name__"))
-        loc = None if own else source.loc(first)
+        """The report of some statements that Python runs.
+
+        Cellc's own code (a cell around the user's) means nothing to the user: there the place is
+        the fault's.
+        """
         what = "this statement is" if len(statements) == 1 else (
             f"these {len(statements)} statements are")
+        loc = self.source.loc(statements[0])
+        if is_steady(self.function.__globals__.get("__name__")):
+            what = f"what {type(self.fn).__name__} does around this is"
+            loc = fault.loc
+        cost = _COST
+        if any(isinstance(x, COMPOUND) for x in statements):
+            cost += ("; what it holds runs operation by operation, but for cells, and functions of "
+                     "a module, that are called there: these are compiled")
         report = Report((self.function.__code__, loc),
-                        f"{what} run by Python, between compiled pieces", loc, fault, _COST)
+                        f"{what} run by Python, between compiled pieces", loc, fault, cost)
         self.reports.append(report)
         return report
 
@@ -191,18 +201,6 @@ def _definitions(source: Source) -> dict[str, gast.FunctionDef]:
     return found
 
 
-def _with_tensors(value):
-    """An argument as the compiled call takes it: NumPy's arrays are tensors."""
-    if isinstance(value, np.ndarray):
-        return Tensor(value)
-    if type(value) in (tuple, list) and any(
-            isinstance(x, (np.ndarray, tuple, list, dict)) for x in value):
-        return type(value)(map(_with_tensors, value))
-    if type(value) is dict:
-        return {k: _with_tensors(v) for k, v in value.items()}
-    return value
-
-
 # -- one call --------------------------------------------------------------------------------------
 
 class _Call:
@@ -212,7 +210,6 @@ class _Call:
         self.variables = variables
         self.cells = {name: CellType() for name in shared}
         self.strange: set[str] = set()      # hold what no compiled piece is given
-        self.made: set[str] = set()         # were bound by Python
         self.value = None
         for name in shared & variables.keys():
             self.cells[name].cell_contents = variables.pop(name)
@@ -230,13 +227,24 @@ class _Call:
         cell = self.cells.get(name)
         return self.variables[name] if cell is None else cell.cell_contents
 
+    def given(self, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], list]:
+        """Those of the names that have a value, and their values."""
+        variables = self.variables
+        if self.cells:
+            names = tuple([n for n in wanted if self.has(n)])
+            return names, [self.get(n) for n in names]
+        try:
+            return wanted, [variables[n] for n in wanted]
+        except KeyError:
+            names = tuple([n for n in wanted if n in variables])
+            return names, [variables[n] for n in names]
+
     def set(self, name: str, value) -> None:
         if name in self.cells:
             self.cells[name].cell_contents = value
         else:
             self.variables[name] = value
         self.strange.discard(name)
-        self.made.discard(name)
 
     def take(self, found: dict[str, Made], values: tuple) -> None:
         """Set the variables that a piece has handed on."""
@@ -257,40 +265,9 @@ class _Call:
 
     def look_at(self, excerpt: Excerpt) -> None:
         """What Python has made or changed."""
-        self.made |= excerpt.bound
         for name in excerpt.names:
             if self.has(name) and (name in excerpt.bound or name in self.strange):
                 (self.strange.discard if can_be_given(self.get(name)) else self.strange.add)(name)
-
-
-def can_be_given(value) -> bool:
-    """Can a compiled piece be given it, again at the next call?"""
-    if isinstance(value, (*SIMPLE, Tensor, hooks.Cell, DType, ModuleType, enum.Enum)):
-        return not isinstance(value, np.generic)        # np.float64 is a float
-    if type(value) in (tuple, list) or isinstance(value, tuple) and hasattr(value, "_fields"):
-        return all(map(can_be_given, value))
-    if type(value) is dict:
-        return all(map(can_be_given, value.values())) and all(map(can_be_given, value))
-    name = getattr(value, "__qualname__", None)
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    return name is not None and getattr(module, name, None) is value
-
-
-def _described(value) -> str:
-    kind = type(value)
-    if kind in (list, dict, tuple):
-        return f"a {kind.__name__} that holds such an object"
-    where = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"an object of the class {where}{kind.__qualname__}"
-
-
-def _mutable_parts(values, found: list) -> None:
-    for x in values:
-        if isinstance(x, (list, dict)):
-            found.append(id(x))
-            _mutable_parts(x.values() if isinstance(x, dict) else x, found)
-        elif isinstance(x, tuple):
-            _mutable_parts(x, found)
 
 
 # -- the parts -------------------------------------------------------------------------------------
@@ -320,8 +297,7 @@ class _Section:
         return any(part.run(call) for part in self.parts)
 
     def _run_compiled(self, call: _Call) -> bool | None:
-        names = tuple([n for n in self.names if call.has(n)])
-        values = [call.get(n) for n in names]
+        names, values = call.given(self.names)
         piece = self.pieces.get(names)
         if piece is None:
             piece = self.pieces[names] = self.plan.compiled(Piece(
@@ -331,7 +307,7 @@ class _Section:
             return None
         try:
             first, second = piece.call(*values)
-        except _REFUSALS as fault:
+        except CellcError as fault:
             if not _is_refusal(fault):
                 raise
             self.divide(fault)
@@ -344,17 +320,30 @@ class _Section:
 
     def _cannot_be_given(self, call: _Call, names, values, piece) -> bool:
         """Divide where a variable holds what a piece cannot be given."""
-        many = len(piece.variants) >= MANY
+        kinds: tuple = ()       # of which there are too many values to compile for each
+        if len(piece.variants) >= MANY:
+            kinds = (str, bytes, int, float) if piece.compiles_numbers else (str, bytes)
+            if len(piece.variants) >= TOO_MANY:
+                self._cut(None, SyntaxFault(
+                    f"a piece was compiled {len(piece.variants)} times, since what it reads "
+                    "outside or its shapes differ from call to call",
+                    "pass what differs as tensors of one shape").at(
+                        self.plan.source.loc(self.statements[0])))
+                return True
+        containers = False
         for name, value in zip(names, values, strict=True):
             kind = type(value)
-            strange = name in call.strange or (
-                kind in (list, dict) and not can_be_given(value)) or (
-                many and kind in (str, bytes) and name in call.made)
-            if strange:
+            if kind is Tensor:
+                continue
+            if kind in (list, dict, tuple):
+                containers = True
+            if name in call.strange or kind in kinds or (
+                    kind in (list, dict, tuple) and not can_be_given(value)):
                 self._divide_by(name, value)
                 return True
         parts: list[int] = []
-        _mutable_parts(values, parts)
+        if containers:
+            mutable_parts(values, parts)
         if len(set(parts)) < len(parts):
             self.divide(SyntaxFault("a list or dict has two names, or is in two places, where a "
                                     "compiled piece begins, which would see two of them",
@@ -369,7 +358,7 @@ class _Section:
             part = names_in(self.plan.source, self.plan.with_definitions([statement]))
             if name in part.locals or name in part.last_read:
                 self._cut(i, SyntaxFault(
-                    f"{name} is {_described(value)}, made by Python, which no compiled piece can "
+                    f"{name} is {described(value)}, made by Python, which no compiled piece can "
                     "be given", "make a tensor or a number of it where it is made").at(
                         self.plan.source.loc(statement)))
                 return
@@ -402,12 +391,17 @@ class _Step:
 
     def __init__(self, plan: Plan, start: int, stop: int, fault: CellcError):
         own = plan.body[start:stop]
-        self.excerpt = Excerpt(plan.function, plan.source, plan.with_definitions(own), plan.shared)
+        self.excerpt = Excerpt(plan.function, plan.source, plan.with_definitions(own), plan.shared,
+                               FunctionCalls(plan.compiled))
         self.report = plan.report(own, fault)
 
     def run(self, call: _Call) -> bool:
-        with self.report.measured(), eager.no_grad():
-            returned, value = self.excerpt.run(call.variables, call.cells)
+        state = eager.state
+        before, state.recording = state.recording, False
+        try:
+            returned, value = self.report.measured(self.excerpt.run, call.variables, call.cells)
+        finally:
+            state.recording = before
         if returned:
             call.value = value
             return True

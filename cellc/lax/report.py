@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import contextmanager
 
 from cellc.errors import CellcError, Loc
 
@@ -24,21 +23,31 @@ class Report:
     """One thing that Python runs: what, where, why, how often and for how long."""
 
     def __init__(self, key: tuple, what: str, loc: Loc | None, fault: CellcError, cost: str):
-        self.key, self.what, self.loc, self.fault, self.cost = key, what, loc, fault, cost
+        self.key, self.what, self.loc, self.cost = key, what, loc, cost
+        # not the fault itself: its trail and traceback hold all of the parse
+        self.because, self.at, self.hint = fault.message, fault.loc, fault.hint
         self.calls, self.seconds = 0, 0.0
 
-    @contextmanager
-    def measured(self):
-        """Around the work: counts it, and reports it after the first time."""
-        start = time.perf_counter()
+    def measured(self, work, *args):
+        """`work(*args)`, counted, timed, and reported after the first time.
+
+        An error that is the refusal itself was a mistake of the program's, and no reason to report
+        anything: it gets the place that the compiler has seen.
+        """
+        start, mistaken = time.perf_counter(), False
         try:
-            yield
+            return work(*args)
+        except CellcError as error:
+            mistaken = error.message == self.because
+            if mistaken:
+                error.at(self.at)
+            raise
         finally:
             seconds = time.perf_counter() - start
             self.calls += 1
             if self.calls > 1:          # the first may have compiled what is called from there
                 self.seconds += seconds
-            if self.loc is not None and self.key not in _said:
+            if self.loc is not None and self.key not in _said and not mistaken:
                 warnings.warn_explicit(self.message(seconds), LaxWarning, self.loc.file,
                                        self.loc.line)
                 _said.add(self.key)     # not before: a filter may have made an error of it
@@ -46,13 +55,12 @@ class Report:
     @property
     def reason(self) -> str:
         """Why the compiler does not take it, and where that is if it is elsewhere."""
-        there = self.fault.loc
-        elsewhere = there is not None and self.loc is not None and there != self.loc
-        return f"{self.fault.message}{f' ({there})' if elsewhere else ''}"
+        elsewhere = self.at is not None and self.at != self.loc
+        return f"{self.because}{f' ({self.at})' if elsewhere else ''}"
 
     def message(self, seconds: float) -> str:
         """The text of the warning."""
-        hint = f"\n  try: {self.fault.hint}" if self.fault.hint else ""
+        hint = f"\n  try: {self.hint}" if self.hint else ""
         return (f"{self.loc}: {self.what} (jit_syntax_level=LAX){self.loc.snippet()}\n"
                 f"  because: {self.reason}\n"
                 f"  cost: {_time(seconds)} at this first call; {self.cost}{hint}")

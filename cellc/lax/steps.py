@@ -18,6 +18,7 @@ import __future__
 import ast
 import builtins
 import copy
+from collections.abc import Callable
 from types import CellType, CodeType, FunctionType
 
 import gast
@@ -39,7 +40,7 @@ class Fell:
 
 
 _STEP, _END, _LOCALS = ".step", ".end", ".locals"       # no names of the user's
-_OURS = {_END: CellType(Fell), _LOCALS: CellType(builtins.locals)}
+_CALL = ".call"
 
 
 def shared_names(source: Source) -> frozenset[str]:
@@ -56,12 +57,15 @@ class Excerpt:
 
     names    the variables they name, the function's first argument first (for `super()`)
     bound    those of them that they bind
+    call     what stands for the call of a name, no builtin's, or attribute: `f(x)` is `call(f, x)`
     """
 
     def __init__(self, function: FunctionType, source: Source, statements: list,
-                 shared: frozenset[str]):
+                 shared: frozenset[str], call: Callable):
         self.function, self.source, self.statements = function, source, statements
         self.shared = shared
+        self.ours = {_END: CellType(Fell), _LOCALS: CellType(builtins.locals),
+                     _CALL: CellType(call)}
         part = names_in(source, statements)
         self.bound = frozenset(part.locals)
         mentioned = (part.locals | set(part.last_read)) & source.locals
@@ -79,7 +83,7 @@ class Excerpt:
             code = self._codes[given] = self._compile(given)
         fn = self.function
         around = dict(zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True))
-        closure = tuple([_OURS.get(n) or cells.get(n) or around[n] for n in code.co_freevars])
+        closure = tuple([self.ours.get(n) or cells.get(n) or around[n] for n in code.co_freevars])
         step = FunctionType(code, fn.__globals__, fn.__name__, None, closure)
         found = step(*[variables[n] for n in given])
         if type(found) is not Fell:
@@ -96,7 +100,7 @@ class Excerpt:
     def _compile(self, given: tuple[str, ...]) -> CodeType:
         """The code, for a call where these variables have a value."""
         source, own = self.source, self.function.__code__
-        body = list(_as_ast(self.statements))
+        body = [_Caller().visit(x) for x in _as_ast(self.statements)]
         if source.class_name:
             body = [_Mangler(source.class_name).visit(x) for x in body]
         around = [n for n in self.names if n in self.shared]
@@ -110,7 +114,7 @@ class Excerpt:
         local = [ast.Assign([ast.Name(n, ast.Store())], ast.Constant(None))
                  for n in self.names if n not in self.shared]
         step = _define(_STEP, given, [*head, *body, end, *local])
-        outer = _define("outer", (*dict.fromkeys([*own.co_freevars, *around]), _END, _LOCALS),
+        outer = _define("outer", (*dict.fromkeys([*own.co_freevars, *around]), *self.ours),
                         [step])
         first, last = body[0].lineno, body[-1].end_lineno
         for node in ast.walk(outer):
@@ -156,6 +160,19 @@ def _define(name: str, parameters, body: list) -> ast.FunctionDef:
 
 def _inner(code: CodeType) -> CodeType:
     return next(x for x in code.co_consts if isinstance(x, CodeType))
+
+
+class _Caller(ast.NodeTransformer):
+    """`f(x)` becomes `.call(f, x)`; builtins are called as they stand, some look at their caller.
+    """
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        if not isinstance(node.func, (ast.Name, ast.Attribute)) or hasattr(
+                builtins, getattr(node.func, "id", "")):
+            return node
+        call = ast.copy_location(ast.Name(_CALL, ast.Load()), node.func)
+        return ast.copy_location(ast.Call(call, [node.func, *node.args], node.keywords), node)
 
 
 class _Mangler(ast.NodeTransformer):

@@ -53,7 +53,8 @@ out. It is the statement of the compiled function itself, also where the reason 
 that it calls, and as a whole where it is compound (`if`, `for`, `while`, `with`, `try`). So are the
 statements that use what only Python can hold, such as an array, a file, or an object of a class
 defined inside: make a tensor or a number of it early. A cell that is called from there is compiled
-by itself. Variables, the order of effects, exceptions and tracebacks are Python's.
+by itself, and so is a function of a module that is given tensors and numbers. Variables, the order
+of effects, exceptions and tracebacks are Python's.
 
 A function that cannot be divided (a generator, one without source) is run by Python as a whole. A
 gradient (or `jvp`, `vmap`, ...) of what has to be divided is taken in eager mode: every operation

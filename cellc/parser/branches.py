@@ -130,10 +130,12 @@ class Branch:
         return Graph(self.session.graph_name(b.name), inputs, b.body, result)
 
 
-def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bool = False):
+def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bool = False,
+         live: frozenset | None = None):
     """Append the `cond` of both branches; their changes happen here, and the joined value returns.
 
-    `leaving`: the function returns here, so that its variables do not matter any more.
+    `leaving`: the function returns here, so that its variables do not matter any more. `live`: the
+    only ones that do, where that is known.
     """
     from cellc.parser import reach
 
@@ -146,7 +148,7 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
     for value in (then.changed() | orelse.changed()).values():
         if value is frame.variables:
             if not leaving:
-                changes.append((value, joiner.variables(frame, node, value)))
+                changes.append((value, joiner.variables(frame, node, value, live)))
         else:
             joined = joiner.container(value)
             if not isinstance(joined, Conflict):
@@ -194,7 +196,7 @@ class Joiner:
         self.pairs.append((a, b, type or meeting_type(a, b)))
         return Slot(len(self.pairs) - 1)
 
-    def variables(self, frame, node, held: dict) -> dict:
+    def variables(self, frame, node, held: dict, live: frozenset | None) -> dict:
         """The variables after the `if`: only those that can still be read."""
         first, second = self.then.view(held), self.orelse.view(held)
         joined = {}
@@ -202,7 +204,7 @@ class Joiner:
             a, b = first.get(name, MISSING), second.get(name, MISSING)
             if a is b:
                 joined[name] = a
-            elif is_live(frame, node, name):
+            elif is_live(frame, node, name, live):
                 joined[name] = self.variable(a, b, name)
         return joined
 
@@ -398,11 +400,14 @@ def meeting_type(a, b) -> Type | None:
     return TensorType(dtype) if tensor else ScalarType(dtype)
 
 
-def is_live(frame, node, name: str) -> bool:
-    """Can the variable still be read after `node`? A loop around it reads it in its next round."""
+def is_live(frame, node, name: str, live: frozenset | None = None) -> bool:
+    """Can the variable still be read? It is one of `live`, or else, for what that does not say, it
+    is read behind `node`; within a loop the next round comes behind it too."""
     source = frame.source
     if name in source.captured or name.startswith("$"):
         return True
+    if live is not None:
+        return name in live
     last = source.last_read.get(name)
     if last is None:
         return False

@@ -35,7 +35,8 @@ def as_scalar(session, value) -> Node:
     node = session.lift(value)
     if isinstance(node.type, TensorType):
         if node.type.size != 1:
-            raise TypeFault(f"found {node.type} where one number is needed")
+            raise TypeFault(f"found {node.type} where one number is needed",
+                            "take one element, x[i], or a sum or mean")
         node = shape.to_scalar(shape.reshape(node, shape=()) if node.type.shape else node)
     return node
 

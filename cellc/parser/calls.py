@@ -195,7 +195,8 @@ def _call_object(session, value, args: list, kwargs: dict):
     if hasattr(kind, "call_parsed"):
         return value.call_parsed(session, args, kwargs)
     if isinstance(value, Node) or not callable(value):
-        raise TypeFault(f"{describe(value)} is called, and is no function")
+        raise TypeFault(f"{describe(value)} is called, and is no function",
+                        "call a function, a class, a cell or an object with __call__")
     wrapped = getattr(value, "__wrapped__", None)       # cellc.jit(f), functools.lru_cache(f)
     if isinstance(wrapped, FunctionType) and is_steady(kind.__module__):
         return call(session, wrapped, args, kwargs)

@@ -222,11 +222,24 @@ def run_either(frame, node, condition, first, second, rest) -> Outcome:
             break
     frame.here(node)
     if not outcomes[0].is_return:
-        branches.join(frame, node, condition, then, orelse)
+        live = _live_at(frame, node, outcomes[0].rank)
+        branches.join(frame, node, condition, then, orelse, live=live)
         return outcomes[0]
     then.returned, orelse.returned = outcomes
     value = branches.join(frame, node, condition, then, orelse, leaving=True)
     return Outcome(RETURN, value, frame.loc(node), outcomes[0].left)
+
+
+def _live_at(frame, node, rank: int) -> frozenset | None:
+    """What can still be read where both branches of `node` end so; None where it is not known."""
+    if rank == END:
+        return getattr(node, "_live_after", None)
+    depth = (RETURN - rank + 1) // 2
+    loop = next((x for x in frame.loops if x._depth == depth), None)
+    if loop is None or not hasattr(node, "_live_anywhere"):
+        return None
+    live = loop._live_after | node._live_anywhere
+    return live | loop._live_head if rank == continue_of(depth) else live
 
 
 def leave_blocks(outcome: Outcome, blocks) -> Outcome:

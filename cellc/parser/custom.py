@@ -140,7 +140,7 @@ def positional(session, function, args: list, kwargs: dict) -> tuple[list, list[
     if not isinstance(own, (Closure, type(place_of))):
         if kwargs:
             raise TypeFault(f"{describe(function)} has a rule for its gradient, and takes its "
-                            "arguments by position only")
+                            "arguments by position only", "leave out the names: f(x, y)")
         return args, [f"argument {i}" for i in range(len(args))]
     bound_self = [inner.__self__] if own is not inner else []
     source = own.source if isinstance(own, Closure) else source_of(own)

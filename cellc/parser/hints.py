@@ -80,7 +80,8 @@ def _check_tensor(name: str, text: str, value, sizes: dict) -> None:
         raise TypeFault(f"the hint of {name}, Tensor[{text!r}], is no type",
                         'write it as Tensor["f32[n,4]"]')
     if not isinstance(value, hooks.traced) or isinstance(value.type, ScalarType):
-        raise TypeFault(f"the argument {name} is {describe(value)}, its hint says {text}")
+        raise TypeFault(f"the argument {name} is {describe(value)}, its hint says {text}",
+                        "pass a tensor of that type, or change the hint")
     dtype = dtype_of(form[1])
     if value.type.dtype is not dtype:
         raise TypeFault(f"the argument {name} is {describe(value)}, its hint says {text}",

@@ -194,7 +194,7 @@ def truth(session, value):
     session.look_at(value)
     if isinstance(value, (Text, Piece)):
         raise TypeFault("found a string with values known only when the program runs; it can only "
-                        "be printed")
+                        "be printed", "decide on the values themselves")
     function = user_special(value, "__bool__") or user_special(value, "__len__")
     if function is not None:
         return truth(session, session.call(function, [value]))

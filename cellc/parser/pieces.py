@@ -63,6 +63,26 @@ class Piece:
             session.frames.pop()
 
 
+class Apart:
+    """A function that a statement run by Python calls, as a callable that is never divided."""
+
+    def __init__(self, function):
+        self.function = function
+        self.__name__ = function.__name__
+
+    def call_parsed(self, session, args: list, kwargs: dict):
+        """The value of the call; what it was given, the caller must have back itself."""
+        value = session.call(self.function, args, kwargs)
+        given = {id(x) for x in (*args, *kwargs.values()) if not isinstance(x, SIMPLE)}
+        for part in value if isinstance(value, tuple) else (value,):
+            if id(part) in given:
+                fault = SyntaxFault("the function returns an argument itself",
+                                    "return what is computed from it")
+                fault.of_result = True
+                raise fault
+        return value
+
+
 class _Cut:
     """The end of a piece, which a branch cannot pass."""
 

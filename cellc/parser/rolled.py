@@ -256,11 +256,9 @@ class Rolled:
         return sorted(found, key=lambda place: order.get(place.key, len(order)))
 
     def _is_live(self, name: str) -> bool:
-        self.frame.loops.append(self.node)
-        try:
-            return branches.is_live(self.frame, self.node, name)
-        finally:
-            self.frame.loops.pop()
+        """Can it be read in a further round, or behind the loop?"""
+        node = self.node
+        return branches.is_live(self.frame, node, name, node._live_head | node._live_after)
 
     def _bound_now(self, key: tuple, otherwise):
         found = self.bound.get(key, MISSING)

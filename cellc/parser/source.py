@@ -17,6 +17,7 @@ from types import CodeType
 import gast
 
 from cellc.errors import Loc, SourceFault
+from cellc.parser import liveness
 from cellc.record import fresh, record
 
 _STARTED = time.time()
@@ -38,7 +39,8 @@ class Source:
 
     `locals` are the names the function binds; `nonlocals` and `globals` those it declares so.
     `last_read` says for each name the last place it is read at, and `captured` which names
-    functions defined inside read: both tell which variables matter after an `if`.
+    functions defined inside read: both tell which variables matter after a branch; after a
+    statement `liveness` does.
     """
 
     node: gast.AST
@@ -225,6 +227,8 @@ def analyse(node: gast.AST, file: str, lines: list[str], name: str) -> Source:
         for statement in body:
             _scan(source, statement, inner=False)
         _number_loops(body, 0)
+        if not isinstance(node, gast.Lambda):
+            liveness.note(body)
     source.locals -= source.nonlocals | source.globals
     return source
 

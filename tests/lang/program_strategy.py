@@ -60,8 +60,9 @@ FORMS = {
           "({k} != 0 and 6 // {k} > 1)", "v[{I} % 3] > {F}", "ops.reduce_sum(w) < {F}"),
     "S": ("v[{I} % 3]", "ops.reduce_sum(v) / 3.0", "{S} * {F}", "0.5 * ({S} + {F})", "-{S}",
           "ops.tanh({S})", "ops.tanh({S} + {S})"),
-    "V": ("ops.tanh({V} + {F})", "{V} * {S}", "0.5 * ({V} + {V})", "ops.where({V} > {F}, {V}, -{V})",
-          "{V} * {V}", "-{V}", "{V} / (2.0 + {V})", "ops.maximum({V}, {F})", "v[::-1]"),
+    "V": ("ops.tanh({V} + {F})", "{V} * {S}", "0.5 * ({V} + {V})",
+          "ops.where({V} > {F}, {V}, -{V})", "{V} * {V}", "-{V}", "{V} / (2.0 + {V})",
+          "ops.maximum({V}, {F})", "v[::-1]"),
     "W": ("0.5 * ({W} + {F})", "{W} * {F}", "ops.tanh({W})", "0.5 * ops.matmul({W}, {W})",
           "ops.where({W} > {F}, {W}, 0.5 * {W})"),
 }

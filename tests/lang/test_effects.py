@@ -1,4 +1,4 @@
-"""Prints, checks, raises and assignments of Parameters in branches and loops: in order, and once."""
+"""Prints, checks, raises, assignments of Parameters in branches and loops: in order, and once."""
 
 import numpy as np
 import pytest

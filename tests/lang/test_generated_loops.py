@@ -15,7 +15,6 @@ import sys
 import types
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from program_strategy import programs
 from same import as_array, assert_same, in_mode, parse, run_traced

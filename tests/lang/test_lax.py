@@ -9,6 +9,8 @@ import inspect
 import io
 import json
 import random
+import tempfile
+import threading
 import warnings
 
 import numpy as np
@@ -20,6 +22,7 @@ from cellc.errors import CellcError, SyntaxFault
 from tests.lang.same import assert_same, f32, in_mode
 
 CASES = []
+TEMPORARY = tempfile.mkdtemp()
 
 
 @pytest.fixture(autouse=True)
@@ -434,6 +437,136 @@ def test_the_call_of_what_is_refused_names_both_places():
     assert "because: " in text and "cost: " in text and "try: " in text
 
 
+def update(w, rate):
+    for _ in range(3):
+        w = w - rate * ops.tanh(w)
+    return w
+
+
+def same_again(w):
+    return w
+
+
+def looks(w):
+    return w * float(w.asnumpy()[0])
+
+
+@case(X, [0.5, 0.25])
+def calls_from_python(x, rates):
+    w = x * 1.0
+    kept = []
+    for line in json.dumps(rates)[1:-1].split(","):  # <--
+        w = update(w, float(line))
+        w = looks(same_again(w))
+        kept.append(w)
+    same = same_again(kept[1])
+    same[0] = 4.0  # <--
+    return w, kept[1]
+
+
+def test_functions_called_from_there_are_compiled():
+    in_mode(context.GRAPH_MODE, cellc.jit(fresh(calls_from_python)), (X, [0.5, 0.25]))
+    made = cellc.lax.calls._made
+    assert [len(v.types) for v in made[update].variants] == [2]
+    assert made[looks] is None and made[same_again] is None
+
+
+def test_strings_from_a_file_do_not_compile_for_ever():
+    def fn(x, path):
+        y = x * 2.0
+        name = open(path).readline()
+        if name == "half":
+            y = y * 0.25
+        return ops.tanh(y)
+
+    jitted = cellc.jit(fn)
+    texts = ["half", *map(str, range(14))]
+    for text in texts:
+        path = f"{TEMPORARY}/name.txt"
+        with open(path, "w") as file:
+            file.write(text)
+        assert_same(in_mode(context.GRAPH_MODE, jitted, (X, path)), fn(X, path))
+    (plan,) = cellc.compile.compiled(fn).plans.values()
+    assert len(plan.reports) == 2       # the second is `if name == ...`
+
+
+def test_sizes_from_python_do_not_compile_for_ever():
+    def fn(x, text):
+        y = x * 2.0
+        n = len(json.loads(text))
+        z = ops.tanh(y)
+        return ops.zeros((n, 2)) + ops.sum(z)
+
+    jitted = cellc.jit(fn)
+    for n in range(2, 14):
+        text = json.dumps([0] * n)
+        assert_same(in_mode(context.GRAPH_MODE, jitted, (X, text)), fn(X, text))
+    made = cellc.compile.compiled(fn)
+    assert len(made.plans) == 4
+    plan = list(made.plans.values())[-1]
+    assert [type(part).__name__ for part in plan.root.parts] == ["_Section", "_Step", "_Section"]
+    last = plan.root.parts[2]
+    assert [type(part).__name__ for part in last.parts] == ["_Section", "_Step"]
+    assert [len(piece.variants) for piece in last.pieces.values()] == [8]
+
+
+class Remembering(nn.Cell):
+    """Python leaves an array in the cell, which the piece after it reads."""
+
+    def construct(self, x):
+        self.seen = x.asnumpy() * 2.0
+        y = x * Tensor(self.seen)
+        return ops.tanh(y)
+
+
+def test_what_is_read_outside_does_not_compile_for_ever():
+    net = Remembering()
+    for i in range(40):
+        x = X * (1.0 + i)
+        assert_same(in_mode(context.GRAPH_MODE, net, (x,)),
+                    in_mode(context.PYNATIVE_MODE, Remembering(), (x,)))
+    assert "compiled 32 times" in "".join(cellc.explain(net).splits)
+
+
+def test_threads():
+    net = Counting()
+    expected = in_mode(context.PYNATIVE_MODE, through, (X,))
+    jitted, errors = cellc.jit(fresh(through)), []
+    context.set_context(mode=context.GRAPH_MODE)
+
+    def work():
+        try:
+            for _ in range(20):
+                assert_same(jitted(X), expected)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    context.set_context(mode=context.PYNATIVE_MODE)
+    assert not errors
+    assert net.n is not None
+
+
+def test_a_cell_of_cellc_around_what_is_refused():
+    class Inner(nn.Cell):
+        def construct(self, x):
+            return x * float(x.asnumpy().max())
+
+    net = nn.SequentialCell([nn.Dense(4, 4, "ones", "zeros"), Inner(), nn.ReLU()])
+    found, said = reported(lambda: in_mode(context.GRAPH_MODE, net, (M,)))
+    assert_same(found, in_mode(context.PYNATIVE_MODE, net, (M,)))
+    assert [str(w.message).count("return x * float(x.asnumpy().max())") for w in said] == [1, 1]
+    assert "what SequentialCell does around this" in str(said[1].message)
+    loss = nn.WithLossCell(net, lambda a, b: ops.mean(ops.abs(a - b)) * looks(M[0]).shape[0])
+    found, said = reported(lambda: in_mode(context.GRAPH_MODE, loss, (M, M)))
+    assert_same(found, in_mode(context.PYNATIVE_MODE, loss, (M, M)))
+    assert said
+
+
 def test_a_function_whose_source_is_gone():
     scope = {"np": np}
     exec("def hidden(x):\n    return x * float(np.median(x.asnumpy()))", scope)
@@ -671,6 +804,12 @@ def test_the_warning():
     assert text[5] == "  try: return the tensor and call asnumpy() on the result"
 
 
+def test_the_warning_of_a_compound_statement_says_what_is_still_compiled():
+    _, said = reported(lambda: in_mode(context.GRAPH_MODE, cellc.jit(fresh(loop_within)), (X, 3)))
+    assert "functions of a module, that are called there: these are compiled" in str(
+        said[0].message)
+
+
 def test_explain_lists_what_python_runs():
     fresh(two_of_them)
     for _ in range(3):
@@ -720,6 +859,28 @@ def test_errors_of_the_program_stay_its_own():
     assert any(entry.lineno + 1 == line for entry in info.traceback)
     with pytest.raises(TypeError, match="argument"):
         in_mode(context.GRAPH_MODE, cellc.jit(first), (X, X))
+
+
+@pytest.mark.parametrize("wrong, words", [
+    (lambda x: ops.tanh(Tensor([1, 2])) + x, "tanh"),
+    (lambda x: ops.matmul(x, ops.ones((7, 7))), "matmul"),
+    (lambda x: ops.reshape(x, ("a",)), "reshape"),
+])
+def test_mistakes_are_what_they_are_in_strict(wrong, words):
+    def fn(x):
+        y = x * 2.0
+        return wrong(y)
+
+    context.set_context(mode=context.GRAPH_MODE)
+    found = []
+    for level in (context.LAX, context.STRICT):
+        context.set_context(jit_syntax_level=level)
+        with pytest.raises(CellcError, match=words) as info, warnings.catch_warnings():
+            warnings.simplefilter("error", LaxWarning)
+            cellc.jit(fresh(fn))(X)
+        found.append((type(info.value), str(info.value)))
+    context.set_context(mode=context.PYNATIVE_MODE)
+    assert found[0] == found[1]
 
 
 def test_pieces_are_compiled_once():

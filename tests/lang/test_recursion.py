@@ -1,5 +1,5 @@
-"""Functions that call themselves as often as data say: graph mode, eager mode and interpreter agree,
-and so do gradients, to order 3, with central differences."""
+"""Functions that call themselves as often as data say: graph mode, eager mode and interpreter
+agree, and so do gradients, to order 3, with central differences."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tapes in programs written by hand: pushed and popped in loops and by recursion, and given back."""
+"""Tapes in programs written by hand: pushed and popped in loops and recursion, and given back."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`while` and `for` that depend on data: state of every kind, ways out, ranges, what is not bound."""
+"""Loops that depend on data: state of every kind, ways out, ranges, what is not bound."""
 
 from collections import namedtuple
 from dataclasses import dataclass
