@@ -156,7 +156,9 @@ class Compiled:
             try:
                 variant, traced = self.variant(given, arrays)
             except CellcError as fault:     # it names the user's line: the compiler's own are noise
-                raise fault if config.level("CHECK") > 1 else fault.with_traceback(None)
+                if config.level("CHECK") < 2:
+                    fault = fault.with_traceback(None)
+                raise fault from fault.__cause__
             if self.entry is None:
                 self.entry = entry.Entry(self._miss, _raise_fault)
                 self.call = self.entry.call
