@@ -103,16 +103,16 @@ def _loop(node: Apply, used: set[int]):
     still = {i for i in range(n) if body.results[i] is body.inputs[i]}
     needed = _needed(test, body, n, used, still)
     state = [i for i in range(n) if i in needed and i not in still]
+    if not state and has_effect(node):
+        state = [min(needed)]
     read = _reads(test) | _reads(body, [body.results[i] for i in state])
     rest = [i for i in range(len(node.operands))
-            if (i >= n or i in still) and i in read]
+            if (i >= n or i in still) and i in read and i not in state]
     order = state + rest
     if len(state) == n and len(order) == len(node.operands):
         return None
-    if not state and not has_effect(node):
-        return node, [], {i: node.operands[i] for i in still & used}
     if not state:
-        return None
+        return node, [], {i: node.operands[i] for i in still & used}
     small = {"test": _cut(test, order, test.result),
              "body": _cut(body, order, [body.results[i] for i in state])}
     made = Apply(node.prim, tuple(node.operands[i] for i in order), node.attrs | small, None,
@@ -121,10 +121,13 @@ def _loop(node: Apply, used: set[int]):
 
 
 def _needed(test: Graph, body: Graph, n: int, used: set[int], still: set[int]) -> set[int]:
-    """The states that the test, what is used, or another needed state depends on."""
+    """The states that the test, what is used, or another needed state depends on; one at least
+    where the loop does something."""
     needed = {i for i in used | _reads(test) if i < n}
     if body.has_effects:
         needed |= {i for i in _reads(body, ()) if i < n}
+    if not needed and (body.has_effects or test.has_effects):
+        needed = {0}
     while True:
         more = {i for i in _reads(body, [body.results[i] for i in needed - still]) if i < n}
         if more <= needed:
@@ -185,14 +188,11 @@ def _cut(graph: Graph, order: list[int], result) -> Graph:
         else:
             result = Apply(PRIMITIVES["tuple"], tuple(result), {})
             body.append(result)
-    live: set[Node] = {result}
-    kept = []
-    for node in reversed(body):
-        if node in live or has_effect(node):
-            kept.append(node)
-            live.update(node.operands)
+    cut = Graph(graph.name, [graph.inputs[i] for i in order], body, result)
     # What is inside may still ask for inputs that only results nobody reads depend on.
-    return _prune(Graph(graph.name, [graph.inputs[i] for i in order], reversed(kept), result))
+    while (small := dead_code.sweep(_prune(cut))) is not cut:
+        cut = small
+    return cut
 
 
 # -- branches --------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ STATEMENTS = (
     ("pair = Pair({F}, {I})", "pt = Point({F}, {F})", "xs = [{F}, {F}]"),
     ("xs[0] = {F}", "xs[1] = {F}", "pt.a = {F}", "pt.b = {F}", 'd["a"] = {F}', 'd["n"] = {I}'),
     ("g = {F}", "g = {I} % 5", "g = 1"), ("u = {F}", "x = {F}"),
-    ('print("at", {I}, p, f"{x:.4f}")', 'print(q, {I}, f"{y:.3f}", k)'),
+    ('print("at", {I}, p, f"{x:.4f}")', 'print(q, {I}, f"{y:.3f}", k)'),     # last: see program()
 )
 FAILURES = ('raise ValueError(f"at {n}")', 'assert {B}, f"at {m} {p}"')
 HELPER_START = "a, k, q, p, m = y, 2, x > 0.1, n > 1, n % 3"
@@ -107,6 +107,7 @@ class Writer:
     def __init__(self, choose, size: int, differentiable: bool, raises: bool):
         self.choose, self.budget, self.raises = choose, size, raises
         self.module = "ops" if differentiable else self.pick("math", "ops")
+        self.prints_floats = not differentiable     # what is on the tape is no plain number
         self.forms = FORMS if differentiable else FORMS | {"F": FORMS["F"] + CUT_FORMS}
         self.counters = 0
         self.helpers: list[str] = []
@@ -213,6 +214,8 @@ class Writer:
             self.helpers.append("deep")
         self.forms, self.budget = everything, size
         self.tensors, self.result, self.statements = True, RESULT, STATEMENTS
+        if not self.prints_floats:
+            self.statements = STATEMENTS[:-1] + (('print("at", {I}, k)',),)
         return text + self.function("def program(x, y, n, m, p, v, w)", START, 4)
 
 
