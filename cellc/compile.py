@@ -153,7 +153,12 @@ class Compiled:
             return plan.run(args, kwargs)
         moment = entry.epoch()      # what is found to hold now, holds until the epoch moves
         with startup.compiling:
-            variant, traced = self.variant(given, arrays)
+            try:
+                variant, traced = self.variant(given, arrays)
+            except CellcError as fault:     # it names the user's line: the compiler's own are noise
+                if config.level("CHECK") < 2:
+                    fault = fault.with_traceback(None)
+                raise fault from fault.__cause__
             if self.entry is None:
                 self.entry = entry.Entry(self._miss, _raise_fault)
                 self.call = self.entry.call

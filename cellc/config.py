@@ -30,7 +30,8 @@ SWITCHES = {s.name: s for s in (
            "write the graph after each named pass as NN_pass.ir"),
     Switch("DUMP_DIR", "cellc_dump", "a folder", "where dumps are written"),
     Switch("CHECK", "1", "0, 1 or 2",
-           "check graphs never, at stage borders, or after every pass with a text round trip"),
+           "check graphs never, at stage borders, or after every pass with a text round trip; "
+           "2 keeps the compiler's own frames in tracebacks"),
     Switch("SHOW", "0", "0 to 4",
            "print the pipeline with times, the final graph, the groups, the LLVM text"),
     Switch("CACHE_DIR", "", "a folder, or 0 for none",

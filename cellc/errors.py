@@ -73,6 +73,11 @@ class CellcError(Exception):
         self.message, self.hint, self.loc = message, hint, loc
         super().__init__(message)
 
+    def __reduce__(self):
+        """For another process or a copy: without what belongs to the parse."""
+        kept = {key: x for key, x in self.__dict__.items() if key not in ("trail", "node")}
+        return _remade, (type(self), self.args, kept)
+
     def at(self, loc: Loc | None) -> CellcError:
         """Attach the place unless a more precise one is already there; returns the fault."""
         if self.loc is None:
@@ -84,6 +89,13 @@ class CellcError(Exception):
         snippet = self.loc.snippet() if self.loc else ""
         hint = f"\n  try: {self.hint}" if self.hint else ""
         return f"{place}{self.message}{snippet}{hint}"
+
+
+def _remade(kind: type, args: tuple, fields: dict) -> CellcError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class SyntaxFault(CellcError, SyntaxError):

@@ -61,6 +61,13 @@ def test_show(level, shown, capsys):
     assert shown in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("level, frames", [(1, range(2, 8)), (2, range(9, 200))])
+def test_the_compiler_hides_its_own_frames_in_tracebacks(level, frames):
+    with config(CHECK=level), pytest.raises(cellc.errors.ShapeFault) as caught:
+        cellc.jit(lambda x: curve(x) @ X)(Tensor(np.ones((2, 3), np.float32)))
+    assert len(caught.traceback) in frames
+
+
 def test_an_unknown_switch():
     with pytest.raises(ValueError, match="unknown switch SPEED; known are DUMP"):
         with config(SPEED=1):

@@ -9,6 +9,8 @@ plan serves every n.
 
 from __future__ import annotations
 
+from bisect import insort
+
 from cellc.errors import SymbolicFault
 from cellc.ir.types import Dim, TensorType
 from cellc.record import record
@@ -40,19 +42,17 @@ class Block:
 def plan(blocks: list[Block]) -> dict[str, int]:
     """Set every block's offset; returns the bytes needed for each unit."""
     totals: dict[str, int] = {}
-    placed: dict[str, list[Block]] = {}
+    placed: dict[str, list[tuple]] = {}     # of each unit (offset, its end, life), by offset
     for block in sorted(blocks, key=lambda b: (-b.size, b.start)):
-        size = _aligned(block.size)
-        neighbours = sorted((b for b in placed.setdefault(block.unit, [])
-                             if b.start <= block.end and block.start <= b.end),
-                            key=lambda b: b.offset)
-        offset = 0
-        for other in neighbours:
-            if offset + size <= other.offset:
-                break
-            offset = max(offset, other.offset + _aligned(other.size))
+        others = placed.setdefault(block.unit, [])
+        size, offset = _aligned(block.size), 0
+        for low, high, start, end in others:
+            if start <= block.end and block.start <= end:
+                if offset + size <= low:
+                    break
+                offset = max(offset, high)
         block.offset = offset
-        placed[block.unit].append(block)
+        insort(others, (offset, offset + size, block.start, block.end))
         totals[block.unit] = max(totals.get(block.unit, 0), offset + size)
     return totals
 

@@ -37,9 +37,9 @@ class Report:
         start, mistaken = time.perf_counter(), False
         try:
             return work(*args)
-        except CellcError as error:
-            mistaken = error.message == self.because
-            if mistaken:
+        except Exception as error:
+            mistaken = getattr(error, "message", str(error)) == self.because
+            if mistaken and isinstance(error, CellcError):
                 error.at(self.at)
             raise
         finally:

@@ -58,8 +58,8 @@ of effects, exceptions and tracebacks are Python's.
 
 A function that cannot be divided (a generator, one without source) is run by Python as a whole. A
 gradient (or `jvp`, `vmap`, ...) of what has to be divided is taken in eager mode: every operation
-runs alone, on the tape. It flows through tensors, and not through `asnumpy()` or `float()`, as in
-eager mode.
+runs alone, on the tape. As there, it does not flow through `asnumpy()`, and `float(x)` of what is
+being differentiated is refused.
 
 Each such statement is reported once, as a `cellc.LaxWarning` with the place, the reason, the time
 it took and what to write instead; `cellc.explain(net)` lists them with the time for each call.

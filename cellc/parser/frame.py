@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 from typing import Any
 
+import gast
+
 from cellc.errors import (
     AttributeFault,
     CellcError,
@@ -15,16 +17,26 @@ from cellc.errors import (
     TypeFault,
     ValueFault,
 )
+from cellc.ir.graph import scalar
 from cellc.ir.prims import effect
 from cellc.parser.guards import MISSING, is_steady
 from cellc.parser.source import Source
 from cellc.parser.syntax import evaluators, executors
-from cellc.parser.values import Conflict, Maybe
+from cellc.parser.values import Conflict, Maybe, Unbound
 
 _FAULTS = {AttributeError: AttributeFault, TypeError: TypeFault, IndexError: IndexFault,
            KeyError: KeyFault, ValueError: ValueFault, NameError: NameFault}
 _BUILTINS = vars(builtins)
 _NOTE = "while compiling"
+
+
+def bound_in(loop) -> dict[str, Any]:
+    """The names that a loop binds, each with the first place that does."""
+    found: dict[str, Any] = {}
+    for node in gast.walk(loop):
+        if isinstance(node, gast.Name) and isinstance(node.ctx, gast.Store):
+            found.setdefault(node.id, node)
+    return found
 
 
 class Signal(Exception):
@@ -163,14 +175,29 @@ class Frame:
                 found.refuse(name)
             return found
         if name in self.names:
+            raise self._unbound(name, node)
+        if self.parent is not None:
+            return self.parent.load(name, node)
+        return self._load_outside(name)
+
+    def _unbound(self, name: str, node) -> Exception:
+        """A local name has no value. Under a traced condition in a loop that binds it, another
+        round may give it one: there it is the program that fails, and only if it comes here."""
+        loop = next((x for x in self.loops if name in bound_in(x)), None) if self.depth else None
+        if loop is None:
             fault = NameFault(f"{name} is read before anything is assigned to it",
                               f"assign {name} first")
             fault.python = UnboundLocalError(
                 f"cannot access local variable '{name}' where it is not associated with a value")
-            raise fault
-        if self.parent is not None:
-            return self.parent.load(name, node)
-        return self._load_outside(name)
+            return fault
+        from cellc.parser.exceptions import check_uncaught
+
+        check_uncaught(self.session, UnboundLocalError, self.loc(node or loop))
+        self.here(node or loop)
+        what = Unbound(name, "while" if isinstance(loop, gast.While) else "for",
+                       self.loc(bound_in(loop)[name]), self.loc(loop))
+        effect.check(scalar(False), message=self.session.message(what))
+        return Ended()
 
     def _checked(self, name: str, found: Maybe, node):
         """The value of a variable that may have none: the program checks that it has."""

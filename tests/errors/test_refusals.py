@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import linecache
 import math
+import pickle
 import threading
 from dataclasses import dataclass
 
@@ -582,3 +583,13 @@ def test_every_class_is_also_pythons():
             (KeyFault, KeyError), (SourceFault, OSError), (AssertionFault, AssertionError),
             (ValueFault, ValueError)):
         assert issubclass(kind, python) and issubclass(kind, CellcError)
+
+
+@pytest.mark.parametrize("fn", [try_star, lambda x: ops.zeros((int(x.sum()),))],
+                         ids=["SyntaxFault", "KnownFault"])
+def test_faults_can_be_sent_to_another_process(fn):
+    with pytest.raises(CellcError) as info:
+        trace(fn, (X,), {}, "fn")
+    again = pickle.loads(pickle.dumps(info.value))
+    assert type(again) is type(info.value)
+    assert str(again) == str(info.value) and again.loc == info.value.loc

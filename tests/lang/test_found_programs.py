@@ -1,4 +1,4 @@
-"""Small programs that were once compiled wrongly: found by generated ones (test_generated_loops.py).
+"""Small programs that were once compiled wrongly: found by generated ones (test_generated_loops).
 
 Each says what went wrong. They are run in eager mode, interpreted and compiled.
 """
@@ -134,7 +134,7 @@ def test_a_loop_there_only_for_its_check(x, n, w):
             while x > 5.0 and n > 0:
                 assert n > 100, f"{m}"
                 n -= 1
-                items = x
+                items = x       # noqa: F841
             q = True
     return q
 

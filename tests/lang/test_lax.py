@@ -756,6 +756,17 @@ def test_gradients_by_weights_and_training():
     assert graph[0][0] != graph[0][2]
 
 
+def test_a_number_made_of_what_is_differentiated_is_refused_as_in_eager_mode():
+    def fn(x):
+        json.dumps(1)
+        return ops.sum(x) * float(ops.sum(x))
+
+    for mode in (context.PYNATIVE_MODE, context.GRAPH_MODE):
+        with pytest.raises(TypeError, match="becomes a Python number while it is differentiated"):
+            in_mode(mode, cellc.grad(fresh(fn)), (X,))
+    assert_same(in_mode(context.GRAPH_MODE, cellc.jit(fn), (X,)), fn(X))
+
+
 def test_other_transforms():
     for transform in (lambda f: cellc.jvp(f, (X,), (X,)), lambda f: cellc.jacrev(f)(X),
                       lambda f: cellc.vmap(f)(M), lambda f: cellc.value_and_grad(f)(X),

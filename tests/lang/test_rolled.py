@@ -460,6 +460,26 @@ def test_unbound_variables(program):
     assert compiled(9) == program(9)
 
 
+@pytest.mark.parametrize("rounds", [2, "n"], ids=["known", "traced"])
+def test_a_variable_that_only_an_earlier_round_binds(rounds):
+    def program(x, n):
+        for _ in range(2 if rounds == 2 else n):
+            if x > 100.0:
+                u = x * 2
+                x = 60.0
+            elif x > 50.0:
+                x = x + u
+        return x
+
+    compiled = cellc.jit(program)
+    for x in (200.0, 1.0):
+        assert compiled(x, 2) == program(x, 2)
+        assert_same(interpreted(program, x, 2), program(x, 2))
+    assert cellc.grad(program)(200.0, 2) == 2.0
+    with pytest.raises(NameFault, match="u is read, and has no value: it is bound only in"):
+        compiled(60.0, 2)
+
+
 def test_an_unbound_variable_that_is_not_read():
     def program(n):
         if n > 3:
