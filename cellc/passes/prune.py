@@ -103,7 +103,7 @@ def _loop(node: Apply, used: set[int]):
     still = {i for i in range(n) if body.results[i] is body.inputs[i]}
     needed = _needed(test, body, n, used, still)
     state = [i for i in range(n) if i in needed and i not in still]
-    if not state and has_effect(node):
+    if not state and needed and has_effect(node):
         state = [min(needed)]
     read = _reads(test) | _reads(body, [body.results[i] for i in state])
     rest = [i for i in range(len(node.operands))
@@ -111,7 +111,7 @@ def _loop(node: Apply, used: set[int]):
     order = state + rest
     if len(state) == n and len(order) == len(node.operands):
         return None
-    if not state:
+    if not state and not has_effect(node):
         return node, [], {i: node.operands[i] for i in still & used}
     small = {"test": _cut(test, order, test.result),
              "body": _cut(body, order, [body.results[i] for i in state])}
@@ -126,7 +126,7 @@ def _needed(test: Graph, body: Graph, n: int, used: set[int], still: set[int]) -
     needed = {i for i in used | _reads(test) if i < n}
     if body.has_effects:
         needed |= {i for i in _reads(body, ()) if i < n}
-    if not needed and (body.has_effects or test.has_effects):
+    if n and not needed and (body.has_effects or test.has_effects):
         needed = {0}
     while True:
         more = {i for i in _reads(body, [body.results[i] for i in needed - still]) if i < n}

@@ -139,8 +139,28 @@ def test_a_loop_there_only_for_its_check(x, n, w):
     return q
 
 
+@pytest.mark.parametrize(("x", "n"), [(1.0, 2), (-1.0, 9), (1.0, 9)])
+def test_a_loop_without_state(x, n):
+    """prune asked for its first."""
+    def program(x, n):
+        total = 0.0
+        for i in range(n):
+            if x > 0:
+                while n > 5:
+                    raise ValueError(f"at {i}")
+            total += i
+        return total
+
+    compiled = cellc.jit(program)
+    if x > 0 and n > 5:
+        with pytest.raises(ValueError, match="at 0"):
+            compiled(x, n)
+    else:
+        assert compiled(x, n) == program(x, n)
+
+
 @same_everywhere(*((x, n) for x in (0.5, 2.0) for n in (0, 1, 3)))
-def test_a_variable_deleted_or_bound_in_the_only_branch_that_ends(x, n):
+def test_containers_made_in_the_only_branch_that_ends(x, n):
     for i in range(n):
         if x > 1e9:
             raise ValueError("never")

@@ -1,8 +1,8 @@
 """Generated programs with loops, branches and calls: three ways of running them, and gradients.
 
 `program_strategy.py` writes them. Eager mode, which is Python itself, says what is right: values,
-what is printed, and the kind of error a program ends with. CELLC_GENERATED=5000 asks for more of
-them than the normal run has.
+what is printed, and the kind of error a program ends with. CELLC_GENERATED=5000 asks for others, and
+more of them, than the normal run has.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import sys
 import types
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from program_strategy import programs
 from same import as_array, assert_same, in_mode, parse, run_traced
 
@@ -24,7 +24,11 @@ from cellc import Tensor, context
 from cellc.errors import CellcError
 
 _numbers = itertools.count()
-CASES = int(os.environ.get("CELLC_GENERATED", 60))
+ASKED = os.environ.get("CELLC_GENERATED")
+CASES = int(ASKED or 100)
+# The usual run takes the same programs each time, and does not spend minutes on making one smaller.
+RUN = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": not ASKED,
+       "phases": [Phase.explicit, Phase.generate] + [Phase.reuse, Phase.shrink] * bool(ASKED)}
 ARGUMENTS = ((0.3, -0.7, 2, 3, True), (-0.45, 0.6, 4, 1, False), (0.9, 0.85, 0, 7, True))
 BUILTIN = (NameError, IndexError, AssertionError, ValueError, TypeError, ZeroDivisionError,
            RecursionError)
@@ -102,7 +106,7 @@ def check_values(source: str, dtype=np.float32):
         compare(outcome(compiled, *args), expected, "compiled")
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES, **RUN)
 @given(programs())
 def test_values(source):
     check_values(source)
@@ -164,14 +168,13 @@ def slopes(value, args, gradient):
     return along, [(at(h) - at(-h)) / (2 * h) for h in (1e-5, 1e-6, 3e-5)]
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES, **RUN)
 @given(programs(differentiable=True, raises=False))
 def test_gradients(source):
     check_gradients(source)
 
 
-@settings(max_examples=max(1, CASES // 4), deadline=None,
-          suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(1, CASES // 4), **RUN)
 @given(programs(size=5, differentiable=True, raises=False))
 def test_gradients_of_gradients(source):
     check_gradients(source, order=2)
