@@ -69,9 +69,11 @@ class Explanation:
     notes: list[str]
     guards: list[str]
     splits: list[str]
+    pieces: int = 0
 
     def __str__(self) -> str:
-        lines = [f"{self.name}: {len(self.signatures)} compiled signature(s)"]
+        pieces = f", {self.pieces} compiled piece(s)" if self.splits else ""
+        lines = [f"{self.name}: {len(self.signatures)} compiled signature(s){pieces}"]
         lines += [f"  ({', '.join(map(str, s))})" for s in self.signatures]
         lines += [f"  because {note}" for note in self.notes]
         lines += [f"  run by Python: {split}" for split in self.splits]
@@ -88,6 +90,7 @@ def explain(fn) -> Explanation:
     Python runs of it, why, and what that costs."""
     made = driver.compiled(fn)
     guards = dict.fromkeys(str(g) for v in made.variants for g in v.traced.guards)
+    plans = {id(plan): plan for plan in made.plans.values()}.values()
     return Explanation(made.name, [v.types for v in made.variants], list(dict.fromkeys(made.notes)),
-                       list(guards), [str(r) for plan in made.plans.values()
-                                      for r in plan.reports])
+                       list(guards), [str(r) for plan in plans for r in plan.reports],
+                       sum(plan.pieces() for plan in plans))

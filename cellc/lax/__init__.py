@@ -154,6 +154,15 @@ class Plan:
         self.reports.append(report)
         return report
 
+    def pieces(self) -> int:
+        """How many pieces are compiled, each signature by itself."""
+        def count(part) -> int:
+            if part.parts is not None:
+                return sum(map(count, part.parts))
+            return sum(len(piece.variants) for piece in part.pieces.values())
+
+        return count(self.root) if self.root is not None else 0
+
     def is_empty(self, start: int, stop: int) -> bool:
         """Are these statements only definitions that are made where they are used, or words?"""
         return all(isinstance(x, gast.FunctionDef) and x.name in self.definitions
@@ -388,6 +397,8 @@ class _Section:
 
 class _Step:
     """Statements that Python runs."""
+
+    parts: tuple = ()
 
     def __init__(self, plan: Plan, start: int, stop: int, fault: CellcError):
         own = plan.body[start:stop]

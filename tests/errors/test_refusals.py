@@ -3,11 +3,16 @@
 A case is a function whose offending line has `# <--`; `at` is the text on it that is pointed to.
 """
 
+import array
 import asyncio
+import datetime
 import inspect
+import io
 import linecache
 import math
+import os
 import pickle
+import random
 import threading
 from dataclasses import dataclass
 
@@ -583,6 +588,38 @@ def test_every_class_is_also_pythons():
             (KeyFault, KeyError), (SourceFault, OSError), (AssertionFault, AssertionError),
             (ValueFault, ValueError)):
         assert issubclass(kind, python) and issubclass(kind, CellcError)
+
+
+# -- the world outside, in any guise ---------------------------------------------------------------
+
+@refused(SyntaxFault, "Random.random runs in Python", "random", X)
+def a_random_number_of_pythons(x):
+    return x * random.random()  # <--
+
+
+@refused(SyntaxFault, "datetime.datetime.now runs in Python", "datetime", X)
+def the_time_by_a_class_method(x):
+    return x * datetime.datetime.now().second  # <--
+
+
+@refused(SyntaxFault, "io.StringIO runs in Python", "io", X)
+def a_file_in_memory(x):
+    file = io.StringIO("5")  # <--
+    return x * len(file.read())
+
+
+@refused(SyntaxFault, "_Environ.get runs in Python", "os", X)
+def the_environment(x):
+    return x * float(os.environ.get("SCALE", 1.0))  # <--
+
+
+@refused(SyntaxFault, "array.append runs in Python", "LOG", X)
+def a_container_in_c_that_changes(x):
+    LOG.append(1.0)  # <--
+    return x
+
+
+LOG = array.array("d")
 
 
 @pytest.mark.parametrize("fn", [try_star, lambda x: ops.zeros((int(x.sum()),))],

@@ -62,7 +62,7 @@ def shape_of(fn) -> str:
     (plan,) = cellc.compile.compiled(fn).plans.values()
 
     def walk(part):
-        if not hasattr(part, "parts"):
+        if not hasattr(part, "pieces"):
             return "S"
         return "P" if part.parts is None else "".join(map(walk, part.parts))
 
@@ -831,6 +831,7 @@ def test_explain_lists_what_python_runs():
     for split, line in zip(sorted(made.splits), lines, strict=True):
         assert split.startswith(f"{__file__}:{line}:5: ") and "3 call(s)" in split
     assert str(made).count("run by Python: ") == 2
+    assert made.pieces == 3 and "3 compiled piece(s)" in str(made)
 
 
 def test_a_filter_can_make_errors_of_it():
