@@ -234,7 +234,7 @@ class Joiner:
     def one_sided(self, value, in_second: bool):
         """A value that only one side has: the other gives anything."""
         leaves: list = []
-        value = as_left(self.orelse if in_second else self.then, value)
+        value = as_left(self.orelse if in_second else self.then, value, self.session.owned.add)
         structure = flatten(value, leaves, self.session.lift_anywhere)
         slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
         return unflatten(structure, slots, made=self.session.owned.add)
@@ -347,20 +347,20 @@ class Joiner:
         return in_type(self.session, value, type)
 
 
-def as_left(side: Branch, value):
+def as_left(side: Branch, value, made):
     """The value with what its containers hold at the end of a side of the join; those that were
     there before it stay themselves."""
     if isinstance(value, tuple):
-        items = [as_left(side, x) for x in value]
+        items = [as_left(side, x, made) for x in value]
         return value._make(items) if hasattr(value, "_make") else tuple(items)
     if isinstance(value, (list, dict)) or is_instance_of_dataclass(value):
         if side.knew(value):
             return Itself(value)
         held = side.view(value)
         if isinstance(value, list):
-            return [as_left(side, x) for x in held]
-        items = {key: as_left(side, x) for key, x in held.items()}
-        return items if isinstance(value, dict) else same_object(value, items)
+            return [as_left(side, x, made) for x in held]
+        items = {key: as_left(side, x, made) for key, x in held.items()}
+        return items if isinstance(value, dict) else made(same_object(value, items))
     return value
 
 

@@ -139,6 +139,20 @@ def test_a_loop_there_only_for_its_check(x, n, w):
     return q
 
 
+@same_everywhere(*((x, n) for x in (0.5, 2.0) for n in (0, 1, 3)))
+def test_an_object_of_known_values_in_the_only_branch_that_ends(x, n):
+    """The copy of it did not count as made here, and could not meet what was before the loop."""
+    body = Body(x, -0.5)
+    for i in range(n):
+        for j in range(i):
+            if x > 1e9:
+                raise ValueError("never")
+            else:
+                body = Body(-0.5, 1.5)
+                continue
+    return body.a, body.b
+
+
 @pytest.mark.parametrize(("x", "n"), [(1.0, 2), (-1.0, 9), (1.0, 9)])
 def test_a_loop_without_state(x, n):
     """prune asked for its first."""

@@ -1,8 +1,8 @@
 """Generated programs with loops, branches and calls: three ways of running them, and gradients.
 
 `program_strategy.py` writes them. Eager mode, which is Python itself, says what is right: values,
-what is printed, and the kind of error a program ends with. CELLC_GENERATED=5000 asks for others,
-and more of them, than the normal run has.
+what is printed, and the kind of error a program ends with. CELLC_GENERATED=5000 asks for others
+than the usual run has, and for more of them.
 """
 
 import contextlib
