@@ -14,6 +14,18 @@ os.environ["CELLC_CACHE_DIR"] = _CACHE
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+@pytest.fixture(autouse=True)
+def settings_of_its_own():
+    """What a test sets in the context holds for that test."""
+    from cellc import context
+
+    names = "mode", "device_target", "jit_syntax_level"
+    before = {name: context.get_context(name) for name in names}
+    yield
+    if any(context.get_context(name) != value for name, value in before.items()):
+        context.set_context(**before)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     shutil.rmtree(_CACHE, ignore_errors=True)

@@ -16,10 +16,7 @@ X = Tensor(np.float32([[0.5, -1.0, 2.0], [1.5, 0.25, -0.75]]))
 
 @pytest.fixture(autouse=True)
 def graph_mode():
-    before = context.get_context("mode")
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(mode=before)
 
 
 def variants(fn):

@@ -22,10 +22,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not
 
 @pytest.fixture(autouse=True)
 def graph_mode():
-    before = context.get_context("mode")
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(mode=before)
 
 
 class Mlp(nn.Cell):

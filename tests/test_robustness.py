@@ -22,10 +22,7 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 @pytest.fixture(autouse=True)
 def graph_mode():
-    before = context.get_context("mode")
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(mode=before)
 
 
 class Doubled(nn.Cell):

@@ -48,12 +48,10 @@ def touch(xs, i, v):
 
 @pytest.fixture(autouse=True)
 def lax():
-    before = context.get_context("mode")
     context.set_context(mode=context.GRAPH_MODE, jit_syntax_level=context.LAX)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", cellc.LaxWarning)
         yield
-    context.set_context(mode=before, jit_syntax_level=context.STRICT)
 
 
 def result(fn, args):

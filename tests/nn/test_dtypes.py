@@ -60,12 +60,6 @@ LOSSES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def eager_again():
-    yield
-    context.set_context(mode=context.PYNATIVE_MODE)
-
-
 def in_both_modes(run) -> list:
     results = []
     for mode in (context.PYNATIVE_MODE, context.GRAPH_MODE):

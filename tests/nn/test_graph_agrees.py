@@ -13,12 +13,6 @@ pytest.importorskip("cellc.compile")
 CLOSE = {"rtol": 2e-5, "atol": 2e-6}
 
 
-@pytest.fixture(autouse=True)
-def eager_again():
-    yield
-    context.set_context(mode=context.PYNATIVE_MODE)
-
-
 def flat(result):
     if isinstance(result, (tuple, list)):
         return [x for item in result for x in flat(item)]
