@@ -393,6 +393,8 @@ def call(fn: Callable, args: tuple, kwargs: dict):
 class Jitted:
     """What `jit` returns: a function, or a method of whatever object it is looked up on."""
 
+    _known: Compiled | None = None      # compiled(fn), looked up once
+
     def __init__(self, fn: Callable):
         functools.update_wrapper(self, fn)
         self.fn = fn
@@ -400,7 +402,12 @@ class Jitted:
     def __call__(self, *args, **kwargs):
         if current_builder() is not None or eager.is_taping(args):
             return self.fn(*args, **kwargs)
-        return compiled(self.fn).call(*args, **kwargs)
+        if self._known is None:
+            self._known = compiled(self.fn)
+        return self._known.call(*args, **kwargs)
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key != "_known"}
 
     def __get__(self, instance, owner=None):
         if instance is None:

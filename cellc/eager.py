@@ -49,8 +49,14 @@ _clock = itertools.count()
 
 def is_taping(args: tuple) -> bool:
     """Whether what is computed from these arguments now has to be on the tape."""
-    return state.recording and (
-        state.depth > 0 or any(isinstance(x, Tensor) and x.requires_grad for x in args))
+    if not state.recording:
+        return False
+    if state.depth > 0:
+        return True
+    for x in args:          # each call of a jitted function asks: a loop is fastest
+        if isinstance(x, Tensor) and x.requires_grad:
+            return True
+    return False
 
 
 def refuse_constant(x) -> None:
