@@ -53,7 +53,7 @@ def is_taping(args: tuple) -> bool:
         return False
     if state.depth > 0:
         return True
-    for x in args:          # each call of a jitted function asks: a loop is fastest
+    for x in args:      # noqa: SIM110  (each call of a jitted function asks: a loop is fastest)
         if isinstance(x, Tensor) and x.requires_grad:
             return True
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply
+from cellc.ir.graph import Apply, subgraphs
 from cellc.ir.types import Dim
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
@@ -99,3 +99,23 @@ def _layout(frame: Frame, types) -> tuple[list[str], str]:
             bytes_ = str(-(-count // TAPE_ALIGNMENT) * TAPE_ALIGNMENT)
         size = frame.f.add(size, bytes_)
     return offsets, size
+
+
+def failing_apply(node: Apply) -> Apply | None:
+    """The apply in a group (or the apply itself) whose kernel checks indices."""
+    if node.prim.name in ("gather", "scatter_add"):
+        return node
+    body = node.attrs.get("graph") if node.prim.name == "fused" else None
+    return next((x for x in body.body if x.prim.name == "gather"), None) if body else None
+
+
+def may_fail(node: Apply) -> bool:
+    """Can running an apply end the program?"""
+    if node.prim.name in ("read", "write", "accumulate"):
+        return node.attrs.get("checked", True)
+    if node.prim.name in ("check", "show", "push", "tape_new") or failing_apply(node) is not None:
+        return True
+    if node.prim.name == "fused":
+        return False
+    return any(any(map(may_fail, g.body)) for inner in subgraphs(node).values()
+               for g in inner.reachable())

@@ -22,12 +22,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
+from cellc.ir.graph import Apply, Graph, Node, calling_themselves
 from cellc.ir.types import TupleType
-from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT
+from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_fail
 from cellc.kernels.frame import Frame
 from cellc.kernels.loops import Kernel
-from cellc.kernels.region import Region, failing_apply
+from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
 from cellc.record import fresh, record
@@ -207,18 +207,6 @@ def stack_bytes() -> int:
     if not 0 < soft < 1 << 30:              # unlimited: threads get 2 MB then
         soft = 2 << 20
     return soft * 3 // 4
-
-
-def may_fail(node: Apply) -> bool:
-    """Can running an apply end the program?"""
-    if node.prim.name in ("read", "write", "accumulate"):
-        return node.attrs.get("checked", True)
-    if node.prim.name in ("check", "show", "push", "tape_new") or failing_apply(node) is not None:
-        return True
-    if node.prim.name == "fused":
-        return False
-    return any(any(map(may_fail, g.body)) for inner in subgraphs(node).values()
-               for g in inner.reachable())
 
 
 def _updates_last(graph: Graph, updated: set[int]) -> Graph:

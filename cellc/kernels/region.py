@@ -12,7 +12,7 @@ from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType, TensorType
 from cellc.kernels import rows
-from cellc.kernels.effects import ERROR_INDEX, SITE, Effects
+from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
@@ -422,11 +422,3 @@ class RegisterOps(ScalarOps):
                               "nounwind willreturn memory(none)")
         arguments = ", ".join(f"{ty} {x.text}" for x in xs)
         return Element(self.f.op(f"call {ty} @{symbol}({arguments})"), xs[0].dtype)
-
-
-def failing_apply(node: Apply) -> Apply | None:
-    """The apply in a group (or the apply itself) whose kernel checks indices."""
-    if node.prim.name in ("gather", "scatter_add"):
-        return node
-    body = node.attrs.get("graph") if node.prim.name == "fused" else None
-    return next((x for x in body.body if x.prim.name == "gather"), None) if body else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Graph, Input, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
+from cellc.kernels.effects import may_fail
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register, result_types
 from cellc.kernels.text import Function
@@ -48,8 +49,6 @@ def _counts(body: Graph, i: int) -> bool:
 
 
 def _may_interfere(body: Graph) -> bool:
-    from cellc.kernels.host import may_fail
-
     return any(has_effect(node) or may_fail(node) or node.prim.name in ("call", "push", "pop")
                for node in body.body)
 

@@ -101,18 +101,6 @@ def conditional(condition, loc) -> CellcError:
                    "check shapes and attributes here, and values outside").at(loc)
 
 
-def check_uncaught(session, kind: type, loc, condition=None) -> None:
-    """Refuse an exception that the running program may raise, where something would catch it."""
-    if condition is None and session.conditions:
-        condition = session.conditions[-1]
-    for block in session.blocks:
-        if block.inside and block.may_catch(kind):
-            raise unknown(condition, f"whether {kind.__name__} is raised here is known only when "
-                          "the program runs, where nothing can be caught, and a `try` or `with` "
-                          "around it would", "test the condition with an if and go on without "
-                          "raising, or leave out the try").at(loc)
-
-
 def ends_branch(session) -> bool:
     """Is this a traced branch, with no `try` or `with` around here in it? Or else a place that the
     program comes to after it has said something, or could have failed?"""
@@ -126,7 +114,7 @@ def raise_when_run(session, error: UserRaise) -> None:
     """What no `try` of a traced branch has caught is raised by the running program."""
     if traced_in([error.error.args, vars(error.error)]):
         raise conditional(session.conditions[-1], error.loc)
-    check_uncaught(session, type(error.error), error.loc)
+    session.check_uncaught(type(error.error), error.loc)
     session.builder.loc = error.loc or session.builder.loc
     check(session, scalar(False), Raised(session, (_again, (error.error,))))
 

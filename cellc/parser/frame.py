@@ -190,9 +190,7 @@ class Frame:
             fault.python = UnboundLocalError(
                 f"cannot access local variable '{name}' where it is not associated with a value")
             return fault
-        from cellc.parser.exceptions import check_uncaught
-
-        check_uncaught(self.session, UnboundLocalError, self.loc(node or loop))
+        self.session.check_uncaught(UnboundLocalError, self.loc(node or loop))
         self.here(node or loop)
         what = Unbound(name, "while" if isinstance(loop, gast.While) else "for",
                        self.loc(bound_in(loop)[name]), self.loc(loop))

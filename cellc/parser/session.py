@@ -15,7 +15,7 @@ from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe
+from cellc.parser.values import Owned, describe, unknown
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -247,6 +247,18 @@ class Session:
         if self.journals and id(value) not in self.journals[-1] and (
                 not self.owned.is_of_this_branch(value)):
             self.journals[-1][id(value)] = (value, contents(value))
+
+    def check_uncaught(self, kind: type, loc, condition=None) -> None:
+        """Refuse an exception that the running program may raise, where something would catch it.
+        """
+        if condition is None and self.conditions:
+            condition = self.conditions[-1]
+        for block in self.blocks:
+            if block.inside and block.may_catch(kind):
+                raise unknown(condition, f"whether {kind.__name__} is raised here is known only "
+                              "when the program runs, where nothing can be caught, and a `try` or "
+                              "`with` around it would", "test the condition with an if and go on "
+                              "without raising, or leave out the try").at(loc)
 
     # -- calls -------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import gast
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
 from cellc.ir.graph import Apply, scalar
 from cellc.parser import attributes, control, hooks, operators
-from cellc.parser.exceptions import check_uncaught, ends_branch, handled
+from cellc.parser.exceptions import ends_branch, handled
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
 from cellc.parser.source import analyse
@@ -206,14 +206,14 @@ def define(frame, node, name: str) -> Closure:
 def run_assert(frame, node, rest):
     condition = control.test(frame, node.test)
     if not isinstance(condition, bool):
-        check_uncaught(frame.session, AssertionError, frame.loc(node), condition)
+        frame.session.check_uncaught(AssertionError, frame.loc(node), condition)
         content = None if node.msg is None else frame.eval(node.msg)
         frame.here(node)
         check(frame.session, condition, Failed(frame.session, content))
         return None
     if not condition:
         if ends_branch(frame.session):
-            check_uncaught(frame.session, AssertionError, frame.loc(node))
+            frame.session.check_uncaught(AssertionError, frame.loc(node))
             content = None if node.msg is None else frame.eval(node.msg)
             check(frame.session, scalar(False), Failed(frame.session, content))
             return control.NOWHERE
@@ -276,7 +276,7 @@ def _raise_when_run(frame, node):
         kind, args = type(kind), kind.args
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise TypeFault(f"found {describe(kind)} after raise, expected an exception")
-    check_uncaught(frame.session, kind, frame.loc(node))
+    frame.session.check_uncaught(kind, frame.loc(node))
     frame.here(node)
     check(frame.session, scalar(False), Raised(frame.session, (kind, args)))
     return control.NOWHERE
