@@ -45,6 +45,7 @@ __version__ = "0.1.0"
 # Found when first asked for, so that `import cellc` loads neither the compiler nor safetensors.
 _LATER = {
     "jit": "cellc.compile",
+    "unroll": "cellc.parser.loops",
     "LaxWarning": "cellc.lax",
     "explain": "cellc.inspection",
     "inspect": "cellc.inspection",

@@ -11,7 +11,7 @@ from functools import partial
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.parser import hooks, operators
 from cellc.parser.guards import look
-from cellc.parser.sequence import Sequence, Unrolled, sequence_of
+from cellc.parser.sequence import Sequence, sequence_of
 from cellc.parser.session import MAX_UNROLLED
 from cellc.parser.values import describe
 
@@ -258,8 +258,6 @@ def iterate(session, value):
     session.look_at(value)
     if isinstance(value, Iterator):
         return value
-    if isinstance(value, Unrolled):
-        return iterate(session, value.value)
     if isinstance(value, hooks.traced) and session.lift(value).type.ndim == 0:
         raise TypeFault(f"found {describe(value)} where something to go through is needed",
                         "loop over a range, or over a tensor with at least one axis")

@@ -3,23 +3,64 @@
 A loop over a container is unrolled. A `while` whose condition depends on data, and a `for` over a
 range or the rows of a tensor, is one `while` of the program (rolled.py). Rounds that are few are
 unrolled as well, since they can be fused with each other, and so are those that need what is known
-of them: the number of the round as an index into a tuple, a list that grows.
+of them: the number of the round as an index into a tuple, a list that grows. `@cellc.unroll(n)`
+says what few is in the loops of one function.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 
-from cellc.errors import CellcError, SyntaxFault
+from cellc.errors import CellcError, SyntaxFault, TypeFault
 from cellc.parser import control
 from cellc.parser.frame import Signal
 from cellc.parser.iteration import rounds_of
 from cellc.parser.rolled import Rolled
-from cellc.parser.sequence import Unrolled, sequence_of
+from cellc.parser.sequence import sequence_of
 from cellc.parser.session import MAX_UNROLLED
 
 FEW_ROUNDS = 8          # of a loop that is unrolled although it need not be
 MOST_APPLIES = 200      # that its rounds may be together; nested loops multiply
+
+
+def unroll(rounds: int) -> Callable[[Callable], Callable]:
+    """A decorator: loops of at most so many rounds are unrolled in this function.
+
+        @cellc.unroll(16)
+        def horner(x, coefficients): ...
+
+    Each round of an unrolled loop is compiled by itself and fused with its neighbours, which runs
+    faster and compiles slower. Without it, loops over ranges and tensors and a `while` on a known
+    condition are unrolled up to 8 rounds, if those are small; with 0, none is that need not be. A
+    loop whose number of rounds only the running program knows is never unrolled.
+
+    Errors: TypeFault where `rounds` is no int of 0 or more, or what is decorated is no function.
+    """
+    if not isinstance(rounds, int) or isinstance(rounds, bool) or rounds < 0:
+        raise TypeFault(f"unroll takes a number of rounds, found {rounds!r}",
+                        "@cellc.unroll(16) before the function")
+
+    def decorate(fn):
+        function = inspect.unwrap(fn)
+        if not inspect.isfunction(function):
+            raise TypeFault(f"found {type(fn).__name__} where unroll expects a function",
+                            "decorate a function, or a cell's construct")
+        function._few_rounds = rounds
+        return fn
+
+    return decorate
+
+
+def _few(frame) -> int | None:
+    """What `unroll` said for the function that is being run, or one that it is nested in."""
+    while frame is not None:
+        found = getattr(frame.function, "_few_rounds", None)
+        if found is not None:
+            return found
+        frame = frame.parent
+    return None
 
 
 class NeedsRolling(Signal):
@@ -40,17 +81,15 @@ class TooLong(Signal):
 
 def run_for(frame, node, value, rest):
     """A `for` over a value."""
-    limit = FEW_ROUNDS
-    if isinstance(value, Unrolled):
-        value, limit = value.value, MAX_UNROLLED
+    wanted = _few(frame)
     sequence = sequence_of(frame.session, value)
     if sequence is None:
         items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
         run = control.run_rounds if isinstance(items, list) else control.run_lazily
         return run(frame, node, items, rest, 0)
     known = isinstance(sequence.length, int)
-    if known and sequence.length <= limit:
-        most = None if limit > FEW_ROUNDS else len(frame.session.builder.body) + MOST_APPLIES
+    if known and sequence.length <= (FEW_ROUNDS if wanted is None else wanted):
+        most = None if wanted else len(frame.session.builder.body) + MOST_APPLIES
         try:
             with frame.session.attempt(frame.variables, TooLong):
                 return control.run_rounds(frame, node, list(sequence), rest, 0, most)
@@ -113,12 +152,11 @@ def run_while(frame, node, rest):
 
 def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
     """Round by round; `rolling` is why it cannot be rolled from the beginning."""
-    leave = control.continue_of(node._depth) + 1
+    leave, wanted = control.continue_of(node._depth) + 1, _few(frame)
+    few = FEW_ROUNDS if wanted is None else wanted
     frame.loops.append(node)
     try:
         for i in range(MAX_UNROLLED):
-            if i == FEW_ROUNDS and again:
-                raise StartAgain(node)
             try:
                 with frame.session.attempt(frame.variables, NeedsRolling):
                     condition = control.test(frame, node.test)
@@ -126,6 +164,8 @@ def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
                         raise NeedsRolling(node)
                     if not condition:
                         break
+                    if i == few and again:
+                        raise StartAgain(node)
                     after = control.LoopRest(node, partial(_more_rounds, node), rest)
                     outcome = control.run_block(frame, node.body, after)
             except NeedsRolling as needs:

@@ -129,22 +129,3 @@ def backwards(sequence: Sequence) -> Sequence:
         return sequence.item(arith.sub(arith.sub(n, 1), i))
 
     return Sequence(n, item)
-
-
-class Unrolled:
-    """What `cellc.unroll(items)` gives: a loop over it is unrolled, however many rounds it has."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __iter__(self):
-        return iter(self.value)
-
-
-def unroll(items):
-    """Have a loop over `items` unrolled: `for i in cellc.unroll(range(100))`.
-
-    Each round is compiled by itself, so that `i` is known in it. A `for` over a range or a tensor
-    is otherwise one loop of the program where it has more than a few rounds.
-    """
-    return Unrolled(items)

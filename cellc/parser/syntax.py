@@ -27,7 +27,8 @@ STATEMENTS: dict[str, str] = {
     "If": "on a known condition its branch is taken; otherwise both become branches of the "
           "program, and variables that are read later get one type",
     "For": "over a container or iterator: the rounds are unrolled; over a range or the rows of a "
-           "tensor, of more than a few rounds: a loop of the program; `break`, `continue` and "
+           "tensor, of more than a few rounds (`@cellc.unroll(n)` says how many): a loop of the "
+           "program; `break`, `continue` and "
            "`return` also under a condition known only when the program runs; `else`",
     "While": "on a known condition: a few rounds are unrolled; otherwise a loop of the program; "
              "`else`",

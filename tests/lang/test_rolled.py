@@ -8,7 +8,7 @@ import pytest
 from same import assert_same, f32, i32, interpreted, parse, same_everywhere
 
 import cellc
-from cellc import Tensor, ops
+from cellc import Tensor, nn, ops
 from cellc.errors import NameFault, TypeFault
 from cellc.ir.graph import subgraphs
 
@@ -527,3 +527,62 @@ def test_short_circuits_as_the_test_of_a_loop(n, k):
     while i < 10 and float(x[i]) < n and not (k != 0 and i // k > 2):
         i += 1
     return i
+
+
+# -- @cellc.unroll ---------------------------------------------------------------------------------
+
+def of_a_range(n):
+    def program(x):
+        for i in range(n):
+            x = x * 1.5 + i
+        return x
+    return program
+
+
+def of_a_count(n):
+    def program(x):
+        i = 0
+        while i < n:
+            x = x * 1.5 + i
+            i += 1
+        return x
+    return program
+
+
+@pytest.mark.parametrize("make", [of_a_range, of_a_count])
+@pytest.mark.parametrize(("n", "few", "rolled"), [
+    (12, None, True), (12, 12, False), (12, 11, True), (3, None, False), (3, 0, True),
+    (0, 0, False)])
+def test_how_many_rounds_are_unrolled(make, n, few, rolled):
+    program = make(n)
+    plain = program(0.5)
+    program = program if few is None else cellc.unroll(few)(program)
+    compiled = cellc.jit(program)
+    assert compiled(0.5) == plain
+    assert cellc.grad(program)(0.5) == 1.5 ** n
+    text = str(cellc.inspect(program, 0.5).stages["parse"])
+    assert (" while(" in text) == rolled
+
+
+def test_unroll_holds_for_functions_within_and_for_methods():
+    class Net(nn.Cell):
+        @cellc.unroll(20)
+        def construct(self, x):
+            def within(x):
+                for _ in range(15):
+                    x = x + ops.sin(x)
+                return x
+            return within(x)
+
+    assert " while(" not in str(cellc.inspect(Net(), f32(2)).stages["parse"])
+
+
+@pytest.mark.parametrize("wrong", [-1, 2.0, True, None, "8"])
+def test_unroll_takes_a_number(wrong):
+    with pytest.raises(TypeFault, match="unroll takes a number of rounds, found"):
+        cellc.unroll(wrong)
+
+
+def test_unroll_takes_a_function():
+    with pytest.raises(TypeFault, match="found int where unroll expects a function"):
+        cellc.unroll(8)(3)
