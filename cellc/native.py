@@ -121,7 +121,11 @@ def raise_fault(program: Program, record: tuple[int, ...]):
     loc = program.sites[record[SITE]] if program.sites else None
     if what == ERROR_MESSAGE:
         fault = message.taken()
-        raise fault.at(loc) if isinstance(fault, CellcError) else fault
+        if isinstance(fault, CellcError):
+            fault = fault.at(loc)
+        elif loc is not None and not hasattr(fault, "__notes__"):
+            fault.add_note(f"{loc}{loc.snippet()}")
+        raise fault
     if what == ERROR_MEMORY:
         raise MemoryFault("the loop leaves more for its gradient than there is memory for",
                           "cellc.recompute the body, or fewer rounds", loc or caller())

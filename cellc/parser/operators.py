@@ -10,12 +10,14 @@ import numpy as np
 
 from cellc.errors import TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Constant, Node
+from cellc.ir.graph import Constant, Node, scalar
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean
 from cellc.parser import hooks
+from cellc.parser.exceptions import ends_branch
+from cellc.parser.frame import Ended
 from cellc.parser.guards import is_steady, look
-from cellc.parser.text import Piece, Text
+from cellc.parser.text import Piece, Raised, Text, check
 from cellc.parser.values import SIMPLE, describe, need_sizes, traced_in, unknown
 
 BINARY = {
@@ -52,11 +54,19 @@ def binary(session, kind: type, x, y):
     """`x op y`."""
     known, traced, method, symbol = BINARY[kind]
     if type(x) in _PLAIN and type(y) in _PLAIN:
-        return known(x, y)
+        try:
+            return known(x, y)
+        except ZeroDivisionError as error:
+            if not ends_branch(session):
+                raise
+            _divides_by_zero(session, scalar(False), session.conditions, error)
+            raise Ended from None
     found = _by_user(session, method, x, y)
     if found is not NotImplemented:
         return found
     if is_traced(x) or is_traced(y):
+        if kind in (gast.FloorDiv, gast.Mod) and _is_int(x) and _is_int(y):
+            _check_divisor(session, y)
         return _traced(session, traced, symbol, x, y)
     if kind is gast.Mod and isinstance(x, str) and traced_in(y):
         return Text("%", x, y)
@@ -67,6 +77,26 @@ def binary(session, kind: type, x, y):
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
     return result
+
+
+def _is_int(value) -> bool:
+    """Is it a Python int or bool, known or traced?"""
+    if is_traced(value):
+        return isinstance(value.type, ScalarType) and not value.type.dtype.is_float
+    return isinstance(value, int)
+
+
+def _check_divisor(session, y) -> None:
+    """Python has no integer to divide by zero with; numbers of other kinds follow IEEE 754."""
+    if is_traced(y) or y == 0:
+        _divides_by_zero(session, arith.not_equal(y, 0) if is_traced(y) else scalar(False),
+                         [session.lift(y)], ZeroDivisionError("integer division or modulo by zero"))
+
+
+def _divides_by_zero(session, unless, conditions: list, error: ZeroDivisionError) -> None:
+    """The program raises the error, unless the condition holds."""
+    session.check_uncaught(ZeroDivisionError, session.builder.loc, *conditions[-1:])
+    check(session, unless, Raised(session, (ZeroDivisionError, error.args)))
 
 
 def _with_sizes(known, symbol: str, x, y):

@@ -105,9 +105,13 @@ def close(session, fn, args: tuple, kwargs: dict, gradient: bool = True):
     leaves: list[Node] = []
     structure = flatten((args, kwargs), leaves, session.lift)
     session.gradients += gradient
-    closed = cells.close(session, name_of(fn), structure, leaves,
-                         lambda given: session.call(fn, *given))
-    session.gradients -= gradient
+    try:
+        closed = cells.close(session, name_of(fn), structure, leaves,
+                             lambda given: session.call(fn, *given))
+    finally:
+        session.gradients -= gradient
+    if closed.structure is cells.NO_VALUE:      # it raises, whatever the arguments are
+        cells.use(session, closed, leaves, lambda value: value)
     return closed, structure, leaves
 
 

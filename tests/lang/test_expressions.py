@@ -1,5 +1,6 @@
 """Expressions: names, operators, indexing, displays, comprehensions, strings."""
 
+import pytest
 from same import f32, i32, same_everywhere
 
 import cellc
@@ -141,3 +142,32 @@ def test_dtypes_are_known(x, s):
     if x.dtype == cellc.float32 and x.dtype in (cellc.float32, cellc.float16):
         return x * s
     return x
+
+
+@pytest.mark.parametrize("operation", [
+    lambda x, y: x // y, lambda x, y: x % y, lambda x, y: divmod(x, y)[1]],
+    ids=["//", "%", "divmod"])
+def test_division_of_whole_numbers_by_zero(operation):
+    compiled = cellc.jit(operation)
+    assert [compiled(x, 2) for x in (7, -7)] == [operation(x, 2) for x in (7, -7)]
+    with pytest.raises(ZeroDivisionError) as caught:
+        compiled(7, 0)
+    assert __file__ in caught.value.__notes__[0]
+    assert compiled(7, 3) == operation(7, 3)
+
+
+@pytest.mark.parametrize("zero", [0, False])
+def test_division_by_a_known_zero(zero):
+    with pytest.raises(ZeroDivisionError):
+        cellc.jit(lambda x: x // zero)(7)
+    assert cellc.jit(lambda x, n: 0 if n == 0 else x // n)(7, 0) == 0
+    assert cellc.jit(lambda x, n: n != 0 and x // n > 1)(7, 0) is False
+
+
+@same_everywhere((-1.0,), (-0.5,))
+def test_division_by_a_known_zero_where_the_program_does_not_come(x):
+    total = 0
+    for k in range(3):
+        if x > k:
+            total += 6 % k
+    return total + (1 // 0 if x > 1 else 2)
