@@ -307,12 +307,17 @@ def set_eager(evaluate: Callable) -> None:
 
 # -- building ----------------------------------------------------------------------------------
 
-_active = threading.local()
+class _Active(threading.local):
+    def __init__(self):
+        self.stack: list[Builder] = []
+
+
+_active = _Active()
 
 
 def current_builder() -> Builder | None:
     """The innermost builder of this thread, or None in eager mode."""
-    stack = getattr(_active, "stack", None)
+    stack = _active.stack
     return stack[-1] if stack else None
 
 
@@ -337,8 +342,6 @@ class Builder:
         self._members: set[int] = {id(x) for x in self.inputs}
 
     def __enter__(self) -> Builder:
-        if not hasattr(_active, "stack"):
-            _active.stack = []
         _active.stack.append(self)
         return self
 
