@@ -1,6 +1,8 @@
 """Functions that call themselves as often as data say: graph mode, eager mode and interpreter
 agree, and so do gradients, to order 3, with central differences."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -170,3 +172,29 @@ def test_refusals():
         cellc.jit(endless)(1.0)
     with pytest.raises(TypeFault):
         cellc.jit(two_types)(Tensor(np.ones(2, np.float32)), 2)
+
+
+class ByMethod(nn.Cell):
+    def construct(self, x, n):
+        return self.deeper(x, n)
+
+    def deeper(self, x, n):
+        if n == 0:
+            return x
+        return 0.5 * ops.sin(self.deeper(x, n - 1)) + x
+
+
+class ByItself(nn.Cell):
+    def construct(self, x, n):
+        if n == 0:
+            return x
+        return 0.5 * ops.sin(self(x, n - 1)) + x
+
+
+@pytest.mark.parametrize("cell", [ByMethod, ByItself])
+def test_a_method_and_a_cell_ten_thousand_deep(cell):
+    value, slope = 0.7, 1.0
+    for _ in range(10_000):
+        value, slope = 0.5 * math.sin(value) + 0.7, 0.5 * math.cos(value) * slope + 1.0
+    assert cell()(0.7, 10_000) == pytest.approx(value, rel=1e-12)
+    assert cellc.grad(cell())(0.7, 10_000) == pytest.approx(slope, rel=1e-12)
