@@ -219,6 +219,7 @@ class IRFault(CellcError):
 class SymbolicFault(CellcError):
     """A size was asked for that is symbolic; the driver answers by compiling for the actual size.
 
-    Fails:     never seen by users; `cellc.explain` shows its message as the reason
-    Corrected: -
+    Fails:     where the size is one that only the running program knows; else it is never seen by
+               users, and `cellc.explain` shows its message as the reason
+    Corrected: loops over the items, or sizes that are known before
     """

@@ -45,7 +45,7 @@ class MachineCode:
         program = self.program
         work = program.flops / FLOPS + program.bytes / BYTES
         return {"program": self.loaded[0].address("program"), "keep": self.loaded,
-                "symbols": (2,) * len(program.symbols),
+                "symbols": (2,) * (len(program.symbols) - program.found), "found": program.found,
                 "arena": binding.arena_size(program.arena, program.symbols),
                 "release_gil": (work > RELEASE_SECONDS or program.unbounded
                                 or bool(program.symbols))}
@@ -82,7 +82,11 @@ def machine_code(graph: Graph, in_place: dict[int, int]) -> MachineCode:
 
 
 def _symbols(graph: Graph) -> tuple[str, ...]:
-    return tuple({d.name: None for x in graph.inputs for d in x.type.shape if isinstance(d, Dim)})
+    """The sizes that inputs tell, then those that the program finds."""
+    told = {d.name: None for x in graph.inputs for d in x.type.shape if isinstance(d, Dim)}
+    found = {node.attrs["dim"].name: None for g in graph.reachable() for node in g.body
+             if node.prim.name == "set_size"}
+    return (*told, *found)
 
 
 @functools.cache

@@ -52,6 +52,9 @@ def _apply(node: Apply, operands: list, dims: dict[str, int], watch: Callable | 
         return interpret(taken, *operands[1:], dims=dims, watch=watch)
     if name == "while":
         return _loop(node, operands, dims, watch)
+    if name == "set_size":
+        dims[attrs["dim"].name] = int(operands[0])
+        return ()
     result = node.prim.eval(*operands, **{key: resolve(v, dims) for key, v in attrs.items()})
     _expect(node, result, resolve(node.type, dims))
     return watch(node, operands, result) if watch else result

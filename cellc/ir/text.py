@@ -146,7 +146,7 @@ _TOKEN = re.compile(r"""
     (?P<skip>   [ \t\r]+ | \#[^\n]* )          | (?P<newline> \n )
   | (?P<number> -? (?: (?: \d+ \.? \d* | \. \d+ ) (?: [eE] [+-]? \d+ )? | inf\b | nan\b ) )
   | (?P<node>   % [\w.]+ )                     | (?P<graph>   @ [\w.]+ )
-  | (?P<word>   [^\W\d] \w* )                  | (?P<mark>    -> | [()\[\]{},:=*] )
+  | (?P<word>   \?? [^\W\d] \w* )              | (?P<mark>    -> | [()\[\]{},:=*] )
   | (?P<string> '(?:[^'\\\n]|\\.)*' | "(?:[^"\\\n]|\\.)*" )
     """, re.VERBOSE)
 

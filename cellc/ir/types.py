@@ -100,14 +100,20 @@ def dtype(given) -> DType:
 
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """A symbolic dimension: `coef * name`, a whole multiple of one unknown size of at least two.
+    """A symbolic dimension: `coef * name`, a whole multiple of one unknown size.
 
-    Whatever cannot be answered for every size (`n > 3`, `n + 1`, `n * n`) raises SymbolicFault; the
-    driver then compiles for the size at hand.
+    A name tells the size of an input, which is two at least. `?name` is a size that the program
+    itself finds (`set_size`), zero and one among them. Whatever cannot be answered for every size
+    (`n > 3`, `n + 1`, `n * n`) raises SymbolicFault; the driver then compiles for the size at hand.
     """
 
     name: str
     coef: int = 1
+
+    @property
+    def is_found(self) -> bool:
+        """Does the program find it while it runs?"""
+        return self.name.startswith("?")
 
     def __mul__(self, other):
         if isinstance(other, int):
@@ -147,25 +153,26 @@ class Dim:
             return Dim(self.name, left) if left else 0
         return self._refuse(f"{self} - {other}")
 
-    def _compare(self, other, low: bool) -> bool:
-        """A symbolic size is at least 2 * coef; `low` is the answer where `other` is less."""
-        if isinstance(other, Dim) and other.name == self.name:
+    def _compare(self, other, low: bool, equal: bool) -> bool:
+        """`low` is the answer where `other` is less than any such size; it holds for the least
+        one as well where it does for `equal` sizes."""
+        if isinstance(other, Dim) and other.name == self.name and not self.is_found:
             return low if self.coef > other.coef else not low
-        if isinstance(other, int) and other < 2 * self.coef:
+        if isinstance(other, int) and other < (0 if self.is_found else 2 * self.coef) + equal:
             return low
         return self._refuse(f"comparing {self} with {other}")
 
     def __gt__(self, other):
-        return False if self == other else self._compare(other, True)
+        return False if self == other else self._compare(other, True, False)
 
     def __ge__(self, other):
-        return True if self == other else self._compare(other, True)
+        return True if self == other else self._compare(other, True, True)
 
     def __lt__(self, other):
-        return False if self == other else self._compare(other, False)
+        return False if self == other else self._compare(other, False, True)
 
     def __le__(self, other):
-        return True if self == other else self._compare(other, False)
+        return True if self == other else self._compare(other, False, False)
 
     def __bool__(self) -> bool:
         return True
@@ -176,6 +183,10 @@ class Dim:
     __int__ = __index__
 
     def _refuse(self, what: str):
+        if self.is_found:
+            raise SymbolicFault(f"the program needs {what} while it is compiled, and the size "
+                                f"{self} is known only when it runs",
+                                "go through the items with a loop, or use sizes known before")
         raise SymbolicFault(f"the program needs {what}, which depends on the size of dimension "
                             f"{self.name}")
 

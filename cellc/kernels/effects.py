@@ -1,4 +1,4 @@
-"""effects: tapes, checks and prints as instructions of a host function, and how a program fails."""
+"""effects: checks and prints as instructions of a host function, and how a program fails."""
 
 from __future__ import annotations
 
@@ -6,55 +6,16 @@ from cellc.ir.graph import Apply, subgraphs
 from cellc.ir.types import Dim
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
-from cellc.kernels.plan_memory import byte_size
 
 ERROR_INDEX, ERROR_MESSAGE, ERROR_MEMORY, ERROR_DEPTH = 1, 2, 3, 4      # word 0 of the record
 LIMIT, TAPES, SITE = 5, 6, 7    # words of the error record: see host.py
-TAPE_ALIGNMENT = 8
+
+
+_FAIL = ("check", "show", "push", "tape_new", "tape_of", "tape_add", "set_size")
 
 
 class Effects:
     """What `Region` writes for effects; its registers and pointers are those of the region."""
-
-    # -- tapes ---------------------------------------------------------------------------------
-    def _emit_tape_new(self, frame: Frame, node: Apply) -> None:
-        f = frame.f
-        top = f.call("ptr", "cellc_tape_new", ("ptr", "%error"))
-        self._fail(frame, f.op(f"icmp eq ptr {top}, null"), node.loc, str(ERROR_MEMORY))
-        self.registers[node, 0] = top
-        self.host.has_tapes = True
-
-    def _emit_tape_end(self, frame: Frame, node: Apply) -> None:
-        frame.f.call("void", "cellc_tape_end", ("ptr", "%error"),
-                     ("ptr", self.register(node.operands[0])))
-
-    def _emit_push(self, frame: Frame, node: Apply) -> None:
-        f, (tape, *xs) = frame.f, node.operands
-        top = self.register(tape)
-        offsets, size = _layout(frame, [x.type for x in xs])
-        above = f.gep("i8", top, size)
-        limit = f.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", top), ("i64", str(-(1 << 36))))
-        self._fail(frame, f.op(f"icmp ugt ptr {above}, {f.load('ptr', limit)}"), node.loc,
-                   str(ERROR_MEMORY))
-        for x, offset in zip(xs, offsets, strict=True):
-            place = f.gep("i8", top, offset)
-            if in_register(x.type):
-                frame.store_register(x.type, self.register(x), place)
-            else:
-                frame.copy(x.type, self.pointer(x), place)
-        self.registers[node, 0] = above
-
-    def _emit_pop(self, frame: Frame, node: Apply) -> None:
-        f, types = frame.f, node.attrs["types"]
-        offsets, size = _layout(frame, types)
-        below = f.gep("i8", self.register(node.operands[0]), f.op(f"sub i64 0, {size}"))
-        self.registers[node, 0] = below
-        for i, (type, offset) in enumerate(zip(types, offsets, strict=True), start=1):
-            place = f.gep("i8", below, offset)
-            if in_register(type):
-                self.registers[node, i] = frame.load_register(type, place)
-            else:
-                self.pointers[id(self.slots[node, i])] = place
 
     # -- effects -------------------------------------------------------------------------------
     def _emit_check(self, frame: Frame, node: Apply) -> None:
@@ -84,23 +45,6 @@ class Effects:
                       ("i32", wants_fault), ("ptr", context))
 
 
-def _layout(frame: Frame, types) -> tuple[list[str], str]:
-    """Where each value of a tape's record lies, and the size of the record."""
-    offsets, size = [], "0"
-    for type in types:
-        offsets.append(size)
-        if in_register(type):
-            size = frame.f.add(size, str(TAPE_ALIGNMENT))
-            continue
-        unit, count = byte_size(type)
-        if unit:
-            bytes_ = frame.f.op(f"and i64 {frame.f.add(frame.size(unit, count), '7')}, -8")
-        else:
-            bytes_ = str(-(-count // TAPE_ALIGNMENT) * TAPE_ALIGNMENT)
-        size = frame.f.add(size, bytes_)
-    return offsets, size
-
-
 def failing_apply(node: Apply) -> Apply | None:
     """The apply in a group (or the apply itself) whose kernel checks indices."""
     if node.prim.name in ("gather", "scatter_add"):
@@ -111,9 +55,9 @@ def failing_apply(node: Apply) -> Apply | None:
 
 def may_fail(node: Apply) -> bool:
     """Can running an apply end the program?"""
-    if node.prim.name in ("read", "write", "accumulate"):
+    if node.prim.name in ("read", "write", "accumulate", "tape_read"):
         return node.attrs.get("checked", True)
-    if node.prim.name in ("check", "show", "push", "tape_new") or failing_apply(node) is not None:
+    if node.prim.name in _FAIL or failing_apply(node) is not None:
         return True
     if node.prim.name == "fused":
         return False

@@ -25,9 +25,10 @@ The program is `i32 program(ptr args, ptr outs, ptr dims, ptr arena, ptr error)`
 - `args`: one 8-byte slot for each TensorArg (the data pointer), FloatArg (a double), IntArg (an
   i64), BoolArg (an i64 0 or 1), in the order of a depth-first walk over `args`, then `lifted`.
   KnownArg, IgnoredArg and SequenceArg itself have no slot.
-- `outs`: one pointer for each TensorOut (its data), FloatOut, IntOut, BoolOut (an 8-byte cell:
-  double, i64, i64) in depth-first order. ObjectOut, ArgumentOut and TupleOut itself have none.
-- `dims`: i64, one for each symbol.
+- `outs`: one pointer for each TensorOut (its data; of a size the program finds: an 8-byte cell for
+  the address of its block), FloatOut, IntOut, BoolOut (an 8-byte cell: double, i64, i64) in
+  depth-first order. ObjectOut, ArgumentOut and TupleOut itself have none.
+- `dims`: i64, one for each symbol, then one for each size that the program finds.
 - `arena`: `arena` bytes of scratch, 64-byte aligned, not cleared; null where that is 0.
 - `error`: i64[8], zeros; what the program writes there goes to `on_error` when it returns nonzero.
 

@@ -24,6 +24,8 @@ class Frame:
     def __init__(self, f: Function, symbols: tuple[str, ...]):
         self.f, self.symbols = f, symbols
         self.bases: dict[str, str] = {}
+        self.dims = "%dims"             # the sizes
+        self._found: dict[str, str] = {}    # of each size found: its block of memory, and its bytes
         self.fails = False
         self.owned: list[str] = []      # memory to be given back however the function ends
         self.drops_tapes = False        # whoever fails leaves tapes to be given back here
@@ -53,7 +55,35 @@ class Frame:
     # -- sizes ---------------------------------------------------------------------------------
     def dim(self, name: str) -> str:
         index = self.symbols.index(name)
-        return self.f.load("i64", self.f.gep("i64", "%dims", str(index)))
+        return self.f.load("i64", self.f.gep("i64", self.dims, str(index)))
+
+    def set_dim(self, name: str, value: str) -> None:
+        index = self.symbols.index(name)
+        self.f.store("i64", value, self.f.gep("i64", self.dims, str(index)))
+
+    def own_dims(self) -> None:
+        """The sizes as this function's own, to be changed without its caller's notice."""
+        own = self.alloca(f"[{len(self.symbols)} x i64]")
+        for i in range(len(self.symbols)):
+            given = self.f.load("i64", self.f.gep("i64", self.dims, str(i)))
+            self.f.store("i64", given, self.f.gep("i64", own, str(i)))
+        self.dims = own
+
+    def found_block(self, unit: str, size: str) -> tuple[str, str]:
+        """At least `size` bytes for arrays of a size found, and whether there is no memory."""
+        f = self.f
+        if unit not in self._found:
+            self._found[unit] = self.alloca("[2 x i64]")
+            f.allocas.append(f"  store [2 x i64] zeroinitializer, ptr {self._found[unit]}")
+        block = self._found[unit]
+        held = f.gep("i64", block, "1")
+        with f.when(f.op(f"icmp ugt i64 {size}, {f.load('i64', held)}")):
+            f.call("void", "cellc_free", ("ptr", f.load("ptr", block)))
+            f.store("ptr", f.call("ptr", "cellc_alloc", ("i64", size)), block)
+            f.store("i64", size, held)
+        base = f.load("ptr", block)
+        missing = f.op(f"icmp eq ptr {base}, null")
+        return base, f.op(f"and i1 {missing}, {f.op(f'icmp ne i64 {size}, 0')}")
 
     def extent(self, n) -> str:
         """A size as an i64."""
@@ -112,6 +142,11 @@ class Frame:
         self.f.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {size}, "
                   "i1 false)")
 
+    def clear(self, target: str, size: str) -> None:
+        """Zeros in so many bytes."""
+        self.f.module.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        self.f.do(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 {size}, i1 false)")
+
     def fill(self, c: Constant, target: str) -> None:
         """Write a tensor constant into its buffer."""
         f, element = self.f, c.type.dtype
@@ -126,9 +161,7 @@ class Frame:
         size = c.type.size
         count = f.mul(str(size.coef), self.dim(size.name)) if isinstance(size, Dim) else str(size)
         if c.value == 0 and not (element.is_float and np.signbit(np.float64(c.value))):
-            f.module.declare("void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
-            f.do(f"call void @llvm.memset.p0.i64(ptr {target}, i8 0, i64 "
-                 f"{f.mul(count, str(element.itemsize))}, i1 false)")
+            self.clear(target, f.mul(count, str(element.itemsize)))
             return
         ty = "i8" if element.kind == "b" else llvm_type(element)
         with f.loop("0", count) as loop:
@@ -168,5 +201,6 @@ class Frame:
         self.f.close()
 
     def _give_back(self) -> None:
-        for memory in self.owned:
+        found = (self.f.load("ptr", block) for block in self._found.values())
+        for memory in (*self.owned, *found):
             self.f.call("void", "cellc_free", ("ptr", memory))

@@ -23,7 +23,7 @@ import itertools
 from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves
-from cellc.ir.types import TupleType
+from cellc.ir.types import Dim, TensorType, TupleType
 from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_fail
 from cellc.kernels.frame import Frame
 from cellc.kernels.loops import Kernel
@@ -66,6 +66,7 @@ class Program:
     sites: list = fresh(list)   # the user's place of every apply that can fail
     optimise: int = 0           # which of LLVM's pipelines the text needs
     unbounded: bool = False     # its work depends on the data
+    found: int = 0              # how many of the symbols, the last ones, it finds itself
 
 
 class Host:
@@ -92,21 +93,23 @@ class Host:
         a buffer in `outs`, where the remaining results go in order."""
         graph = _updates_last(graph, set(in_place))
         self.themselves = calling_themselves(graph.reachable())
-        region = Region(self, graph, in_place)
+        outs = [i for i in range(len(graph.results)) if i not in in_place]
+        region = Region(self, graph, in_place, sized={
+            r: unit for r in outs if (unit := found_unit(graph.results[r].type)) is not None})
         f = Function(self.module, "i32", name, [*SIGNATURE[:3], ("ptr", "arena"), SIGNATURE[4]])
         frame = Frame(f, self.symbols)
         frame.bases = self._split_arena(f, region.totals, "%arena")
         if self.themselves:
             self._set_limit(f)
         inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
-        outs = [i for i in range(len(graph.results)) if i not in in_place]
         targets = {r: frame.pointer(i) for r, i in in_place.items()}
         targets |= {r: frame.out_pointer(k) for k, r in enumerate(outs)}
         self._finish(frame, region, inputs, targets)
         unbounded = self.has_loops or bool(self.themselves)
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
                        self.flops, self.bytes, self.module.text(), list(self.kernels.values()),
-                       self.sites, optimise=2 if unbounded else 0, unbounded=unbounded)
+                       self.sites, optimise=2 if unbounded else 0, unbounded=unbounded,
+                       found=sum(s.startswith("?") for s in self.symbols))
 
     def function(self, graph: Graph) -> tuple[str, Region | None]:
         """The name of a called graph's function, emitted at the first call, and its plan; None
@@ -125,6 +128,8 @@ class Host:
             else:
                 frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
                                for i, u in enumerate(self.units)}
+            if region.found:
+                frame.own_dims()
             inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
             targets = {r: frame.out_pointer(r) for r in range(len(graph.results))}
             self._finish(frame, region, inputs, targets)
@@ -193,6 +198,13 @@ class Host:
                 f.store("i64", str(ERROR_MEMORY), "%error")
             frame.owned.append(arena)
         frame.bases = self._split_arena(f, totals, arena)
+
+
+def found_unit(type) -> str | None:
+    """The size of an array that the program itself finds, where it is one."""
+    if not isinstance(type, TensorType):
+        return None
+    return next((n.name for n in type.shape if isinstance(n, Dim) and n.is_found), None)
 
 
 def stack_bytes() -> int:

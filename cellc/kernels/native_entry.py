@@ -29,6 +29,7 @@ from cellc.kernels.native_layout import (
     OUT_BOOL,
     OUT_BYTES,
     OUT_FLOAT,
+    OUT_FOUND,
     OUT_INT,
     OUT_LIST,
     OUT_OBJECT,
@@ -52,6 +53,7 @@ def emit(module: Module) -> None:
     _emit_allocate(module)
     _emit_wrap(module)
     _emit_sequence(module)
+    _emit_found(module)
     _emit_result(module)
     _emit_drop(module)
     _emit_error(module)
@@ -103,36 +105,41 @@ def _emit_release_block(module: Module) -> None:
 
 
 def _emit_new_array(module: Module) -> None:
-    """`ptr entry_new_array(header, descr, n, shape, bytes)`: null with an exception set."""
-    arguments = [("ptr", "header"), ("ptr", "descr"), ("i64", "n"), ("ptr", "shape"),
-                 ("i64", "bytes")]
-    with Procedure(module, "ptr", "entry_new_array", arguments) as p:
+    """`ptr entry_new_array(header, descr, n, shape, bytes)`: null with an exception set.
+
+    `ptr entry_around(header, descr, n, shape, block)`: the array that lies in a block and owns it.
+    """
+    given = [("ptr", "header"), ("ptr", "descr"), ("i64", "n"), ("ptr", "shape")]
+
+    def new(p: Procedure, data: str, flags: int) -> str:
         array_type = p.get("ptr", "%header", HEADER["array_type"])
         rank = p.op("trunc i64 %n to i32")
+        p.call("void", "Py_IncRef", ("ptr", "%descr"))      # the constructor takes one
+        return p.call("ptr", "PyArray_NewFromDescr", ("ptr", array_type), ("ptr", "%descr"),
+                      ("i32", rank), ("ptr", "%shape"), ("ptr", "null"), ("ptr", data),
+                      ("i32", str(flags)), ("ptr", "null"))
 
-        def new(data: str, flags: int) -> str:
-            p.call("void", "Py_IncRef", ("ptr", "%descr"))      # the constructor takes one
-            return p.call("ptr", "PyArray_NewFromDescr", ("ptr", array_type), ("ptr", "%descr"),
-                          ("i32", rank), ("ptr", "%shape"), ("ptr", "null"), ("ptr", data),
-                          ("i32", str(flags)), ("ptr", "null"))
-
+    with Procedure(module, "ptr", "entry_new_array", [*given, ("i64", "bytes")]) as p:
         small, big = p.label("small"), p.label("big")
         p.branch_if(p.op(f"icmp ult i64 %bytes, {RECYCLED_FROM}"), small, big)
         p.start(small)
-        p.give(new("null", 0))
+        p.give(new(p, "null", 0))
         p.start(big)
         block = p.call("ptr", "cellc_alloc", ("i64", "%bytes"))
         with p.when(p.is_null(block)):
             p.return_if("true", p.call("ptr", "PyErr_NoMemory"))
-        array = new(block, NEW_ARRAY_FLAGS)
+        p.give(p.call("ptr", "entry_around", *((ty, f"%{name}") for ty, name in given),
+                      ("ptr", block)))
+    with Procedure(module, "ptr", "entry_around", [*given, ("ptr", "block")]) as p:
+        array = new(p, "%block", NEW_ARRAY_FLAGS)
         with p.when(p.is_null(array)):
-            p.call("void", "cellc_free", ("ptr", block))
+            p.call("void", "cellc_free", ("ptr", "%block"))
             p.return_if("true", "null")
-        owner = p.call("ptr", "PyCapsule_New", ("ptr", block), ("ptr", "null"),
+        owner = p.call("ptr", "PyCapsule_New", ("ptr", "%block"), ("ptr", "null"),
                        ("ptr", "@entry_release_block"))
         with p.when(p.is_null(owner)):
             p.call("void", "Py_DecRef", ("ptr", array))
-            p.call("void", "cellc_free", ("ptr", block))
+            p.call("void", "cellc_free", ("ptr", "%block"))
             p.return_if("true", "null")
         refused = p.call("i32", "PyArray_SetBaseObject", ("ptr", array), ("ptr", owner))
         with p.when(p.ne("i32", refused, "0")):
@@ -149,7 +156,7 @@ def _emit_allocate(module: Module) -> None:
         at = {name: p.field("%scratch", p.get("i64", "%variant", VARIANT[f"at_{name}"]))
               for name in ("results", "cells", "outs", "shape", "dims", "objects")}
         table = p.get("ptr", "%variant", VARIANT["outs"])
-        labels = {kind: p.label("out") for kind in range(6)}
+        labels = {kind: p.label("out") for kind in range(OUT_TUPLE)}
         with p.loop("0", p.get("i64", "%variant", VARIANT["n_outs"])) as number:
             row = p.gep("i8", table, p.mul(number.index, str(OUT_BYTES)))
             result = p.gep("ptr", at["results"], number.index)
@@ -162,7 +169,7 @@ def _emit_allocate(module: Module) -> None:
                 p.store("ptr", array, result)
                 p.store("ptr", p.get("ptr", array, ARRAY_DATA), place)
                 p.branch(done)
-                for kind in (OUT_FLOAT, OUT_INT, OUT_BOOL):
+                for kind in (OUT_FLOAT, OUT_INT, OUT_BOOL, OUT_FOUND):
                     p.start(labels[kind])
                     value = p.gep("i64", at["cells"], number.index)
                     p.store("i64", "0", value)
@@ -189,12 +196,7 @@ def _allocate_tensor(p: Procedure, row: str, at: dict[str, str], cursor, size) -
     size.set(literal_bytes)
     p.branch_if(p.lt("-1", literal_bytes), literal, symbolic)
     p.start(symbolic)
-    cursor.set(dims)
-    size.set(p.get("i64", row, OUT["item_bytes"]))
-    with p.loop("0", n_dims) as axis:
-        extent = p.call("i64", "entry_size", ("ptr", cursor.pointer), ("ptr", at["dims"]))
-        p.store("i64", extent, p.gep("i64", at["shape"], axis.index))
-        size.set(_saturating_product(p, size.get(), extent))
+    _measure(p, row, at, cursor, size)
     p.branch(ready)
     p.start(literal)
     p.branch(ready)
@@ -204,6 +206,16 @@ def _allocate_tensor(p: Procedure, row: str, at: dict[str, str], cursor, size) -
     return p.call("ptr", "entry_new_array", ("ptr", "%header"),
                   ("ptr", p.get("ptr", row, OUT["descr"])), ("i64", n_dims), ("ptr", shape),
                   ("i64", size.get()))
+
+
+def _measure(p: Procedure, row: str, at: dict[str, str], cursor, size) -> None:
+    """Write the shape of an out row with symbolic dimensions, and set its size in bytes."""
+    cursor.set(p.get("ptr", row, OUT["dims"]))
+    size.set(p.get("i64", row, OUT["item_bytes"]))
+    with p.loop("0", p.get("i64", row, OUT["n_dims"])) as axis:
+        extent = p.call("i64", "entry_size", ("ptr", cursor.pointer), ("ptr", at["dims"]))
+        p.store("i64", extent, p.gep("i64", at["shape"], axis.index))
+        size.set(_saturating_product(p, size.get(), extent))
 
 
 # -- results ---------------------------------------------------------------------------------------
@@ -242,17 +254,19 @@ def _emit_sequence(module: Module) -> None:
 
 
 def _emit_result(module: Module) -> None:
-    """`ptr entry_result(variant, scratch)`: the Python result; null with an exception set.
+    """`ptr entry_result(header, variant, scratch)`: the Python result; null with an exception set.
 
     Rows come items first, so a stack of objects builds nested sequences.
     """
-    with Procedure(module, "ptr", "entry_result", [("ptr", "variant"), ("ptr", "scratch")]) as p:
+    arguments = [("ptr", "header"), ("ptr", "variant"), ("ptr", "scratch")]
+    with Procedure(module, "ptr", "entry_result", arguments) as p:
         depth, made = p.variable("i64", "0"), p.variable("ptr")
+        cursor, size = p.variable("ptr"), p.variable("i64")
         at = {name: p.field("%scratch", p.get("i64", "%variant", VARIANT[f"at_{name}"]))
-              for name in ("results", "cells", "stack")}
+              for name in ("results", "cells", "stack", "shape", "dims")}
         table = p.get("ptr", "%variant", VARIANT["outs"])
         n_outs = p.get("i64", "%variant", VARIANT["n_outs"])
-        labels = {kind: p.label("result") for kind in range(8)}
+        labels = {kind: p.label("result") for kind in range(OUT_LIST + 1)}
         with p.loop("0", n_outs) as number:
             row = p.gep("i8", table, p.mul(number.index, str(OUT_BYTES)))
             result = p.gep("ptr", at["results"], number.index)
@@ -262,6 +276,13 @@ def _emit_result(module: Module) -> None:
             with p.cases(p.get("i64", row, OUT["kind"]), labels) as done:
                 p.start(labels[OUT_TENSOR])
                 made.set(p.call("ptr", "entry_wrap", ("ptr", row), ("ptr", made.get())))
+                p.branch(done)
+                p.start(labels[OUT_FOUND])
+                _measure(p, row, at, cursor, size)
+                made.set(p.call("ptr", "entry_found", ("ptr", "%header"), ("ptr", row),
+                                ("ptr", at["shape"]), ("i64", size.get()), ("ptr", value)))
+                with p.when(p.op(f"xor i1 {p.is_null(made.get())}, true")):
+                    made.set(p.call("ptr", "entry_wrap", ("ptr", row), ("ptr", made.get())))
                 p.branch(done)
                 for kind, ty, function in [(OUT_FLOAT, "double", "PyFloat_FromDouble"),
                                            (OUT_INT, "i64", "PyLong_FromLongLong"),
@@ -288,10 +309,42 @@ def _emit_result(module: Module) -> None:
                 following = p.add(number.index, "1")
                 p.call("void", "entry_drop", ("ptr", at["results"]), ("i64", following),
                        ("i64", n_outs))
+                p.call("void", "entry_drop_found", ("ptr", "%variant"), ("ptr", "%scratch"))
                 p.return_if("true", "null")
             p.store("ptr", made.get(), p.gep("ptr", at["stack"], depth.get()))
             depth.set(p.add(depth.get(), "1"))
         p.give(p.load("ptr", at["stack"]))
+
+
+def _emit_found(module: Module) -> None:
+    """`ptr entry_found(header, row, shape, bytes, cell)`: the array of the block whose address is
+    in the cell, which is cleared; null on an exception. A small one is copied."""
+    arguments = [("ptr", "header"), ("ptr", "row"), ("ptr", "shape"), ("i64", "bytes"),
+                 ("ptr", "cell")]
+    with Procedure(module, "ptr", "entry_found", arguments) as p:
+        block = p.load("ptr", "%cell")
+        p.store("ptr", "null", "%cell")
+        given = [("ptr", "%header"), ("ptr", p.get("ptr", "%row", OUT["descr"])),
+                 ("i64", p.get("i64", "%row", OUT["n_dims"])), ("ptr", "%shape")]
+        with p.when(p.op(f"icmp uge i64 %bytes, {RECYCLED_FROM}")):
+            p.return_if("true", p.call("ptr", "entry_around", *given, ("ptr", block)))
+        array = p.call("ptr", "entry_new_array", *given, ("i64", "%bytes"))
+        with p.when(p.op(f"xor i1 {p.is_null(array)}, true")):
+            p.call("void", "llvm.memcpy.p0.p0.i64", ("ptr", p.get("ptr", array, ARRAY_DATA)),
+                   ("ptr", block), ("i64", "%bytes"), ("i1", "false"))
+        p.call("void", "cellc_free", ("ptr", block))
+        p.give(array)
+    with Procedure(module, "void", "entry_drop_found", [("ptr", "variant"), ("ptr", "scratch")]
+                   ) as p:
+        cells = p.field("%scratch", p.get("i64", "%variant", VARIANT["at_cells"]))
+        table = p.get("ptr", "%variant", VARIANT["outs"])
+        with p.loop("0", p.get("i64", "%variant", VARIANT["n_outs"])) as number:
+            row = p.gep("i8", table, p.mul(number.index, str(OUT_BYTES)))
+            with p.when(p.eq("i64", p.get("i64", row, OUT["kind"]), str(OUT_FOUND))):
+                cell = p.gep("i64", cells, number.index)
+                p.call("void", "cellc_free", ("ptr", p.load("ptr", cell)))
+                p.store("ptr", "null", cell)
+        p.give()
 
 
 def _emit_drop(module: Module) -> None:
@@ -360,9 +413,10 @@ def _emit_run(module: Module) -> None:
         p.call("void", "cellc_free", ("ptr", arena))
         wrong = p.label("wrong")
         p.leave_if(p.ne("i32", status.get(), "0"), wrong)
-        result.set(p.call("ptr", "entry_result", ("ptr", "%variant"), ("ptr", "%scratch")))
+        result.set(p.call("ptr", "entry_result", *handles))
         p.branch(ran)
         p.start(wrong)
+        p.call("void", "entry_drop_found", ("ptr", "%variant"), ("ptr", "%scratch"))
         p.call("void", "entry_drop", ("ptr", at["results"]), ("i64", "0"), ("i64", n_outs))
         result.set(p.call("ptr", "entry_error", ("ptr", "%header"), ("ptr", "%variant"),
                           ("ptr", at["error"])))

@@ -148,6 +148,7 @@ class Packed:
         self.row_at: dict[tuple[int, ...], int] = {}     # argument path -> row
         self.outs: list[list[int]] = []
         self.bound: set[int] = set()
+        self._found = frozenset(range(len(spec.symbols), len(spec.symbols) + spec.found))
         self.n_slots = self.n_results = 0
         for index, arg in enumerate(spec.args):
             self._pack_arg(arg, native.SOURCE_ARGUMENT, index, 0, (index,))
@@ -297,9 +298,10 @@ class Packed:
         defaults = [word for at, value in layout.defaults
                     for word in (at, self.words.object(value))]
         literal = all(isinstance(dim, int | np.integer) for dim in out.dims)
-        codes = [word for dim in out.dims for word in self._size_code(dim)]
+        codes = [word for dim in out.dims for word in self._size_code(dim, self._found)]
+        found = any(map(self._found.intersection, map(_symbols, out.dims)))
         return {
-            "kind": native.OUT_TENSOR,
+            "kind": native.OUT_FOUND if found else native.OUT_TENSOR,
             "type": self.words.object(cls),
             "slot": layout.slot,
             "descr": self.words.object(dtype),
@@ -311,7 +313,7 @@ class Packed:
             "n_defaults": len(layout.defaults),
         }
 
-    def _size_code(self, dim: Dim) -> list[int]:
+    def _size_code(self, dim: Dim, found: frozenset[int] = frozenset()) -> list[int]:
         if isinstance(dim, Symbol):
             dim = Size.of(dim)
         if not isinstance(dim, Size):
@@ -320,7 +322,7 @@ class Packed:
             return [int(dim)]
         if dim.divisor < 1:
             raise ValueError(f"a size is divided by a positive number, not {dim.divisor}")
-        used = {symbol for _, factors in dim.terms for symbol in factors}
+        used = _symbols(dim) - found
         if not used <= self.bound:
             raise ValueError(f"symbols {sorted(used - self.bound)} occur in no argument")
         if not dim.terms:
@@ -337,7 +339,7 @@ class Packed:
         ranks = [len(out.dims) for out in _leaves(spec.outputs) if isinstance(out, TensorOut)]
         n_outs = len(self.outs)
         sizes = {"args": self.n_slots, "arrays": self.n_slots, "objects": len(self.rows),
-                 "dims": len(spec.symbols), "outs": self.n_results, "results": n_outs,
+                 "dims": len(spec.symbols) + spec.found, "outs": self.n_results, "results": n_outs,
                  "cells": n_outs, "stack": n_outs, "shape": max(ranks, default=0),
                  "error": native.ERROR_WORDS}
         places, self.scratch_bytes = {}, 0
@@ -352,6 +354,13 @@ class Packed:
             outs=words.array(list(chain(*self.outs))), n_outs=n_outs,
             arena=words.array(self._size_code(spec.arena)), program=spec.program,
             release_gil=int(spec.release_gil), spec=words.object(spec), **places))
+
+
+def _symbols(dim: Dim) -> set[int]:
+    """The symbols that a size is computed from."""
+    if isinstance(dim, Symbol):
+        return {dim.index}
+    return {s for _, factors in dim.terms for s in factors} if isinstance(dim, Size) else set()
 
 
 def _leaves(out: Out) -> list[Out]:

@@ -11,7 +11,7 @@ two places, whose pointers change sides after the round.
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, Constant, Graph, Input, Node
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node, subgraphs
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import ScalarType, TapeType, TensorType, TupleType
 from cellc.kernels.plan_memory import Block, byte_size, plan
@@ -19,7 +19,8 @@ from cellc.record import record
 
 IN_PART = ("write", "accumulate")       # results that differ from their first operand in one place
 NO_KERNEL = ("tuple", "item", "reshape", "barrier", "empty", "dim_size", "call", "cond", "while",
-             "read", "tape_new", "push", "pop", "tape_end", "check", "show", *IN_PART)
+             "read", "check", "show", *IN_PART, "tape_new", "push", "pop", "tape_end", "tape_len",
+             "tape_rows", "tape_of", "tape_read", "tape_add", "set_size")
 ALIASES = ("tuple", "item", "reshape", "barrier")
 
 
@@ -61,6 +62,7 @@ class Places:
             if slot.block is not None:
                 spare.end = max(spare.end, slot.block.end)
         self.totals = plan([b for b in self.blocks if b.size])
+        self.found = {unit: self.totals.pop(unit, 0) for unit in found_sizes(graph)}
 
     # -- uses ----------------------------------------------------------------------------------
     def root(self, x: Node) -> tuple[Node, int]:
@@ -120,7 +122,7 @@ class Places:
             slot = self._taken_over(node, i, position)
             if slot is None:
                 slot = Slot(type, maker=node, position=position)
-                if name != "pop":
+                if name != "pop" or node.attrs.get("bottomless"):
                     slot.block = self.temporary(*byte_size(type), position)
             elif slot.block is not None:
                 slot.block.end = max(slot.block.end, position)
@@ -193,6 +195,17 @@ class Places:
             return False
         body = maker.attrs["graph"]
         return _pointwise(body, body.inputs[maker.operands.index(self.graph.inputs[index])])
+
+
+def found_sizes(graph: Graph) -> set[str]:
+    """The sizes that the graph finds, its branches and loops among it."""
+    found = set()
+    for node in graph.body:
+        if node.prim.name == "set_size":
+            found.add(node.attrs["dim"].name)
+        elif node.prim.name in ("cond", "while"):
+            found.update(*map(found_sizes, subgraphs(node).values()))
+    return found
 
 
 def in_register(type) -> bool:

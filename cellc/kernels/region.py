@@ -25,15 +25,18 @@ from cellc.kernels.places import (
 )
 from cellc.kernels.plan_memory import Block, byte_size
 from cellc.kernels.scalar_ops import Element, ScalarOps
+from cellc.kernels.tapes import Tapes
 from cellc.kernels.text import constant
 
 
-class Region(Places, Effects):
+class Region(Places, Effects, Tapes):
     """The places of one graph's arrays, and its emission into a frame."""
 
     def __init__(self, host, graph: Graph, in_place: dict[int, int], owned=frozenset(),
-                 swappable: bool = False):
-        self.host = host
+                 swappable: bool = False, sized: dict[int, str] | None = None):
+        """`sized`: the results whose memory is taken when their size is found; their targets are
+        where its address goes."""
+        self.host, self.sized = host, sized or {}
         self.inner: dict[Node, list[Region]] = {}
         self.inner_blocks: dict[Node, dict[str, Block]] = {}
         self.scratch: dict[Node, Block] = {}
@@ -91,22 +94,31 @@ class Region(Places, Effects):
             if in_register(x.type)}
         self.pointers: dict[int, str] = {
             id(slot): inputs[slot.input] for slot in self.inputs.values()}
-        for slot in [*self.slots.values(), *(t for *_, t in self.copies if t)]:
-            if slot.target is not None:
-                self.pointers[id(slot)] = targets[slot.target]
-            elif slot.block is not None:
-                self.pointers[id(slot)] = self._at(frame, slot.block)
-        for slot in self.constants:
-            frame.fill(slot.constant, self.pointers[id(slot)])
+        self.targets = dict(targets)
+        self.settle_places(frame, None)
         for node in self.graph.body:
             self._emit(frame, node)
         for slot, _, through in self.copies:
             if through:
                 frame.copy(slot.type, self.pointers[id(slot)], self.pointers[id(through)])
         for slot, r, through in sorted(self.copies, key=lambda c: c[2] is not None):
-            frame.copy(slot.type, self.pointers[id(through or slot)], targets[r])
+            frame.copy(slot.type, self.pointers[id(through or slot)], self.targets[r])
         return {r: self.register(x) for r, x in enumerate(self.graph.results)
                 if in_register(x.type)}
+
+    def settle_places(self, frame: Frame, found: str | None) -> None:
+        """The addresses of all arrays, and what constants hold: of those of a size that has just
+        been found, or of all others."""
+        for slot in [*self.slots.values(), *(t for *_, t in self.copies if t)]:
+            unit = byte_size(slot.type)[0]
+            if found != (unit if unit in self.found else None):
+                continue
+            if slot.target is not None:
+                self.pointers[id(slot)] = self.targets[slot.target]
+            elif slot.block is not None:
+                self.pointers[id(slot)] = self._at(frame, slot.block)
+            if slot.constant is not None:
+                frame.fill(slot.constant, self.pointers[id(slot)])
 
     def _at(self, frame: Frame, block: Block) -> str:
         return frame.f.gep("i8", frame.bases[block.unit], frame.size(block.unit, block.offset))
@@ -191,7 +203,7 @@ class Region(Places, Effects):
             else:
                 pointers.append(self.pointers[id(self.slots[node, i])])
         scratch = self.scratch.get(node)
-        pointers += [self._at(frame, scratch) if scratch else "null", "%dims", "%error"]
+        pointers += [self._at(frame, scratch) if scratch else "null", frame.dims, "%error"]
         context = frame.alloca(f"[{len(pointers)} x ptr], align 16")
         for i, pointer in enumerate(pointers):
             f.store("ptr", pointer, f.gep("ptr", context, str(i)))
@@ -313,7 +325,7 @@ class Region(Places, Effects):
         for i, unit in enumerate(self.host.units):
             f.store("ptr", self._at(frame, self.inner_blocks[node][unit]),
                     f.gep("ptr", bases, str(i)))
-        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr %dims, ptr {bases}, "
+        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr {frame.dims}, ptr {bases}, "
                       "ptr %error)")
         frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
         for i, cell in cells.items():

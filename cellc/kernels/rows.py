@@ -116,7 +116,7 @@ def emit(region, frame: Frame, node: Apply, counter: int, limit: Node) -> None:
     last = region.register(node.operands[test.inputs.index(limit)] if isinstance(limit, Input)
                            else limit)
     rounds = f.intrinsic("smax", "i64", f.op(f"sub i64 {last}, {first}"), "0")
-    words = [("ptr", "%dims"), ("ptr", "%error"), ("i64", first), ("i64", rounds)]
+    words = [("ptr", frame.dims), ("ptr", "%error"), ("i64", first), ("i64", rounds)]
     for i, x in enumerate(node.operands):
         if i == counter:
             continue

@@ -114,6 +114,7 @@ def _emit_give_back(module: Module, linux: bool) -> None:
 def _emit_end(module: Module) -> None:
     arguments = [("ptr", "error"), ("ptr", "top")]
     with Procedure(module, "void", "cellc_tape_end", arguments, "define") as p:
+        p.return_if(p.is_null("%top"))          # it is of a branch that was not taken
         base = p.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", "%top"), ("i64", str(-REGION)))
         link = p.variable("ptr", p.field("%error", 8 * TAPES))
         with p.forever() as found:

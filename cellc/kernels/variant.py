@@ -146,7 +146,11 @@ Guard = EpochGuard | DictGuard | ItemsGuard | AttributeGuard | CellGuard
 
 @record(frozen=True)
 class TensorOut:
-    """A new array in a new `type` (None: the class registered first), or itself as np.ndarray."""
+    """A new array in a new `type` (None: the class registered first), or itself as np.ndarray.
+
+    Where one of `dims` is a size that the program finds, so is the array: the program leaves the
+    address of a block from `cellc_alloc`, which becomes the array's.
+    """
     dtype: Any
     dims: tuple[Dim, ...]
     type: type | None = None
@@ -193,7 +197,8 @@ Out = TensorOut | FloatOut | IntOut | BoolOut | ObjectOut | ArgumentOut | TupleO
 class VariantSpec:
     """One compiled signature.
 
-    `symbols` gives the least value accepted for each symbol; their number is its length.
+    `symbols` gives the least value accepted for each symbol; their number is its length. `found`
+    more are found by the program, which writes them into its `dims`.
     `arena` is the scratch space in bytes. `release_gil` lets other Python threads run during the
     program: set it where the work is estimated above some 10 us. `keep` is any object that owns
     the machine code; `tag` is the driver's own.
@@ -204,6 +209,7 @@ class VariantSpec:
     lifted: Sequence[Lifted] = ()
     guards: Sequence[Guard] = ()
     symbols: Sequence[int] = ()
+    found: int = 0
     arena: Dim = 0
     release_gil: bool = False
     keep: Any = None

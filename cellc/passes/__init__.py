@@ -9,6 +9,7 @@
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
     dead_code   what fusion left without users goes
+    tape_ends   a tape that is dropped comes to its end there
 
 `grad` is not in the list: the parser asks for it when it meets a gradient. Memory is planned by
 `kernels/plan_memory.py` when the host function is written, since that makes offsets, not a graph.
@@ -24,7 +25,7 @@ from cellc.errors import IRFault
 from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify, sums
+from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify, sums, tape_ends
 from cellc.record import fresh, record
 
 PIPELINE = (
@@ -37,6 +38,7 @@ PIPELINE = (
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),
     ("dead_code", dead_code.run),
+    ("tape_ends", tape_ends.run),
 )
 
 

@@ -93,7 +93,7 @@ class Activity:
         if name in CONTROL:
             inner = tuple(i for i, x in enumerate(arguments(node)) if x in live)
             return set().union(*(self.active_results(g, inner) for g in branches(node)))
-        if name == "pop":
+        if name in ("pop", "tape_read", "tape_rows"):
             return {i for i, t in enumerate(node.type.items) if has_cotangent(t)}
         if name == "tape_end":
             return {0}

@@ -223,7 +223,7 @@ class Differentiator(Activity):
         elif node in backward:
             self._backward_control(node, cotangents, backward[node])
         elif name in grad_loops.TAPE_RULES:
-            grad_loops.TAPE_RULES[name](node, live, cotangents)
+            grad_loops.TAPE_RULES[name](node, env, live, cotangents)
         elif node in live:
             g = cotangents.sums.get(node)
             if g is None:

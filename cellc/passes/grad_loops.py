@@ -157,36 +157,62 @@ def make_recursive(d, key: tuple, graph: Graph, active, seeds) -> None:
 
 # -- tapes -----------------------------------------------------------------------------------------
 
-def _push(node: Apply, live, cotangents) -> None:
+def _by_rule(node: Apply, env, live, cotangents) -> None:
     g = cotangents.get(node)
     if g is not None:
-        for x, dx in zip(node.operands, node.prim.vjp(g, node, *node.operands), strict=True):
+        operands = [env.get(x, x) for x in node.operands]
+        for x, dx in zip(node.operands, node.prim.vjp(g, node, *operands, **node.attrs),
+                         strict=True):
             if x in live and dx is not None:
                 cotangents.add(x, dx)
 
 
-def _pop(node: Apply, live, cotangents) -> None:
-    """A tape of cotangents gets one for every float, whether there is any or not."""
+def _given(node: Apply, cotangents, first: int) -> tuple[list, list]:
+    """The cotangents of the floats in a record or its rows, from item `first` on, and of those that
+    have none: zeros, since a tape of cotangents gets one for every float."""
+    kinds = node.type.items[first:]
+    places = [i for i, t in enumerate(kinds, start=first) if control.is_differentiable(t)]
+    found = [cotangents.get((node, i)) for i in places]
+    return found, [grad.zero(node.type.items[i]) if g is None else g
+                   for g, i in zip(found, places, strict=True)]
+
+
+def _pop(node: Apply, env, live, cotangents) -> None:
     if node not in live:
         return
     below = cotangents.get((node, 0))
-    floats = [(i, t) for i, t in enumerate(node.attrs["types"], start=1)
-              if control.is_differentiable(t)]
-    found = [cotangents.get((node, i)) for i, _ in floats]
-    found = [grad.zero(t) if g is None else g for g, (_, t) in zip(found, floats, strict=True)]
+    how = {"bottomless": True} if node.attrs.get("bottomless") else {}
     cotangents.add(node.operands[0], tape.push(
-        tape.tape_new() if below is None else below, *found))
+        tape.tape_new() if below is None else below, *_given(node, cotangents, 1)[1], **how))
 
 
-def _new(node: Apply, live, cotangents) -> None:
+def _rows(node: Apply, env, live, cotangents) -> None:
+    found, full = _given(node, cotangents, 0)
+    if any(g is not None for g in found):
+        cotangents.add(node.operands[0], tape.tape_of(*full, types=tape.floats(
+            node.attrs["types"])))
+
+
+def _read(node: Apply, env, live, cotangents) -> None:
+    longer = cotangents.get((node, 0))
+    found, full = _given(node, cotangents, 1)
+    if any(g is not None for g in found):
+        place = env.get(node.operands[1], node.operands[1])
+        longer = tape.tape_add(tape.tape_new() if longer is None else longer, place, *full)
+    if node in live and longer is not None:
+        cotangents.add(node.operands[0], longer)
+
+
+def _new(node: Apply, env, live, cotangents) -> None:
     g = cotangents.get(node)
     if g is not None:
         tape.tape_end(g)
 
 
-def _end(node: Apply, live, cotangents) -> None:
+def _end(node: Apply, env, live, cotangents) -> None:
     if node in live:
         cotangents.add(node.operands[0], tape.tape_new())
 
 
-TAPE_RULES = {"push": _push, "pop": _pop, "tape_new": _new, "tape_end": _end}
+TAPE_RULES = {"push": _by_rule, "tape_add": _by_rule, "tape_of": _by_rule, "pop": _pop,
+              "tape_rows": _rows, "tape_read": _read, "tape_new": _new, "tape_end": _end}

@@ -146,8 +146,9 @@ class Pusher:
         elif name == "tape_end":
             tape.tape_end(dxs[0])
             return
-        elif name == "pop":
-            _pop(node, dxs[0], tangents)
+        elif name in _TAPES:
+            if dxs[0] is not None:
+                _TAPES[name](node, dxs[0], [env.get(x, x) for x in node.operands], tangents)
             return
         elif node.prim.jvp is None or not has_tangent(node.type) or not any(
                 dx is not None for dx in dxs):
@@ -227,13 +228,33 @@ class Pusher:
         _receive(node, value, tuple(moving), env, tangents)
 
 
-def _pop(node: Apply, dx: Node, tangents) -> None:
-    types = node.attrs["types"]
-    floats = [i for i, type in enumerate(types) if control.is_differentiable(type)]
-    popped = tape.pop(dx, types=tuple(types[i] for i in floats))
-    tangents[node, 0] = control.item(popped, index=0)
-    tangents.update({(node, i + 1): control.item(popped, index=k + 1)
-                     for k, i in enumerate(floats)})
+def _pop(node: Apply, dx: Node, operands, tangents) -> None:
+    _record(node, tape.pop(dx, **_of_floats(node)), 1, tangents)
+
+
+def _tape_read(node: Apply, dx: Node, operands, tangents) -> None:
+    _record(node, tape.tape_read(dx, operands[1], **_of_floats(node) | {"checked": False}), 1,
+            tangents)
+
+
+def _tape_rows(node: Apply, dx: Node, operands, tangents) -> None:
+    attrs = _of_floats(node)
+    if attrs["types"]:
+        _record(node, tape.tape_rows(dx, operands[1], **attrs), 0, tangents)
+
+
+def _of_floats(node: Apply) -> dict:
+    return node.attrs | {"types": tape.floats(node.attrs["types"])}
+
+
+def _record(node: Apply, value: Node, first: int, tangents) -> None:
+    """The tangents of a tape and of the values that come off it."""
+    reached = [*range(first), *(i for i, t in enumerate(node.attrs["types"], start=first)
+                                if control.is_differentiable(t))]
+    tangents.update({(node, i): control.item(value, index=k) for k, i in enumerate(reached)})
+
+
+_TAPES = {"pop": _pop, "tape_read": _tape_read, "tape_rows": _tape_rows}
 
 
 def _receive(node: Apply, value: Node, reached: tuple[int, ...], env, tangents) -> None:
