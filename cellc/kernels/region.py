@@ -325,8 +325,8 @@ class Region(Places, Effects, Tapes):
         for i, unit in enumerate(self.host.units):
             f.store("ptr", self._at(frame, self.inner_blocks[node][unit]),
                     f.gep("ptr", bases, str(i)))
-        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr {frame.dims}, ptr {bases}, "
-                      "ptr %error)")
+        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr {frame.dims}, "
+                      f"ptr {bases}, ptr %error)")
         frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
         for i, cell in cells.items():
             self.registers[node, i] = frame.load_register(types[i], cell)

@@ -16,7 +16,7 @@ from cellc.errors import AttributeFault, IndexFault, KeyFault, TypeFault
 from cellc.ir.graph import Node
 from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
-from cellc.parser import hooks, operators
+from cellc.parser import hooks, lists, operators
 from cellc.parser.guards import MISSING, is_steady, look
 from cellc.parser.values import describe, need_sizes, unknown
 
@@ -315,6 +315,8 @@ def load_item(session, value, index):
     """`value[index]`."""
     if isinstance(value, hooks.traced):
         return hooks.getitem(session.lift(value), index)
+    if lists.on_tape(value) is not None:
+        return lists.item(session, value, index)
     session.look_at(value)
     if isinstance(index, hooks.traced):
         raise unknown(
@@ -358,6 +360,7 @@ def store_item(session, value, index, new) -> None:
     if isinstance(function, FunctionType) and not is_steady(function.__module__):
         session.call(function, [value, index, new])
         return
+    session.look_at(value)
     session.about_to_change(value, "item assignment")
     value[index] = new
 
@@ -368,5 +371,6 @@ def delete_item(session, value, index) -> None:
     if function is not None:
         session.call(function, [value, index])
         return
+    session.look_at(value)
     session.about_to_change(value, "del")
     del value[index]

@@ -20,8 +20,9 @@ from cellc.errors import CellcError, Loc
 from cellc.ir import arith
 from cellc.ir.graph import Graph, Input, Node, has_effect
 from cellc.ir.prims import control, shape
+from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim, ScalarType, TensorType, Type
-from cellc.parser import hooks, operators
+from cellc.parser import hooks, lists, operators
 from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
@@ -29,6 +30,7 @@ from cellc.parser.values import (
     Conflict,
     Itself,
     Maybe,
+    OnTape,
     Slot,
     Unbound,
     describe,
@@ -282,6 +284,12 @@ class Joiner:
             return a if isinstance(a, Conflict) else b
         if type(a) is not type(b):
             return self._conflict(a, b, name)
+        if type(a) is type(b) is list:
+            first, second = self._held(self.then, a), self._held(self.orelse, b)
+            met = lists.meeting(self.session, first, second)
+            if met is not None:
+                sides = (lists.Side(x, met[1]) for x in (first, second))
+                return self._made([OnTape(self.pair(*sides, TAPE), *met)])
         if isinstance(a, (list, tuple)):
             items = self._items(self._held(self.then, a), self._held(self.orelse, b), name)
             if items is None:
@@ -368,6 +376,8 @@ def in_type(session, value, type: Type) -> Node:
     """The value as a node of a pair's type, in the graph that is being built."""
     if value is NOTHING:
         return control.empty(type=type)
+    if isinstance(value, lists.Side):
+        return value.on_tape(session)
     if isinstance(value, Dim):
         value = operators.as_number(session, value)
     own = arith.type_of(value)

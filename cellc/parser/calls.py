@@ -27,7 +27,7 @@ import numpy as np
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Node
-from cellc.parser import hooks
+from cellc.parser import hooks, lists
 from cellc.parser.control import FunctionRest, run_block
 from cellc.parser.frame import Frame
 from cellc.parser.guards import is_steady
@@ -252,9 +252,10 @@ def run_now(session, function, args: list, kwargs: dict):
         return builtin_method(session, function, owner, args, kwargs)
     module = _module_of(function)
     top = module.partition(".")[0]
+    if any(lists.on_tape(x) is not None for x in (*args, *kwargs.values())):
+        return lists.taken(session, function, args, kwargs)
     if top != "cellc":
         _check_pure(function, module, top, args, kwargs)
-    if top != "cellc":
         args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
     args = [callable_outside(session, x) for x in args]
     kwargs = {key: callable_outside(session, x) for key, x in kwargs.items()}

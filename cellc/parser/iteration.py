@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from cellc.errors import SyntaxFault, TypeFault
-from cellc.parser import hooks, operators
+from cellc.parser import hooks, lists, operators
 from cellc.parser.guards import look
 from cellc.parser.sequence import Sequence, sequence_of
 from cellc.parser.session import MAX_UNROLLED
@@ -255,9 +255,11 @@ class Calls(Iterator):
 
 def iterate(session, value):
     """An iterator over the items of a known container or of a tensor's first axis."""
-    session.look_at(value)
     if isinstance(value, Iterator):
         return value
+    if lists.on_tape(value) is not None:
+        return Rows(session, lists.Items(session, value))
+    session.look_at(value)
     if isinstance(value, hooks.traced) and session.lift(value).type.ndim == 0:
         raise TypeFault(f"found {describe(value)} where something to go through is needed",
                         "loop over a range, or over a tensor with at least one axis")

@@ -9,7 +9,7 @@ import gast
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.parser import hooks, operators
+from cellc.parser import hooks, lists, operators
 from cellc.parser.calls import callable_outside, check_still, handle, of_library
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Iterator, items_of
@@ -41,6 +41,8 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
             return Text("format", owner, tuple(args), kwargs)
         raise TypeFault(f"str.{name} of values known only when the program runs",
                         "only print takes such values, in an f-string or by % or format")
+    if lists.on_tape(owner) is not None and name in lists.METHODS:
+        return lists.METHODS[name](session, owner, *args, **kwargs)
     if isinstance(owner, (list, dict, set)) or hasattr(type(owner), "popleft"):
         if name not in ("append", "extend"):
             session.look_at(owner)

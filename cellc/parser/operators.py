@@ -13,7 +13,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Constant, Node, scalar
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean
-from cellc.parser import hooks
+from cellc.parser import hooks, lists
 from cellc.parser.exceptions import ends_branch
 from cellc.parser.frame import Ended
 from cellc.parser.guards import is_steady, look
@@ -115,7 +115,11 @@ def in_place(session, kind: type, x, y):
     """`x op= y`: the same list, dict or set changed; anything else as `x op y`."""
     from cellc.parser.iteration import items_of
 
+    if lists.on_tape(x) is not None and kind is gast.Add:
+        lists.extend(session, x, y)
+        return x
     if isinstance(x, (list, dict, set)) and kind in _IN_PLACE:
+        session.look_at(x)
         session.about_to_change(x, f"{BINARY[kind][3]}=")
         return _IN_PLACE[kind](x, items_of(session, y) if isinstance(x, list) and kind is gast.Add
                                else y)
@@ -221,6 +225,8 @@ def truth(session, value):
     """The truth of a value: a Python bool, or a node of scalar bool type."""
     if isinstance(value, hooks.traced):
         return traced_truth(session.lift(value))
+    if lists.on_tape(value) is not None:
+        return arith.greater(lists.length(session, value), 0)
     session.look_at(value)
     if isinstance(value, (Text, Piece)):
         raise TypeFault("found a string with values known only when the program runs; it can only "

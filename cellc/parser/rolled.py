@@ -22,7 +22,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.types import Dim
-from cellc.parser import branches, control, operators
+from cellc.parser import branches, control, lists, operators
 from cellc.parser.frame import Ended
 from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
@@ -443,6 +443,9 @@ def _spread(structure, value, found: dict[int, Any]) -> None:
         flag = value.flag if isinstance(value, Maybe) else not missing
         _spread(structure.value, inside, found)
         _spread(structure.flag, flag, found)
+    elif lists.on_tape(structure) is not None:
+        on = structure[0]
+        found[on.tape.index] = branches.NOTHING if missing else lists.Side(value, on.types)
     elif isinstance(structure, (tuple, list)):
         for i, part in enumerate(structure):
             _spread(part, MISSING if missing else value[i], found)
@@ -456,6 +459,9 @@ def _spread(structure, value, found: dict[int, Any]) -> None:
 
 def _alike(a, b) -> bool:
     """Have two structures the same slots in the same places?"""
+    first, second = lists.on_tape(a), lists.on_tape(b)
+    if first is not None and second is not None and first.types != second.types:
+        return False
     return a is b or _slots(a) == _slots(b) and isinstance(a, Conflict) == isinstance(b, Conflict)
 
 

@@ -39,6 +39,10 @@ def sequence_of(session, value) -> Sequence | None:
         return value
     if hasattr(type(value), "take"):        # an iterator over one
         return value.take()
+    if type(value) is list:
+        from cellc.parser import lists
+
+        return lists.Items(session, value) if lists.on_tape(value) is not None else None
     if isinstance(value, range):
         return of_range(value.start, value.stop, value.step, len(value))
     if isinstance(value, hooks.traced):

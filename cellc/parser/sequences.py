@@ -6,7 +6,7 @@ import copy
 import functools
 
 from cellc.errors import TypeFault
-from cellc.parser import control, hooks, operators, sequence
+from cellc.parser import control, hooks, lists, operators, sequence
 from cellc.parser.builtins import builtin
 from cellc.parser.guards import look
 from cellc.parser.iteration import Calls, Enumerate, Filter, Items, Iterator, Map, Rows, Zip
@@ -20,6 +20,8 @@ def _items(session, args) -> list:
 @builtin(len)
 def call_len(session, args, kwargs):
     value = args[0]
+    if lists.on_tape(value) is not None:
+        return lists.length(session, value)
     session.look_at(value)
     if operators.is_traced(value):
         node = session.lift(value)

@@ -15,7 +15,7 @@ from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe, unknown
+from cellc.parser.values import OnTape, Owned, describe, unknown
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -227,7 +227,11 @@ class Session:
         return value in self.owned or (isinstance(value, Node) and not isinstance(value, Input))
 
     def look_at(self, value) -> None:
-        """Refuse to look at a list that grows in the loop around here."""
+        """Refuse to look at all of a list whose length is not known here."""
+        if type(value) is list and len(value) == 1 and type(value[0]) is OnTape:
+            raise TypeFault("a list whose length is known only when the program runs is looked at "
+                            "as a whole", "it can be appended to, popped, indexed, gone through "
+                            "with a for, and given to ops.stack")
         if self.growing and id(value) in self.growing:
             raise TypeFault("a list that grows in a loop is read in it, and its length there is "
                             "known only when the program runs",

@@ -16,6 +16,7 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
     expressions,
     hooks,
     library,
+    lists,
     managers,
     matching,
     objects,
@@ -109,9 +110,11 @@ def _run(session, fn, args: list, kwargs: dict):
 
 
 def _with_numbers(session, value):
-    """The result with symbolic sizes as numbers of the program."""
+    """The result with symbolic sizes as numbers of the program, lists on tapes as rows."""
     if isinstance(value, Dim):
         return operators.as_number(session, value)
+    if lists.on_tape(value) is not None:
+        return lists.handed_out(session, value)
     if isinstance(value, dict):
         return type(value)((key, _with_numbers(session, x)) for key, x in value.items())
     if isinstance(value, (tuple, list)):

@@ -13,7 +13,7 @@ from typing import Any
 
 from cellc.errors import Loc, NameFault, SymbolicFault, TypeFault
 from cellc.ir.graph import KnownFault, Node
-from cellc.ir.types import Dim, Type
+from cellc.ir.types import Dim, ScalarType, Type
 from cellc.parser import hooks
 from cellc.parser.source import Source
 from cellc.record import record
@@ -82,6 +82,31 @@ class Conflict:
         raise TypeFault(f"the two branches give {name} no one type: {self.first} "
                         f"at {self.first_at}, {self.second} at {self.second_at}",
                         "make both branches give the same dtype and shape")
+
+
+@record(eq=False)
+class OnTape:
+    """All that a list holds whose length only the running program knows: the tape with its items.
+    A record has values of these types, and `item` is a structure over them. See lists.py."""
+
+    tape: Any
+    item: Any
+    types: tuple
+
+
+@record(eq=False)
+class Listed:
+    """Such a list as a result of the program: the values of all items, as rows of tensors."""
+
+    item: Any
+    types: tuple
+    rows: tuple
+
+    def items(self, rows) -> list:
+        """What the user gets, of the tensors that came out."""
+        columns = [x.asnumpy().tolist() if isinstance(t, ScalarType) else list(x)
+                   for x, t in zip(rows, self.types, strict=True)]
+        return [unflatten(self.item, values) for values in zip(*columns, strict=True)]
 
 
 @record(eq=False)
@@ -168,6 +193,10 @@ def flatten(value, leaves: list, lift):
     if kind is Maybe:
         return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
                      value.unbound)
+    if kind is OnTape:
+        return OnTape(flatten(value.tape, leaves, lift), value.item, value.types)
+    if kind is Listed:
+        return Listed(value.item, value.types, flatten(value.rows, leaves, lift))
     if is_instance_of_dataclass(value) and traced_in(value):
         return same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
                                     for f in fields(value)})
@@ -191,6 +220,10 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
     elif kind is Maybe:
         return Maybe(unflatten(structure.value, leaves, known, made, keep),
                      unflatten(structure.flag, leaves, known, made, keep), structure.unbound)
+    elif kind is OnTape:
+        return OnTape(unflatten(structure.tape, leaves), structure.item, structure.types)
+    elif kind is Listed:
+        return structure.items(unflatten(structure.rows, leaves))
     elif isinstance(structure, dict):
         result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
                                         for k, x in structure.items()})
@@ -237,6 +270,8 @@ def _parts(value):
         return (value.start, value.stop, value.step)
     if type(value) is Maybe:
         return (value.value, value.flag)
+    if type(value) is OnTape:
+        return (value.tape,)
     if is_instance_of_dataclass(value):
         return [getattr(value, f.name, None) for f in fields(value)]
     return ()
@@ -283,6 +318,8 @@ def describe(value) -> str:
         return f"the function {value.source.name}"
     if isinstance(value, FunctionType):
         return f"the function {value.__name__}"
+    if isinstance(value, list) and len(value) == 1 and type(value[0]) is OnTape:
+        return "a list whose length is known only when the program runs"
     if isinstance(value, (tuple, list)) and traced_in(value):
         inner = ", ".join(map(describe, value))
         return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"

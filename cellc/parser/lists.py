@@ -1,0 +1,295 @@
+"""Lists whose length only the running program knows.
+
+    outputs = []
+    while norm(x) > limit:
+        x = step(x)
+        outputs.append(x)           # in the program: a push on a tape
+    return ops.stack(outputs)       # a tensor f32[?n,...], whose size the program finds
+
+Such a list holds one thing, an OnTape: the tape on which the program has its items, each a record
+of values of the same types. A list becomes one where two ways meet (the branches of an `if`, a loop
+before and after a round) that give it different lengths. What can be done with it is here; all else
+is refused. Whatever uses the tape gives the list another, since a tape is used once: so a branch or
+round that only reads an item counts as one that changes the list.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+from cellc.errors import CellcError, TypeFault
+from cellc.ir import arith
+from cellc.ir.graph import scalar
+from cellc.ir.prims import tape
+from cellc.ir.types import Dim, ScalarType, i64
+from cellc.parser import hooks
+from cellc.parser.sequence import Sequence
+from cellc.parser.text import Raised, check
+from cellc.parser.values import (
+    Listed,
+    OnTape,
+    Slot,
+    describe,
+    flatten,
+    is_instance_of_dataclass,
+    unflatten,
+)
+from cellc.record import record
+
+_REMEDY = "it can be appended to, popped, indexed, gone through with a for, and given to ops.stack"
+
+
+def on_tape(value) -> OnTape | None:
+    """What a list has instead of items, where its length is not known."""
+    if type(value) is list and len(value) == 1 and type(value[0]) is OnTape:
+        return value[0]
+    return None
+
+
+def held(session, xs: list) -> OnTape:
+    """The same, of a list that is about to be used."""
+    if xs not in session.owned:
+        raise TypeFault("a list whose length is known only when the program runs is used in "
+                        "another cell or differentiated function than the one that made it",
+                        "pass ops.stack of it")
+    return xs[0]
+
+
+def refuse(what: str):
+    """Where a list on a tape would be looked at as a whole."""
+    raise TypeFault(f"{what} of a list whose length is known only when the program runs", _REMEDY)
+
+
+# -- items as records ------------------------------------------------------------------------------
+
+def record_of(session, item) -> tuple[Any, list]:
+    """How an item is made of values, as a structure over slots, and the values."""
+    leaves: list = []
+    structure = flatten(_with_nodes(session, item), leaves, session.lift_anywhere)
+    return structure, leaves
+
+
+def _with_nodes(session, item):
+    """The item with its numbers as values of the program."""
+    if isinstance(item, (bool, int, float)) and not isinstance(item, hooks.traced):
+        return session.lift(item)
+    if isinstance(item, Dim):
+        return arith.size_number(item)
+    if isinstance(item, tuple):
+        items = [_with_nodes(session, x) for x in item]
+        return item._make(items) if hasattr(item, "_make") else tuple(items)
+    if isinstance(item, (list, dict, set)) or is_instance_of_dataclass(item):
+        raise TypeFault(f"{describe(item)} is an item of a list whose length is known only when "
+                        "the program runs, and would be another object each time it is read",
+                        "append tensors, numbers, or tuples of them")
+    return item
+
+
+def meeting(session, first: list, second: list) -> tuple[Any, tuple] | None:
+    """The structure and types that all items of two lists have in common; None where they have
+    none, or where both lists may stay as they are."""
+    if len(first) == len(second) and on_tape(first) is on_tape(second) is None:
+        return None
+    kinds = [_kind(session, x) for x in (*first, *second)]
+    if None in kinds or any(repr(kind[0]) != repr(kinds[0][0]) for kind in kinds):
+        return None
+    types = reduce(_meet, (kind[1] for kind in kinds))
+    if any(type(x) is OnTape and x.types != types for x in (*first, *second)):
+        return None         # what lies on a tape has its type
+    return None if types is None else (kinds[0][0], types)
+
+
+def _kind(session, item) -> tuple[Any, tuple] | None:
+    if type(item) is OnTape:
+        return item.item, item.types
+    try:
+        structure, leaves = record_of(session, item)
+    except CellcError:
+        return None
+    return structure, tuple(x.type for x in leaves)
+
+
+def _meet(first: tuple | None, second: tuple) -> tuple | None:
+    """The one type of each of two records' values: numbers meet as they do in arithmetic."""
+    if first == second:
+        return first
+    if first is None or len(first) != len(second):
+        return None
+    found = []
+    for a, b in zip(first, second, strict=True):
+        if a != b and not (isinstance(a, ScalarType) and isinstance(b, ScalarType)):
+            return None
+        found.append(a if a == b else ScalarType(arith.result_dtype(a, b)))
+    return tuple(found)
+
+
+@record(eq=False)
+class Side:
+    """The contents of a list on one of two ways that meet, to be put on a tape."""
+
+    items: list
+    types: tuple
+
+    def on_tape(self, session):
+        """In the graph that is being built."""
+        found = on_tape(self.items)
+        if found is not None:
+            return session.builder.lift(found.tape)
+        made = tape.tape_new()
+        for item in self.items:
+            made = pushed(session, made, item, self.types)
+        return made
+
+
+def pushed(session, onto, item, types: tuple):
+    """The tape with an item on top, as a record of these types."""
+    _, leaves = record_of(session, item)
+    values = []
+    for x, type in zip(leaves, types, strict=True):
+        values.append(arith.cast(x, type.dtype) if x.type != type else x)
+    return tape.push(onto, *values, bottomless=True)
+
+
+# -- what a list can do ----------------------------------------------------------------------------
+
+def _put(session, xs: list, now) -> None:
+    """The list has this tape from now on."""
+    session.journal(xs)
+    xs[:] = [OnTape(now, xs[0].item, xs[0].types)]
+
+
+def length(session, xs: list):
+    """`len(xs)`."""
+    on = held(session, xs)
+    return tape.tape_len(on.tape, types=on.types)
+
+
+def append(session, xs: list, item) -> None:
+    """`xs.append(item)`."""
+    on = held(session, xs)
+    structure, leaves = record_of(session, item)
+    types = tuple(x.type for x in leaves)
+    if repr(structure) != repr(on.item) or _meet(types, on.types) != on.types:
+        raise TypeFault(f"{describe(item)} is appended to a list of {_shown(on)}, whose length is "
+                        "known only when the program runs", "append items of one type")
+    _put(session, xs, pushed(session, on.tape, item, on.types))
+
+
+def _shown(on: OnTape) -> str:
+    return describe(on.types[0]) if on.item == Slot(0) else repr(unflatten(on.item, on.types))
+
+
+def pop(session, xs: list, index=-1):
+    """`xs.pop()`."""
+    if not isinstance(index, int) or index != -1:
+        refuse(f"pop({describe(index)})")
+    on = held(session, xs)
+    _must_hold(session, arith.greater(length(session, xs), 0), IndexError("pop from empty list"))
+    found = tape.pop(on.tape, types=on.types, bottomless=True)
+    below, *values = session.parts(found, len(on.types) + 1)
+    _put(session, xs, below)
+    return unflatten(on.item, values)
+
+
+def extend(session, xs: list, items) -> None:
+    """`xs.extend(items)`."""
+    from cellc.parser.iteration import items_of
+
+    for one in items_of(session, items):
+        append(session, xs, one)
+
+
+def clear(session, xs: list) -> None:
+    """`xs.clear()`."""
+    session.journal(xs)
+    xs.clear()
+
+
+METHODS = {"append": append, "pop": pop, "extend": extend, "clear": clear}
+
+
+def item(session, xs: list, index):
+    """`xs[index]`, of an int or a number of the program."""
+    on = held(session, xs)
+    if isinstance(index, slice):
+        refuse("a slice")
+    if isinstance(index, int):
+        index = int(index)
+        place = scalar(-index) if index < 0 else arith.sub(length(session, xs), index)
+    else:
+        index = _whole(session, index)
+        place = arith.where(arith.less(index, 0), arith.negative(index),
+                            arith.sub(length(session, xs), index))
+    session.check_uncaught(IndexError, session.builder.loc)
+    found = tape.tape_read(on.tape, place, types=on.types)
+    now, *values = session.parts(found, len(on.types) + 1)
+    _put(session, xs, now)
+    return unflatten(on.item, values)
+
+
+def _whole(session, index):
+    from cellc.parser.builtins import as_scalar
+
+    node = as_scalar(session, index)
+    if not node.type.dtype.is_int:
+        raise TypeFault(f"a list is indexed by {describe(index)}", "convert it: int(i)")
+    return arith.cast(node, i64)
+
+
+def _must_hold(session, condition, error: Exception) -> None:
+    session.check_uncaught(type(error), session.builder.loc)
+    check(session, condition, Raised(session, (type(error), error.args)))
+
+
+class Items(Sequence):
+    """The items of a list as a `for` goes through them: to its end, wherever that is by then."""
+
+    def __init__(self, session, xs: list):
+        self.session, self.xs = session, xs
+
+    @property
+    def length(self):
+        return length(self.session, self.xs)
+
+    def item(self, i):
+        return item(self.session, self.xs, i)
+
+
+# -- as tensors ------------------------------------------------------------------------------------
+
+def rows(session, xs: list) -> list:
+    """The items as one tensor for each of their values, of a size that the program finds."""
+    on = held(session, xs)
+    n = length(session, xs)
+    size = Dim(f"?{session.graph_name('n').replace('.', '')}")
+    tape.set_size(n, dim=size)
+    found = session.parts(tape.tape_rows(on.tape, n, types=on.types, dim=size), len(on.types))
+    _put(session, xs, tape.tape_of(*found, types=on.types))
+    return found
+
+
+def stack(session, xs: list, axis=0):
+    """`ops.stack(xs, axis)`."""
+    on = held(session, xs)
+    if on.item != Slot(0):
+        raise TypeFault(f"ops.stack of a list of {_shown(on)}", "keep a list for each part")
+    _must_hold(session, arith.greater(length(session, xs), 0), TypeFault(
+        "stack: expected a tuple or list of tensors, and at least one"))
+    found = rows(session, xs)[0]
+    return found if axis == 0 else hooks.Tensor.moveaxis(found, 0, axis)
+
+
+def taken(session, function, args: list, kwargs: dict):
+    """What a function of cellc gives for arguments with a list among them that lies on a tape."""
+    name = getattr(function, "__name__", "")
+    if name == "stack" and on_tape(args[0] if args else kwargs.get("tensors")):
+        return stack(session, *args, **{"xs" if k == "tensors" else k: v
+                                        for k, v in kwargs.items()})
+    return refuse(f"{name}()")
+
+
+def handed_out(session, xs: list) -> Listed:
+    """The list as a result of the program."""
+    on = held(session, xs)
+    return Listed(on.item, on.types, tuple(rows(session, xs)))
