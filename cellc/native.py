@@ -19,13 +19,15 @@ import numpy as np
 from cellc import binding, config, startup
 from cellc.errors import CellcError, IndexFault, MemoryFault, RecursionFault, caller
 from cellc.ir.graph import Graph
+from cellc.ir.prims.size import sizes_differ
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
 from cellc.kernels import engine, entry, message
-from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, ERROR_MESSAGE, SITE
+from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, ERROR_MESSAGE, ERROR_SIZE, SITE
 from cellc.kernels.group import emit_group
 from cellc.kernels.host import Host, Program
 from cellc.kernels.target import host as host_target
 from cellc.passes import run as run_passes
+from cellc.passes.rebuild import found_sizes
 from cellc.record import record
 
 RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
@@ -84,9 +86,7 @@ def machine_code(graph: Graph, in_place: dict[int, int]) -> MachineCode:
 def _symbols(graph: Graph) -> tuple[str, ...]:
     """The sizes that inputs tell, then those that the program finds."""
     told = {d.name: None for x in graph.inputs for d in x.type.shape if isinstance(d, Dim)}
-    found = {node.attrs["dim"].name: None for g in graph.reachable() for node in g.body
-             if node.prim.name == "set_size"}
-    return (*told, *found)
+    return (*told, *found_sizes(graph))
 
 
 @functools.cache
@@ -131,11 +131,14 @@ def raise_fault(program: Program, record: tuple[int, ...]):
             fault.add_note(f"{loc}{loc.snippet()}")
         raise fault
     if what == ERROR_MEMORY:
-        raise MemoryFault("the loop leaves more for its gradient than there is memory for",
-                          "cellc.recompute the body, or fewer rounds", loc or caller())
+        raise MemoryFault("a list, or what a loop leaves for its gradient, is more than there is "
+                          "memory for", "fewer rounds, or cellc.recompute the body",
+                          loc or caller())
     if what == ERROR_DEPTH:
         raise RecursionFault("the recursion goes deeper than the stack allows",
                              "write it as a loop, or stop it earlier", caller())
+    if what == ERROR_SIZE:
+        raise sizes_differ(index, size).at(loc or caller())
     raise IndexFault(f"index {index} is out of range for a size of {size}",
                      f"indices from 0 to {size - 1}", loc or caller())
 

@@ -16,6 +16,7 @@ from cellc.errors import ShapeFault, TypeFault
 from cellc.ir.graph import Constant, Node, fill
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
+from cellc.ir.prims.size import resized
 from cellc.ir.types import (
     Dim,
     DType,
@@ -84,14 +85,20 @@ def result_dtype(*types) -> DType:
     return found
 
 
+def is_found(n) -> bool:
+    """Is it a size that the program finds?"""
+    return isinstance(n, Dim) and n.is_found
+
+
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """NumPy's rule: align at the right; sizes are equal or one of them is 1."""
+    """NumPy's rule: align at the right; sizes are equal or one of them is 1. One that the program
+    finds is the other it meets, which is checked when it runs."""
     ndim = max(map(len, shapes))
     result = []
     for axis in range(-ndim, 0):
         sizes = [shape[axis] for shape in shapes if len(shape) >= -axis]
-        proper = [n for n in sizes if n != 1]
-        if any(n != proper[0] for n in proper[1:]):
+        proper = sorted((n for n in sizes if n != 1), key=is_found)
+        if any(n != proper[0] and not is_found(n) for n in proper[1:]):
             listed = " and ".join(str(list(shape)) for shape in shapes)
             raise ShapeFault(f"shapes {listed} do not broadcast: sizes "
                              f"{' and '.join(map(str, dict.fromkeys(proper)))} at axis {axis}",
@@ -106,6 +113,10 @@ def broadcast_to(x, shape: Shape):
     if own == tuple(shape):
         return x
     offset = len(shape) - len(own)
+    met = tuple(m if n != 1 and (is_found(n) or is_found(m)) else n
+                for n, m in zip(own, shape[max(offset, 0):], strict=False))
+    if offset >= 0 and met != own:
+        x, own = resized(x, shape=met), met
     if offset < 0 or any(n != 1 and n != m for n, m in zip(own, shape[offset:], strict=True)):
         raise ShapeFault(f"shape {list(own)} does not broadcast to {list(shape)}")
     if isinstance(x, Constant) and x.is_fill:

@@ -18,10 +18,10 @@ from cellc.kernels.plan_memory import Block, byte_size, plan
 from cellc.record import record
 
 IN_PART = ("write", "accumulate")       # results that differ from their first operand in one place
-NO_KERNEL = ("tuple", "item", "reshape", "barrier", "empty", "dim_size", "call", "cond", "while",
-             "read", "check", "show", *IN_PART, "tape_new", "push", "pop", "tape_end", "tape_len",
-             "tape_rows", "tape_of", "tape_read", "tape_add", "set_size")
-ALIASES = ("tuple", "item", "reshape", "barrier")
+ALIASES = ("tuple", "item", "reshape", "resized", "barrier")
+NO_KERNEL = (*ALIASES, *IN_PART, "empty", "dim_size", "set_size", "call", "cond", "while", "read",
+             "check", "show", "tape_new", "tape_end", "push", "pop", "tape_len", "tape_rows",
+             "tape_of", "tape_read", "tape_add")
 
 
 @record(eq=False)

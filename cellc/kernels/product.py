@@ -231,8 +231,10 @@ class Reading:
 
 # -- emission --------------------------------------------------------------------------------------
 def size_name(extent):
-    """What gemm calls a size: an int, or the name of an argument."""
-    return f"{extent.name}.{extent.coef}" if isinstance(extent, Dim) else extent
+    """What gemm calls a size: an int, or the name of an argument, in LLVM's letters."""
+    if not isinstance(extent, Dim):
+        return extent
+    return f"{extent.name.replace('?', '$')}.{extent.coef}"
 
 
 def operand(dtype, parts: Parts, place: Affine, rows: list[Axis], cols: list[Axis]):
@@ -284,7 +286,7 @@ def _emit_caller(module: Module, name: str, function: str, graph: Graph, p: Prod
     arguments = [("ptr", x) for x in pointers] + [("i64", "%task"), ("i64", "%n_tasks")]
     for symbol in plan.symbols:
         dim, coef = symbol.rsplit(".", 1)
-        arguments.append(("i64", f.mul(context.sizes[dim], coef)))
+        arguments.append(("i64", f.mul(context.sizes[dim.replace("$", "?")], coef)))
     f.call("void", function, *arguments)
     f.ret()
     f.close()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply
 from cellc.ir.types import TensorType
-from cellc.kernels.effects import ERROR_INDEX, ERROR_MEMORY
+from cellc.kernels.effects import ERROR_INDEX, ERROR_MEMORY, ERROR_SIZE
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
 from cellc.kernels.plan_memory import byte_size
@@ -210,6 +210,14 @@ class Tapes:
                 self._fail(frame, f.op(f"icmp eq ptr {block}, null"), node.loc, str(ERROR_MEMORY))
                 self.targets[r] = block
         self.settle_places(frame, unit)
+
+    def _emit_resized(self, frame: Frame, node: Apply) -> None:
+        """Another name for the same array, if it has the sizes."""
+        for found, expected in zip(node.operands[0].shape, node.type.shape, strict=True):
+            if found != expected:
+                found, expected = frame.extent(found), frame.extent(expected)
+                self._fail(frame, frame.f.op(f"icmp ne i64 {found}, {expected}"), node.loc,
+                           str(ERROR_SIZE), "0", found, expected)
 
 
 def _layout(frame: Frame, types) -> tuple[list[str], str]:

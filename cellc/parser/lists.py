@@ -21,7 +21,7 @@ from typing import Any
 from cellc.errors import CellcError, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import scalar
-from cellc.ir.prims import tape
+from cellc.ir.prims import size, tape
 from cellc.ir.types import Dim, ScalarType, i64
 from cellc.parser import hooks
 from cellc.parser.sequence import Sequence
@@ -262,9 +262,9 @@ def rows(session, xs: list) -> list:
     """The items as one tensor for each of their values, of a size that the program finds."""
     on = held(session, xs)
     n = length(session, xs)
-    size = Dim(f"?{session.graph_name('n').replace('.', '')}")
-    tape.set_size(n, dim=size)
-    found = session.parts(tape.tape_rows(on.tape, n, types=on.types, dim=size), len(on.types))
+    dim = session.fresh_size()
+    size.set_size(n, dim=dim)
+    found = session.parts(tape.tape_rows(on.tape, n, types=on.types, dim=dim), len(on.types))
     _put(session, xs, tape.tape_of(*found, types=on.types))
     return found
 

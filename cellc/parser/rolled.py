@@ -21,6 +21,7 @@ from cellc.errors import Loc, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
+from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim
 from cellc.parser import branches, control, lists, operators
 from cellc.parser.frame import Ended
@@ -331,7 +332,8 @@ class Rolled:
                   for branch, value in (test, (body, result))]
         frame.here(self.node)
         operands = [*first, *map(session.builder.lift, outside.values())]
-        how = {"checkpoint": session.checkpoint} if session.checkpoint else {}
+        on_tape = TAPE in self.types        # a list, of which no early state can be kept
+        how = {"checkpoint": session.checkpoint} if session.checkpoint and not on_tape else {}
         node = c.while_(*operands, test=graphs[0], body=graphs[1], **how)
         leaves = session.parts(node, len(first)) if first else []
         self._leave_state(leaves[:len(self.types)], body)

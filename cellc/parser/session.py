@@ -12,10 +12,11 @@ from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Input, Node, has_effect
 from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
-from cellc.ir.types import TupleType, boolean
+from cellc.ir.types import Dim, TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import OnTape, Owned, describe, unknown
+from cellc.passes.rebuild import copy_body, found_sizes, renamed
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -88,6 +89,7 @@ class Session:
         self.shared: dict[int, Any] = {}            # see control.go_on
         self.gradients = 0          # how many functions around here are being differentiated
         self.rules = 0              # how many calls with a rule for their gradient were met
+        self.sizes = 0              # how many the program finds
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -166,7 +168,16 @@ class Session:
                         self.journals[-1].setdefault(key, entry)
 
     def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
-        """Append `call` of the graph, perhaps with a rule; its results as separate nodes."""
+        """Append `call` of the graph, perhaps with a rule; its results as separate nodes.
+
+        What finds sizes is copied instead: a result may have such a size, which is another at each
+        call.
+        """
+        sizes = found_sizes(graph)
+        if sizes and not rule:
+            own = renamed(graph, {name: self.fresh_size().name for name in sizes})
+            result = copy_body(self.builder, own, map(self.builder.lift, operands))
+            return self.parts(result, len(graph.results))
         return self.parts(control.call(*operands, graph=graph, **rule or {}), len(graph.results))
 
     def parts(self, node: Node, n: int) -> list[Node]:
@@ -174,6 +185,11 @@ class Session:
         if not isinstance(node.type, TupleType):
             return [node]
         return [control.item(node, index=i) for i in range(n)]
+
+    def fresh_size(self) -> Dim:
+        """A size for the program to find."""
+        self.sizes += 1
+        return Dim(f"?n{self.sizes}")
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""

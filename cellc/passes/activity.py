@@ -110,14 +110,16 @@ class Activity:
             active |= found
 
     def needs_tape(self, graph: Graph, active: tuple[int, ...]) -> bool:
-        """Are there loops, or calls of graphs in themselves, to be differentiated in the graph?"""
+        """Are there loops, or calls of graphs in themselves, to be differentiated in the graph; or
+        residuals whose size it finds?"""
         if id(graph) in self.themselves:
             return True
         key = (id(graph), active)
         if key not in self.tapes:
             live = self.active_nodes(graph, active)
-            self.tapes[key] = (graph, any(self._needs(node, live) for node in graph.body
-                                          if node in live and node.prim.name in CONTROL))
+            self.tapes[key] = (graph, any(
+                node.prim.name == "set_size" or node in live and node.prim.name in CONTROL
+                and self._needs(node, live) for node in graph.body))
         return self.tapes[key][1]
 
     def _needs(self, node: Apply, live: set[Node]) -> bool:

@@ -34,7 +34,17 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Apply, Builder, Graph, Node, fill, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TapeType, TupleType
-from cellc.passes import cse, dead_code, grad_halves, grad_loops, inline, prune, ranges, simplify
+from cellc.passes import (
+    cse,
+    dead_code,
+    grad_halves,
+    grad_loops,
+    grad_sizes,
+    inline,
+    prune,
+    ranges,
+    simplify,
+)
 from cellc.passes.activity import CONTROL, Activity, useful_items, useful_nodes
 from cellc.passes.activity import arguments as _arguments
 from cellc.passes.activity import branches as _branches
@@ -132,6 +142,7 @@ class Differentiator(Activity):
 
     def __init__(self, graph: Graph):
         super().__init__(graph)
+        self.graph = graph
         self.made: dict[tuple, tuple[Graph, Halves]] = {}
         self.rules: dict[tuple, tuple[Graph, tuple[Graph, list[int]]]] = {}
 
@@ -151,7 +162,7 @@ class Differentiator(Activity):
     def make(self, graph: Graph, active: tuple[int, ...], seeds: tuple[int, ...],
              taped: bool) -> Halves:
         """The halves of a graph from those of the graphs it uses."""
-        graph = expose(graph)
+        outermost, graph = graph is self.graph, expose(graph)
         live = self.active_nodes(graph, active)
         live &= useful_nodes(graph, live, seeds)
         asked = useful_items(graph, seeds)
@@ -204,7 +215,8 @@ class Differentiator(Activity):
                 results.append(value)
         with fwd:
             fwd_graph = fwd.finish(control.tuple(*results, *[longer] * taped))
-        return Halves(fwd_graph, bwd_graph, tuple(residuals), seeds, answered, taped)
+        made = Halves(fwd_graph, bwd_graph, tuple(residuals), seeds, answered, taped)
+        return made if outermost else grad_sizes.on_tape(graph, made)
 
     # -- one node backwards --------------------------------------------------------------------
     def _backward(self, node: Apply, env, live, cotangents: Cotangents, backward) -> None:

@@ -4,10 +4,10 @@
 
 Fusion does not look into calls, so what is worth fusing must stand in one list. A graph that is
 large and called often stays a call: it is compiled once, however many cells share it. So does one
-that calls itself. A call's own rule for its gradient (`bwd`) is gone then; with `keep_rules`, for
-graphs that may be differentiated yet, calls that have one stay. Assumes nothing; branches and loops
-keep their graphs. LLVM could inline the machine code, but by then every intermediate array has its
-buffer.
+that calls itself, or that finds sizes, which are others at each call. A call's own rule for its
+gradient (`bwd`) is gone then; with `keep_rules`, for graphs that may be differentiated yet, calls
+that have one stay. Assumes nothing; branches and loops keep their graphs. LLVM could inline the
+machine code, but by then every intermediate array has its buffer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cellc.ir.graph import Builder, Graph, Node, calling_themselves, subgraphs
-from cellc.passes.rebuild import copy_body, everywhere, renew
+from cellc.passes.rebuild import copy_body, everywhere, found_sizes, renew
 
 GROWTH = 160     # applies that sharing a graph must save before it stays a call
 
@@ -28,6 +28,7 @@ def run(graph: Graph, keep_rules: bool = False) -> Graph:
                     if node.prim.name == "call")
     stay = {id(g) for g in graphs if len(g.body) * (calls[id(g)] - 1) > GROWTH}
     stay |= (themselves := calling_themselves(graphs))
+    stay |= {id(g) for g in graphs if calls[id(g)] > 1 and found_sizes(g)}
     done: dict[int, Graph] = {}
 
     def visit(g: Graph) -> Graph:

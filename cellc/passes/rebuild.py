@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Input, Node, subgraphs
-from cellc.ir.types import TupleType
+from cellc.ir.graph import PRIMITIVES, Apply, Builder, Constant, Graph, Input, Node, subgraphs
+from cellc.ir.types import Dim, TensorType, TupleType
 
 
 def copy_input(node: Input) -> Input:
@@ -74,6 +74,46 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
         result = declared.define(result.body, result.result)
     memo[id(graph)] = (graph, result)      # the original is kept alive, so its id stays its own
     return result
+
+
+def found_sizes(graph: Graph) -> dict[str, None]:
+    """The names of the sizes that a graph, or one that it runs, finds."""
+    return {node.attrs["dim"].name: None for g in graph.reachable() for node in g.body
+            if node.prim.name == "set_size"}
+
+
+def renamed(graph: Graph, names: dict[str, str]) -> Graph:
+    """A copy of the graph, and of those it runs, with other names for some sizes."""
+    done: dict[int, Graph] = {}
+
+    def other(value):
+        if isinstance(value, Dim):
+            return Dim(names.get(value.name, value.name), value.coef)
+        if isinstance(value, TensorType):
+            return value.with_shape(map(other, value.shape))
+        if isinstance(value, TupleType):
+            return TupleType(other(value.items))
+        if isinstance(value, tuple):
+            return tuple(map(other, value))
+        return copied(value) if isinstance(value, Graph) else value
+
+    def constant(x: Node) -> Node:
+        return Constant(other(x.type), x.value) if isinstance(x, Constant) else x
+
+    def copied(old: Graph) -> Graph:
+        if id(old) not in done:
+            inputs = [Input(other(x.type), x.name, x.loc) for x in old.inputs]
+            new = done[id(old)] = Graph.declare(old.name, inputs, other(old.type))
+            env = dict(zip(old.inputs, inputs, strict=True))
+            for node in old.body:
+                operands = tuple(env[x] if x in env else constant(x) for x in node.operands)
+                attrs = {key: other(value) for key, value in node.attrs.items()}
+                env[node] = Apply(node.prim, operands, attrs, other(node.type), node.name, node.loc)
+            body = [env[node] for node in old.body]
+            new.define(body, env[old.result] if old.result in env else constant(old.result))
+        return done[id(old)]
+
+    return copied(graph)
 
 
 def use_counts(graph: Graph) -> Counter[Node]:

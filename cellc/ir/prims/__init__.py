@@ -14,5 +14,6 @@ from cellc.ir.prims import (  # noqa: F401
     random,
     reduce,
     shape,
+    size,
     tape,
 )

@@ -12,7 +12,7 @@ import weakref
 
 from cellc.errors import TypeFault
 from cellc.ir.graph import primitive
-from cellc.ir.types import ScalarType, TupleType, boolean
+from cellc.ir.types import ScalarType, TapeType, TupleType, boolean
 
 MESSAGES: weakref.WeakValueDictionary[int, object] = weakref.WeakValueDictionary()
 _numbers = itertools.count(1)
@@ -28,6 +28,13 @@ def register(message) -> int:
 def _check_types(condition, *xs, message):
     if condition != ScalarType(boolean):
         raise TypeFault(f"check: found the condition {condition}, expected a bool number")
+    return _show_types(*xs, message=message)
+
+
+def _show_types(*xs, message):
+    if any(isinstance(x, TapeType) for x in xs):
+        raise TypeFault("a list whose length is known only when the program runs is part of a text",
+                        "print ops.stack of it, or its items one by one")
     return TupleType(())
 
 
@@ -47,4 +54,4 @@ check = primitive(
     kind="control", types=_check_types, eval=_check, vjp=None, effect=True)
 show = primitive(
     "show", "*xs", doc="Print a text made of these values.", kind="control",
-    types=lambda *xs, message: TupleType(()), eval=_show, vjp=None, effect=True)
+    types=_show_types, eval=_show, vjp=None, effect=True)

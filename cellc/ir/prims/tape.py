@@ -240,7 +240,3 @@ tape_read = primitive(
 tape_add = primitive(
     "tape_add", "tape place *xs", doc="The tape with xs added to a record, counted from the top.",
     kind="control", types=_add_types, eval=_add, vjp=_add_vjp, jvp=_add_jvp)
-set_size = primitive(
-    "set_size", "n", doc="From here on, this number is the size `dim` of the program.",
-    kind="control", types=lambda n, dim: (_takes_number("set_size", n), TupleType(()))[1],
-    eval=lambda n, dim: (), vjp=None, effect=True)
