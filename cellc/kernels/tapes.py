@@ -61,8 +61,8 @@ class Tapes:
                    str(ERROR_MEMORY))
 
     def _emit_pop(self, frame: Frame, node: Apply) -> None:
-        """The values of the top record; arrays stay on the tape, but those of a list, which may be
-        pushed on while they are in use."""
+        """The values of the top record; arrays stay on the tape, but not where it may be short, nor
+        those of a list, which may be pushed on while they are in use."""
         f, types = frame.f, node.attrs["types"]
         offsets, size = _layout(frame, types)
         top, bottomless = self.register(node.operands[0]), node.attrs.get("bottomless")

@@ -34,7 +34,8 @@ def place_of(x, index) -> list | None:
         parts.pop()
     if not parts or len(parts) > len(x.shape) or not all(map(_is_number, parts)):
         return None
-    if len(parts) < len(x.shape) and not any(map(is_traced, parts)):
+    if len(parts) < len(x.shape) and not any(map(is_traced, parts)) and not any(
+            map(arith.is_found, x.shape[:len(parts)])):
         return None                             # a view of x, which can be fused
     return [_number_at(part, n, axis) for axis, (part, n) in enumerate(
         zip(parts, x.shape, strict=False))]
@@ -50,11 +51,18 @@ def _is_number(part) -> bool:
 def _number_at(part, n, axis: int):
     """An index counted from the left, as an i64 number."""
     if not is_traced(part):
-        return place_at(part, n, axis)
+        return _known_at(part, n, axis)
     if isinstance(arith.type_of(part), TensorType):
         part = s.to_scalar(part)
     part = arith.cast(part, i64)
     if isinstance(part, Constant):
-        return place_at(int(part.value), n, axis)
+        return _known_at(int(part.value), n, axis)
     size = arith.size_number(n) if isinstance(n, Dim) else n
     return arith.where(arith.less(part, 0), arith.add(part, size), part)
+
+
+def _known_at(i: int, n, axis: int):
+    """A known index; of an axis whose size the program finds, to be checked when it runs."""
+    if not arith.is_found(n):
+        return place_at(i, n, axis)
+    return i if i >= 0 else arith.add(arith.size_number(n), i)

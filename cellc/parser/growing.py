@@ -6,20 +6,20 @@
         outputs.append(h)           # in the program: outputs[t] = h, in one array of 64 rows
 
 Within the loop such a list can only be appended to; what else is done with it there ends the
-attempt, and the loop is unrolled. Behind the loop it is an ordinary list again, of the rows.
+attempt, and the loop is unrolled. Behind the loop it is an ordinary list again, of the rows. Where
+the loop may end early, or a round may append nothing, see lists.py.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from cellc.errors import TypeFault
 from cellc.ir.graph import Node
 from cellc.ir.prims import control, element, shape
 from cellc.ir.types import ScalarType, TensorType
 from cellc.parser import hooks
 from cellc.parser.session import contents, restore
-from cellc.parser.values import flatten, unflatten
+from cellc.parser.values import flatten, on_tape, unflatten
 from cellc.record import record
 
 
@@ -62,8 +62,8 @@ class Growing:
 
     def _has_grown(self, now, later) -> bool:
         length = getattr(self.loop.sequence, "length", None)
-        return (isinstance(length, int) and len(later) > len(now)
-                and all(a is b for a, b in zip(now, later, strict=False)))
+        return (isinstance(length, int) and not self.loop.codes and len(later) > len(now)
+                and on_tape(later) is None and all(a is b for a, b in zip(now, later, strict=False)))
 
     def settled(self) -> bool:
         """Did the last round grow the lists by what was known?"""
@@ -78,10 +78,6 @@ class Growing:
 
     def empty(self) -> list[Node]:
         """The arrays before the loop."""
-        if self.lists and self.loop.codes:
-            raise TypeFault("a list grows in a loop that may end early, so that its length is "
-                            "known only when the program runs",
-                            "write to a tensor: out[i] = ..., and count the rounds")
         return [control.empty(type=self._rows(t)) for g in self.lists for t in g.types]
 
     def bind(self) -> None:

@@ -87,6 +87,8 @@ class Items(Iterator):
             value, dict) else tuple(value)
 
     def advance(self):
+        if lists.on_tape(self.items) is not None:
+            raise lists.Grown(self.items)
         if self.sized is not None and len(self.sized) != len(self.items):
             raise RuntimeError(f"{type(self.sized).__name__} changed size during iteration")
         if self.index >= len(self.items):

@@ -33,22 +33,24 @@ from cellc.parser.values import (
     describe,
     flatten,
     is_instance_of_dataclass,
+    on_tape,
+    refuse_whole,
     unflatten,
 )
 from cellc.record import record
 
-_REMEDY = "it can be appended to, popped, indexed, gone through with a for, and given to ops.stack"
 
+class Grown(TypeFault):
+    """A list that is gone through has come to be on a tape: better to put it there before."""
 
-def on_tape(value) -> OnTape | None:
-    """What a list has instead of items, where its length is not known."""
-    if type(value) is list and len(value) == 1 and type(value[0]) is OnTape:
-        return value[0]
-    return None
+    def __init__(self, xs: list):
+        self.xs = xs
+        super().__init__("a list that is gone through changes its length, and how it does is known "
+                         "only when the program runs", "go through it with a `for` statement")
 
 
 def held(session, xs: list) -> OnTape:
-    """The same, of a list that is about to be used."""
+    """What a list has instead of items, where its length is not known."""
     if xs not in session.owned:
         raise TypeFault("a list whose length is known only when the program runs is used in "
                         "another cell or differentiated function than the one that made it",
@@ -56,9 +58,10 @@ def held(session, xs: list) -> OnTape:
     return xs[0]
 
 
-def refuse(what: str):
-    """Where a list on a tape would be looked at as a whole."""
-    raise TypeFault(f"{what} of a list whose length is known only when the program runs", _REMEDY)
+def refuse_tapes(leaves: list, what: str) -> None:
+    """Refuse what would look at a list on a tape, which may be a part of something."""
+    if tape.TAPE in (x.type for x in leaves):
+        refuse_whole(what)
 
 
 # -- items as records ------------------------------------------------------------------------------
@@ -148,7 +151,17 @@ def pushed(session, onto, item, types: tuple):
     values = []
     for x, type in zip(leaves, types, strict=True):
         values.append(arith.cast(x, type.dtype) if x.type != type else x)
-    return tape.push(onto, *values, bottomless=True)
+    return tape.push(onto, *values)
+
+
+def put_on_tape(session, xs: list) -> None:
+    """Put a list of known length on a tape, before it grows; it has one item at least."""
+    found = meeting(session, xs, [])
+    if found is None:
+        raise Grown(xs)
+    tape_of_it = Side(xs, found[1]).on_tape(session)
+    session.journal(xs)
+    xs[:] = [OnTape(tape_of_it, *found)]
 
 
 # -- what a list can do ----------------------------------------------------------------------------
@@ -183,7 +196,7 @@ def _shown(on: OnTape) -> str:
 def pop(session, xs: list, index=-1):
     """`xs.pop()`."""
     if not isinstance(index, int) or index != -1:
-        refuse(f"pop({describe(index)})")
+        refuse_whole(f"pop({describe(index)})")
     on = held(session, xs)
     _must_hold(session, arith.greater(length(session, xs), 0), IndexError("pop from empty list"))
     found = tape.pop(on.tape, types=on.types, bottomless=True)
@@ -213,7 +226,7 @@ def item(session, xs: list, index):
     """`xs[index]`, of an int or a number of the program."""
     on = held(session, xs)
     if isinstance(index, slice):
-        refuse("a slice")
+        refuse_whole("a slice")
     if isinstance(index, int):
         index = int(index)
         place = scalar(-index) if index < 0 else arith.sub(length(session, xs), index)
@@ -286,7 +299,7 @@ def taken(session, function, args: list, kwargs: dict):
     if name == "stack" and on_tape(args[0] if args else kwargs.get("tensors")):
         return stack(session, *args, **{"xs" if k == "tensors" else k: v
                                         for k, v in kwargs.items()})
-    return refuse(f"{name}()")
+    return refuse_whole(f"{name}()")
 
 
 def handed_out(session, xs: list) -> Listed:

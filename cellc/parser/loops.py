@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from cellc.errors import CellcError, SyntaxFault, TypeFault
-from cellc.parser import control
+from cellc.parser import control, lists
 from cellc.parser.frame import Signal
 from cellc.parser.iteration import rounds_of
 from cellc.parser.rolled import Rolled
@@ -84,9 +84,16 @@ def run_for(frame, node, value, rest):
     wanted = _few(frame)
     sequence = sequence_of(frame.session, value)
     if sequence is None:
-        items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
-        run = control.run_rounds if isinstance(items, list) else control.run_lazily
-        return run(frame, node, items, rest, 0)
+        try:
+            with frame.session.attempt(frame.variables, lists.Grown):
+                items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
+                run = control.run_rounds if isinstance(items, list) else control.run_lazily
+                return run(frame, node, items, rest, 0)
+        except lists.Grown as grown:
+            if grown.xs is not value:
+                raise
+        lists.put_on_tape(frame.session, value)
+        sequence = sequence_of(frame.session, value)
     known = isinstance(sequence.length, int)
     if known and sequence.length <= (FEW_ROUNDS if wanted is None else wanted):
         most = None if wanted else len(frame.session.builder.body) + MOST_APPLIES

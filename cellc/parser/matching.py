@@ -141,6 +141,7 @@ def _value(frame, pattern, value, bound):
 def _sequence(frame, pattern, value, bound):
     if not isinstance(value, (tuple, list)):
         return False
+    frame.session.look_at(value)
     parts, items = pattern.patterns, list(value)
     star = next((i for i, part in enumerate(parts) if type(part) is gast.MatchStar), None)
     if star is None:

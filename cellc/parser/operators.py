@@ -322,6 +322,7 @@ def equal(session, x, y, function=arith.equal):
     if isinstance(x, Dim) or isinstance(y, Dim):
         return _equal_sizes(x, y)
     if isinstance(x, (tuple, list)) and type(x) is type(y):
+        session.look_at(x), session.look_at(y)
         if len(x) != len(y):
             return False
         result = True

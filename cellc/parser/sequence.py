@@ -64,7 +64,8 @@ def of_range(start, stop, step, length) -> Sequence:
 
 def traced_range(session, args) -> Sequence:
     """`range` of numbers of which one is known only when the program runs."""
-    numbers = [x if isinstance(x, (int, Dim)) else _whole(session, x) for x in args]
+    numbers = [arith.size_number(x) if arith.is_found(x) else x if isinstance(x, (int, Dim))
+               else _whole(session, x) for x in args]
     start, stop, step = (0, numbers[0], 1) if len(numbers) == 1 else (*numbers, 1)[:3]
     if isinstance(step, int):
         if step == 0:

@@ -6,6 +6,7 @@ import copy
 import functools
 
 from cellc.errors import TypeFault
+from cellc.ir import arith
 from cellc.parser import control, hooks, lists, operators, sequence
 from cellc.parser.builtins import builtin
 from cellc.parser.guards import look
@@ -36,7 +37,7 @@ def call_len(session, args, kwargs):
 
 @builtin(range)
 def call_range(session, args, kwargs):
-    if any(map(operators.is_traced, args)):
+    if any(operators.is_traced(x) or arith.is_found(x) for x in args):
         return sequence.traced_range(session, args)
     return range(*args)
 
@@ -216,4 +217,6 @@ def call_copy(session, args, kwargs):
     value, leaves = args[0], []
     if isinstance(value, hooks.traced):
         return session.lift(value)
-    return unflatten(flatten(value, leaves, session.lift), leaves, made=session.owned.add)
+    structure = flatten(value, leaves, session.lift)
+    lists.refuse_tapes(leaves, "a copy")
+    return unflatten(structure, leaves, made=session.owned.add)

@@ -12,10 +12,11 @@ from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Input, Node, has_effect
 from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
+from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim, TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import OnTape, Owned, describe, unknown
+from cellc.parser.values import Owned, describe, on_tape, refuse_whole, unknown
 from cellc.passes.rebuild import copy_body, found_sizes, renamed
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
@@ -173,6 +174,10 @@ class Session:
         What finds sizes is copied instead: a result may have such a size, which is another at each
         call.
         """
+        if TAPE in (x.type for x in graph.inputs):
+            raise TypeFault("a list whose length is known only when the program runs is passed to "
+                            "another cell, or to a recursive or differentiated function",
+                            "pass ops.stack of it")
         sizes = found_sizes(graph)
         if sizes and not rule:
             own = renamed(graph, {name: self.fresh_size().name for name in sizes})
@@ -244,10 +249,8 @@ class Session:
 
     def look_at(self, value) -> None:
         """Refuse to look at all of a list whose length is not known here."""
-        if type(value) is list and len(value) == 1 and type(value[0]) is OnTape:
-            raise TypeFault("a list whose length is known only when the program runs is looked at "
-                            "as a whole", "it can be appended to, popped, indexed, gone through "
-                            "with a for, and given to ops.stack")
+        if on_tape(value) is not None:
+            refuse_whole("a use of all items")
         if self.growing and id(value) in self.growing:
             raise TypeFault("a list that grows in a loop is read in it, and its length there is "
                             "known only when the program runs",

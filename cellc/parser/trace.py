@@ -79,6 +79,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
             _check_generators(session)
             closed = cells.finish(session, builder, _with_numbers(session, value))
             graph = closed.graph or builder.finish(control.tuple())
+            lists.refuse_tapes(graph.results, "a returned object")
     except CellcError as fault:
         fault.at(caller())
         raise

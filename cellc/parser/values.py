@@ -238,6 +238,20 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
     return result
 
 
+def on_tape(value) -> OnTape | None:
+    """What a list has instead of items, where its length is not known."""
+    if type(value) is list and len(value) == 1 and type(value[0]) is OnTape:
+        return value[0]
+    return None
+
+
+def refuse_whole(what: str):
+    """Refuse what would look at all of such a list."""
+    raise TypeFault(f"found {what} of a list whose length is known only when the program runs",
+                    "it can be appended to, popped, indexed, gone through with a for, and given to "
+                    "ops.stack")
+
+
 def is_instance_of_dataclass(value) -> bool:
     return is_dataclass(value) and not isinstance(value, type)
 
@@ -318,7 +332,7 @@ def describe(value) -> str:
         return f"the function {value.source.name}"
     if isinstance(value, FunctionType):
         return f"the function {value.__name__}"
-    if isinstance(value, list) and len(value) == 1 and type(value[0]) is OnTape:
+    if on_tape(value) is not None:
         return "a list whose length is known only when the program runs"
     if isinstance(value, (tuple, list)) and traced_in(value):
         inner = ", ".join(map(describe, value))

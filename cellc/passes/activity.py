@@ -143,10 +143,13 @@ def useful_nodes(graph: Graph, live: set[Node], seeds: tuple[int, ...]) -> set[N
 
 
 def useful_items(graph: Graph, seeds: tuple[int, ...]) -> set:
-    """On what the results listed depend: nodes, and of tuples just the items, as (node, index)."""
+    """On what the results listed depend, and all tapes: nodes, and of tuples just the items, as
+    (node, index)."""
     found: set = {graph.results[i] for i in seeds}
     for node in reversed(graph.body):
-        if node.prim.name == "tuple":
+        if node.prim.name == "tape_end":
+            found.update(node.operands)
+        elif node.prim.name == "tuple":
             found.update(x for i, x in enumerate(node.operands) if (node, i) in found)
         elif node.prim.name == "item" and node in found:
             found.add((node.operands[0], node.attrs["index"]))

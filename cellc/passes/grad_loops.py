@@ -181,9 +181,8 @@ def _pop(node: Apply, env, live, cotangents) -> None:
     if node not in live:
         return
     below = cotangents.get((node, 0))
-    how = {"bottomless": True} if node.attrs.get("bottomless") else {}
     cotangents.add(node.operands[0], tape.push(
-        tape.tape_new() if below is None else below, *_given(node, cotangents, 1)[1], **how))
+        tape.tape_new() if below is None else below, *_given(node, cotangents, 1)[1]))
 
 
 def _rows(node: Apply, env, live, cotangents) -> None:

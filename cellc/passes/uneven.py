@@ -12,11 +12,12 @@ pops, the whole graph that the tape lives in is run lane after lane (`Uneven` sa
 
 from __future__ import annotations
 
+from cellc.errors import TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Input, Node, fill
 from cellc.ir.prims import control, element, shape
 from cellc.ir.types import Dim, ScalarType, TensorType
-from cellc.passes.rebuild import parts, seal
+from cellc.passes.rebuild import found_sizes, parts, seal
 from cellc.record import record
 
 
@@ -60,6 +61,11 @@ def _apart(graph: Graph, count: int) -> Graph:
 
 def in_order(graph: Graph, lanes: tuple[bool, ...], n) -> Lanes:
     """The graph on one lane after another, as a loop."""
+    own = found_sizes(graph)
+    for r in graph.results:
+        if any(isinstance(d, Dim) and d.name in own for d in r.type.shape):
+            raise TypeFault(f"found {r.type} as a result under vmap, whose size is another in each "
+                            "lane", "reduce it in the function, for instance to a sum", r.loc)
     types = [with_lanes(n, r.type) for r in graph.results]
     name = f"{graph.name}.lanes"
     with Builder(name, [Input(with_lanes(n, x.type) if own else x.type, x.name, x.loc)

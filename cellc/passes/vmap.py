@@ -149,6 +149,8 @@ class Batcher:
             env[node] = fill(node.type, 0)      # other lanes may read it, and throw away the result
         elif not any(own) and (name == "tape_end" or not any(map(_is_tape, operands))):
             env[node] = b.append(renew(node, env))
+        elif name in _OF_ONE_LANE:
+            raise Uneven
         elif name in _CONTROL:
             rule = Batcher._rule if "bwd" in node.attrs else _CONTROL[name]
             env[node], results = rule(self, node, operands, own)
@@ -320,6 +322,9 @@ class Batcher:
 _CONTROL = {"call": Batcher._call, "cond": Batcher._cond, "while": Batcher._while,
             "push": Batcher._push, "pop": Batcher._pop, "check": Batcher._check,
             "barrier": Batcher._barrier}
+
+
+_OF_ONE_LANE = ("tape_len", "tape_rows", "tape_of", "tape_read", "tape_add", "set_size")
 
 
 def _is_tape(x: Node) -> bool:

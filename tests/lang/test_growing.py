@@ -1,12 +1,10 @@
 """Lists that grow in loops, and first rounds that make of a number what it is from then on."""
 
 import numpy as np
-import pytest
 
 import cellc
 from cellc import Tensor, context, ops
 from cellc.compile import compiled
-from cellc.errors import TypeFault
 from tests.lang.same import same_everywhere
 
 X = Tensor(np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32))
@@ -80,15 +78,3 @@ def test_gradients_and_that_the_loop_is_one():
     graph = compiled(gradient).variants[0].graph
     assert sum(node.prim.name == "while" for node in graph.body) == 2       # there and back
     assert not any(node.prim.name == "concat" for g in graph.reachable() for node in g.body)
-
-
-def test_a_list_of_a_length_that_data_decide_is_refused():
-    def grows(x):
-        found = []
-        while x.sum() < 100:
-            x = x * 2
-            found.append(x)
-        return len(found)
-
-    with pytest.raises(TypeFault, match="list changed in a loop"):
-        cellc.jit(grows)(Tensor(np.ones(3, np.float32)))

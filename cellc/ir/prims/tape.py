@@ -15,8 +15,9 @@ stack and change it in place: passes make no program that uses one tape twice. O
 looks, at a tape that is not used up yet. `tape_end` says that the stack is not needed any more;
 `passes/tape_ends.py` puts it where a tape is dropped.
 
-A list is *bottomless*: a cotangent that nobody asked for is an empty tape, so what is not there is
-zero. Records are counted from the top for the same reason, 1 being the topmost.
+A cotangent that nobody asked for is an empty tape, and one that was asked for lately is a short one:
+what is not there is zero. So the pops that gradients make are *bottomless*, and records are counted
+from the top, 1 being the topmost.
 
 The gradients of `pop`, `tape_read` and `tape_rows` are in passes/grad_loops.py, since they give
 what else would be None.
@@ -59,7 +60,7 @@ def _takes_number(prim: str, n) -> None:
         raise TypeFault(f"{prim}: found {n}, expected an i64")
 
 
-def _push_types(tape, *xs, bottomless=False):
+def _push_types(tape, *xs):
     if any(isinstance(x, (TupleType, TapeType)) for x in xs):
         raise TypeFault(f"push: found {', '.join(map(str, xs))}, expected tensors and numbers")
     return _takes_tape("push", tape)
@@ -162,10 +163,9 @@ def _cotangents(given, xs, first: int) -> list:
             for x in xs]
 
 
-def _push_vjp(g, y, tape, *xs, bottomless=False):
+def _push_vjp(g, y, tape, *xs):
     """One pop gives the cotangents of all floats that were pushed."""
-    how = {"bottomless": True} if bottomless else {}
-    popped = pop(g, types=floats(x.type for x in xs), **how)
+    popped = pop(g, types=floats(x.type for x in xs), bottomless=True)
     return [control.item(popped, index=0), *_cotangents(popped, xs, 1)]
 
 
@@ -175,9 +175,9 @@ def _tangents(xs, dxs) -> list:
             if control.is_differentiable(x.type)]
 
 
-def _push_jvp(dxs, y, tape, *xs, bottomless=False):
+def _push_jvp(dxs, y, tape, *xs):
     """A tape has a tangent from the start: a tape of the tangents of its floats."""
-    return push(dxs[0], *_tangents(xs, dxs[1:]), **({"bottomless": True} if bottomless else {}))
+    return push(dxs[0], *_tangents(xs, dxs[1:]))
 
 
 def _of_vjp(g, y, *rows, types):
@@ -213,8 +213,7 @@ tape_new = primitive(
     eval=lambda: (), vjp=None, effect=True)
 push = primitive(
     "push", "tape *xs", doc="The tape with these values on top.", kind="control",
-    types=_push_types, eval=lambda tape, *xs, bottomless=False: (tape, xs), vjp=_push_vjp,
-    jvp=_push_jvp)
+    types=_push_types, eval=lambda tape, *xs: (tape, xs), vjp=_push_vjp, jvp=_push_jvp)
 pop = primitive(
     "pop", "tape", doc="The tape below the values of the last push, and these.", kind="control",
     types=_pop_types, eval=_pop, vjp=None)
