@@ -5,9 +5,10 @@
 
 Foxes and rabbits after Lotka and Volterra: x' = a x - b x y, y' = c x y - d y. The solver estimates
 the error of each step, rejects a step that is too long, and chooses the next one by it; so the
-number of steps is known only when the program runs. The gradient of the final number of foxes by
-the four parameters goes back through every step and every choice of a length, and is compared with
-central differences.
+number of steps is known only when the program runs, and the list of them grows with it. The
+gradients by the four parameters of the final number of foxes, and of their mean over the time, go
+back through every step and every choice of a length, and are compared with central differences.
+Volterra's law: in the long run the mean is a / b, whatever c and d are.
 
 Coefficients: Dormand and Prince, J. Comp. Appl. Math. 6, 1980. Step control: Hairer, Norsett and
 Wanner, Solving Ordinary Differential Equations I, II.4.
@@ -66,9 +67,9 @@ def size_of(error, old, new, tolerance):
 
 
 def solve(state, parameters, end, tolerance):
-    """(the state at the time `end`, how many steps were taken, how many were rejected)."""
-    time, h = 0.0, 0.01
-    taken, rejected = 0, 0
+    """(the steps taken up to the time `end`, each a time and a state; how many were rejected)."""
+    time, h, rejected = 0.0, 0.01, 0
+    steps = [(time, state)]
     slope = field(state, parameters)
     while time < end:
         h = min(h, end - time)
@@ -76,16 +77,29 @@ def solve(state, parameters, end, tolerance):
         size = size_of(error, state, new, tolerance)
         if size <= 1:
             time, state, slope = time + h, new, new_slope
-            taken += 1
+            steps.append((time, state))
         else:
             rejected += 1
         h = h * min(10.0, max(0.2, 0.9 * max(size, 1e-10) ** -0.2))
-    return state, taken, rejected
+    return steps, rejected
 
 
 def foxes(parameters, end, tolerance):
     """How many foxes there are at the end."""
-    return solve(START, parameters, end, tolerance)[0][1]
+    steps, _ = solve(START, parameters, end, tolerance)
+    _, (_, y) = steps[-1]
+    return y
+
+
+def mean_foxes(parameters, end, tolerance):
+    """Their mean over the time, by the trapezoidal rule over the steps."""
+    steps, _ = solve(START, parameters, end, tolerance)
+    before, area = 0.0, 0.0
+    last = START[1]
+    for time, (_, y) in steps:
+        area += (time - before) * (y + last) / 2
+        before, last = time, y
+    return area / end
 
 
 def differences(function, parameters, *args, width=1e-5):
@@ -105,17 +119,22 @@ def main(given=None):
         ("--tolerance", float, 1e-8, "relative and absolute, 1e-13 to 1",
          lambda x: 1e-13 <= x <= 1))
     args = (options.end, options.tolerance)
-    state, taken, rejected = report("solution", program(solve, options), START, PARAMETERS, *args)
+    steps, rejected = report("solution", program(solve, options), START, PARAMETERS, *args)
+    _, state = steps[-1]
     print(f"rabbits, foxes at t = {options.end}: {state[0]:.10f}, {state[1]:.10f} "
-          f"({taken} steps, {rejected} rejected)")
+          f"({len(steps) - 1} steps, {rejected} rejected)")
+    print(f"foxes, mean over the time: {program(mean_foxes, options)(PARAMETERS, *args):.6f}")
 
-    gradient = report("gradient by the parameters", program(cellc.grad(foxes), options),
-                      PARAMETERS, *args)
-    print("d foxes / d (a, b, c, d): " + ", ".join(f"{g:.8f}" for g in gradient))
-    expected = differences(program(foxes, options), PARAMETERS, *args)
-    error = max(abs(g - e) / (1 + abs(e)) for g, e in zip(gradient, expected, strict=True))
-    print(f"largest relative difference from central differences: {error:.1e}")
-    return state, gradient
+    gradients = []
+    for name, function in (("foxes", foxes), ("mean", mean_foxes)):
+        gradient = report(f"gradient of {name} by the parameters",
+                          program(cellc.grad(function), options), PARAMETERS, *args)
+        print(f"d {name} / d (a, b, c, d): " + ", ".join(f"{g:.8f}" for g in gradient))
+        expected = differences(program(function, options), PARAMETERS, *args)
+        error = max(abs(g - e) / (1 + abs(e)) for g, e in zip(gradient, expected, strict=True))
+        print(f"largest relative difference from central differences: {error:.1e}")
+        gradients.append(gradient)
+    return state, gradients
 
 
 if __name__ == "__main__":
