@@ -21,7 +21,7 @@ IN_PART = ("write", "accumulate")       # results that differ from their first o
 ALIASES = ("tuple", "item", "reshape", "resized", "barrier")
 NO_KERNEL = (*ALIASES, *IN_PART, "empty", "dim_size", "set_size", "call", "cond", "while", "read",
              "check", "show", "tape_new", "tape_end", "push", "pop", "tape_len", "tape_rows",
-             "tape_of", "tape_read", "tape_add")
+             "tape_of", "tape_read", "tape_add", "tape_put")
 
 
 @record(eq=False)

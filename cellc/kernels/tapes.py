@@ -47,11 +47,7 @@ class Tapes:
         above = f.gep("i8", top, size)
         self._check_room(frame, node, top, above)
         for x, offset in zip(xs, offsets, strict=True):
-            place = f.gep("i8", top, offset)
-            if in_register(x.type):
-                frame.store_register(x.type, self.register(x), place)
-            else:
-                frame.copy(x.type, self.pointer(x), place)
+            self._store(frame, x, f.gep("i8", top, offset))
         self.registers[node, 0] = above
 
     def _check_room(self, frame: Frame, node: Apply, top: str, above: str) -> None:
@@ -129,6 +125,22 @@ class Tapes:
             before = Element(frame.load_register(x.type, at), x.type.dtype)
             total = ScalarOps(f, lanes=1).add(before, Element(self.register(x), x.type.dtype))
             frame.store_register(x.type, total.text, at)
+
+    def _emit_tape_put(self, frame: Frame, node: Apply) -> None:
+        f, (tape, place, *xs) = frame.f, node.operands
+        top, place = self.register(tape), self.register(place)
+        offsets, size = _layout(frame, [x.type for x in xs])
+        record = f.gep("i8", top, f.op(f"sub i64 0, {f.mul(place, size)}"))
+        with f.when(f.op(f"icmp ule i64 {place}, {self._length(frame, top, size)}")):
+            for x, offset in zip(xs, offsets, strict=True):
+                self._store(frame, x, f.gep("i8", record, offset))
+        self.registers[node, 0] = top
+
+    def _store(self, frame: Frame, x, place: str) -> None:
+        if in_register(x.type):
+            frame.store_register(x.type, self.register(x), place)
+        else:
+            frame.copy(x.type, self.pointer(x), place)
 
     # -- all records ---------------------------------------------------------------------------
     def _emit_tape_len(self, frame: Frame, node: Apply) -> None:

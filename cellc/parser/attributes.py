@@ -352,6 +352,9 @@ def load_item(session, value, index):
 
 def store_item(session, value, index, new) -> None:
     """`value[index] = new` for a container of the parsed code."""
+    if lists.on_tape(value) is not None:
+        lists.store(session, value, index, new)
+        return
     if isinstance(index, hooks.traced):
         raise unknown(
             session.lift(index), f"{_article(type(value).__name__)} is assigned at an index known "
@@ -360,7 +363,6 @@ def store_item(session, value, index, new) -> None:
     if isinstance(function, FunctionType) and not is_steady(function.__module__):
         session.call(function, [value, index, new])
         return
-    session.look_at(value)
     session.about_to_change(value, "item assignment")
     value[index] = new
 

@@ -23,7 +23,7 @@ from cellc.ir.prims import control, shape
 from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim, ScalarType, TensorType, Type
 from cellc.parser import hooks, lists, operators
-from cellc.parser.frame import Ended, Unsettled
+from cellc.parser.frame import Ended, NeedsTape, Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
@@ -36,6 +36,7 @@ from cellc.parser.values import (
     describe,
     flatten,
     is_instance_of_dataclass,
+    on_tape,
     same_object,
     unflatten,
 )
@@ -288,6 +289,8 @@ class Joiner:
             first, second = self._held(self.then, a), self._held(self.orelse, b)
             met = lists.meeting(self.session, first, second)
             if met is not None:
+                if self.session.untaped and on_tape(first) is on_tape(second) is None:
+                    raise NeedsTape
                 sides = (lists.Side(x, met[1]) for x in (first, second))
                 return self._made([OnTape(self.pair(*sides, TAPE), *met)])
         if isinstance(a, (list, tuple)):

@@ -5,8 +5,18 @@ from __future__ import annotations
 import gast
 
 from cellc.errors import SyntaxFault, TypeFault
-from cellc.ir.graph import Apply
-from cellc.parser import attributes, branches, calls, control, generators, hooks, operators
+from cellc.ir.graph import Apply, KnownFault
+from cellc.parser import (
+    attributes,
+    branches,
+    calls,
+    control,
+    generators,
+    hooks,
+    liveness,
+    loops,
+    operators,
+)
 from cellc.parser.frame import Frame
 from cellc.parser.statements import assign, define, mangled
 from cellc.parser.syntax import evaluators
@@ -233,7 +243,7 @@ def _known_test(frame, node) -> bool:
 
 def _inner(frame, node):
     """The frame of a comprehension's own variables, and what its first `for` goes through."""
-    names = set()
+    names = {ITEMS}
     for generator in node.generators:
         for part in gast.walk(generator.target):
             if type(part) is gast.Name and isinstance(part.ctx, gast.Store):
@@ -244,9 +254,33 @@ def _inner(frame, node):
 
 @evaluators.handles(gast.ListComp)
 def eval_list_comprehension(frame, node):
-    inner, first = _inner(frame, node)
-    return frame.session.owned.add(
-        [f.eval(node.elt) for f in _rounds(inner, node.generators, first)])
+    session, (inner, first) = frame.session, _inner(frame, node)
+    try:
+        with session.attempt(inner.variables, KnownFault):
+            return session.owned.add(
+                [f.eval(node.elt) for f in _rounds(inner, node.generators, first)])
+    except KnownFault:
+        return _appended(inner, node, first)
+
+
+ITEMS = "$items"
+
+
+def _appended(frame, node, first) -> list:
+    """The list as the loops that the comprehension stands for append to it: how many items there
+    are may be known only when the program runs."""
+    body = getattr(node, "_body", None)
+    if body is None:
+        items = gast.Attribute(gast.Name(ITEMS, gast.Load(), None, None), "append", gast.Load())
+        append = gast.Expr(gast.Call(items, [node.elt], []))
+        for part in gast.walk(append):
+            if not hasattr(part, "lineno"):
+                gast.copy_location(part, node.elt)
+        body = node._body = generators.as_loops(node, append)
+        liveness.note(body)
+    items = frame.variables[ITEMS] = frame.session.owned.add([])
+    loops.run_for(frame, body[0], first, control.FunctionRest())
+    return items
 
 
 @evaluators.handles(gast.SetComp)

@@ -43,6 +43,10 @@ class Signal(Exception):
     """Raised by the parser for the parser: no error, and nothing that the user could catch."""
 
 
+class NeedsTape(Signal):
+    """Two ways give a list different lengths, in a loop that is tried without that: lists.py."""
+
+
 class UserRaise(Exception):
     """Carries an exception of the user's own `raise` through the parser, to be raised as it is."""
 

@@ -217,14 +217,16 @@ def of_expression(frame, node, first) -> Generator:
         raise refusal(gast.AsyncFor()).at(frame.loc(node))
     body = getattr(node, "_body", None)
     if body is None:
-        body = node._body = _as_loops(node)
+        body = node._body = as_loops(node, gast.Expr(gast.copy_location(
+            gast.Yield(node.elt), node)))
     made = Generator(frame.session, frame, body)
     made.stack = (For(body[0], iterate(frame.session, first)), None)
     return made
 
 
-def _as_loops(node) -> list:
-    body = [gast.copy_location(gast.Expr(gast.copy_location(gast.Yield(node.elt), node)), node)]
+def as_loops(node, of_an_item) -> list:
+    """The loops of a comprehension, around what is done with an item."""
+    body = [gast.copy_location(of_an_item, node)]
     for depth, part in reversed(list(enumerate(node.generators, 1))):
         for test in reversed(part.ifs):
             body = [gast.copy_location(gast.If(test, body, []), test)]

@@ -46,6 +46,9 @@ class Growing:
     def takes(self, value, now, later) -> bool:
         """Is a changed container a list that has only grown? Notes what it has grown by."""
         known = next((g for g in self.lists if g.owner is value), None)
+        if known is not None and on_tape(later) is not None:    # not in all rounds by the same
+            self.lists.remove(known)
+            known, self._changed = None, True
         if type(value) is not list or (known is None and not self._has_grown(now, later)):
             return False
         if known is None:
@@ -63,7 +66,8 @@ class Growing:
     def _has_grown(self, now, later) -> bool:
         length = getattr(self.loop.sequence, "length", None)
         return (isinstance(length, int) and not self.loop.codes and len(later) > len(now)
-                and on_tape(later) is None and all(a is b for a, b in zip(now, later, strict=False)))
+                and on_tape(later) is None
+                and all(a is b for a, b in zip(now, later, strict=False)))
 
     def settled(self) -> bool:
         """Did the last round grow the lists by what was known?"""

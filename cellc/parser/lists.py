@@ -22,7 +22,7 @@ from cellc.errors import CellcError, TypeFault
 from cellc.ir import arith
 from cellc.ir.graph import scalar
 from cellc.ir.prims import size, tape
-from cellc.ir.types import Dim, ScalarType, i64
+from cellc.ir.types import Dim, ScalarType, TensorType, i64
 from cellc.parser import hooks
 from cellc.parser.sequence import Sequence
 from cellc.parser.text import Raised, check
@@ -60,8 +60,9 @@ def held(session, xs: list) -> OnTape:
 
 def refuse_tapes(leaves: list, what: str) -> None:
     """Refuse what would look at a list on a tape, which may be a part of something."""
-    if tape.TAPE in (x.type for x in leaves):
-        refuse_whole(what)
+    for x in leaves:
+        if x.type == tape.TAPE:
+            refuse_whole(x, what)
 
 
 # -- items as records ------------------------------------------------------------------------------
@@ -141,17 +142,13 @@ class Side:
             return session.builder.lift(found.tape)
         made = tape.tape_new()
         for item in self.items:
-            made = pushed(session, made, item, self.types)
+            made = tape.push(made, *_in_types(record_of(session, item)[1], self.types))
         return made
 
 
-def pushed(session, onto, item, types: tuple):
-    """The tape with an item on top, as a record of these types."""
-    _, leaves = record_of(session, item)
-    values = []
-    for x, type in zip(leaves, types, strict=True):
-        values.append(arith.cast(x, type.dtype) if x.type != type else x)
-    return tape.push(onto, *values)
+def _in_types(leaves: list, types: tuple) -> list:
+    return [x if x.type == t else arith.cast(x, t.dtype)
+            for x, t in zip(leaves, types, strict=True)]
 
 
 def put_on_tape(session, xs: list) -> None:
@@ -181,12 +178,17 @@ def length(session, xs: list):
 def append(session, xs: list, item) -> None:
     """`xs.append(item)`."""
     on = held(session, xs)
+    _put(session, xs, tape.push(on.tape, *_values(session, on, item, "appended to")))
+
+
+def _values(session, on: OnTape, item, what: str) -> list:
+    """The values of an item as the list's other items have them."""
     structure, leaves = record_of(session, item)
-    types = tuple(x.type for x in leaves)
-    if repr(structure) != repr(on.item) or _meet(types, on.types) != on.types:
-        raise TypeFault(f"{describe(item)} is appended to a list of {_shown(on)}, whose length is "
-                        "known only when the program runs", "append items of one type")
-    _put(session, xs, pushed(session, on.tape, item, on.types))
+    if repr(structure) != repr(on.item) or _meet(
+            on.types, tuple(x.type for x in leaves)) != on.types:
+        raise TypeFault(f"{describe(item)} is {what} a list of {_shown(on)}, whose length is known "
+                        "only when the program runs", "give all items one type")
+    return _in_types(leaves, on.types)
 
 
 def _shown(on: OnTape) -> str:
@@ -196,7 +198,7 @@ def _shown(on: OnTape) -> str:
 def pop(session, xs: list, index=-1):
     """`xs.pop()`."""
     if not isinstance(index, int) or index != -1:
-        refuse_whole(f"pop({describe(index)})")
+        refuse_whole(xs[0].tape, f"pop({describe(index)})")
     on = held(session, xs)
     _must_hold(session, arith.greater(length(session, xs), 0), IndexError("pop from empty list"))
     found = tape.pop(on.tape, types=on.types, bottomless=True)
@@ -225,20 +227,32 @@ METHODS = {"append": append, "pop": pop, "extend": extend, "clear": clear}
 def item(session, xs: list, index):
     """`xs[index]`, of an int or a number of the program."""
     on = held(session, xs)
-    if isinstance(index, slice):
-        refuse_whole("a slice")
-    if isinstance(index, int):
-        index = int(index)
-        place = scalar(-index) if index < 0 else arith.sub(length(session, xs), index)
-    else:
-        index = _whole(session, index)
-        place = arith.where(arith.less(index, 0), arith.negative(index),
-                            arith.sub(length(session, xs), index))
-    session.check_uncaught(IndexError, session.builder.loc)
-    found = tape.tape_read(on.tape, place, types=on.types)
+    found = tape.tape_read(on.tape, _place(session, xs, index), types=on.types)
     now, *values = session.parts(found, len(on.types) + 1)
     _put(session, xs, now)
     return unflatten(on.item, values)
+
+
+def store(session, xs: list, index, new) -> None:
+    """`xs[index] = new`."""
+    on = held(session, xs)
+    values = _values(session, on, new, "assigned in")
+    place = _place(session, xs, index)
+    checked = tape.tape_read(on.tape, place, types=on.types)    # where there is an item
+    _put(session, xs, tape.tape_put(session.parts(checked, len(on.types) + 1)[0], place, *values))
+
+
+def _place(session, xs: list, index):
+    """Where an item is, counted from the end."""
+    if isinstance(index, slice):
+        refuse_whole(xs[0].tape, "a slice")
+    session.check_uncaught(IndexError, session.builder.loc)
+    if isinstance(index, int):
+        index = int(index)
+        return scalar(-index) if index < 0 else arith.sub(length(session, xs), index)
+    index = _whole(session, index)
+    return arith.where(arith.less(index, 0), arith.negative(index),
+                       arith.sub(length(session, xs), index))
 
 
 def _whole(session, index):
@@ -269,6 +283,41 @@ class Items(Sequence):
         return item(self.session, self.xs, i)
 
 
+def _interpreted(session, function, *args):
+    from cellc.parser import calls
+
+    return calls.interpret(session, function, list(args), {})
+
+
+def total(session, xs: list, start=0):
+    """`sum(xs, start)`: of numbers one after the other, as Python adds; of tensors all at once."""
+    on = held(session, xs)
+    if on.item == Slot(0) and isinstance(on.types[0], TensorType):
+        return arith.add(hooks.Tensor.sum(rows(session, xs)[0], 0), start)
+    return _interpreted(session, _added, xs, start)
+
+
+def _added(items, so_far):
+    for x in items:
+        so_far = so_far + x
+    return so_far
+
+
+def extreme(session, xs: list, function):
+    """`min(xs)` or `max(xs)`, of numbers."""
+    name = function.__name__
+    _must_hold(session, arith.greater(length(session, xs), 0),
+               ValueError(f"{name}() arg is an empty sequence"))
+    return _interpreted(session, _best, xs, function)
+
+
+def _best(items, function):
+    best = items[0]
+    for x in items:
+        best = function(best, x)
+    return best
+
+
 # -- as tensors ------------------------------------------------------------------------------------
 
 def rows(session, xs: list) -> list:
@@ -284,22 +333,44 @@ def rows(session, xs: list) -> list:
 
 def stack(session, xs: list, axis=0):
     """`ops.stack(xs, axis)`."""
+    found = _stacked(session, xs, "stack")
+    return found if axis == 0 else hooks.Tensor.moveaxis(found, 0, axis)
+
+
+def _stacked(session, xs: list, name: str):
     on = held(session, xs)
     if on.item != Slot(0):
-        raise TypeFault(f"ops.stack of a list of {_shown(on)}", "keep a list for each part")
+        raise TypeFault(f"ops.{name} of a list of {_shown(on)}", "keep a list for each part")
     _must_hold(session, arith.greater(length(session, xs), 0), TypeFault(
-        "stack: expected a tuple or list of tensors, and at least one"))
-    found = rows(session, xs)[0]
-    return found if axis == 0 else hooks.Tensor.moveaxis(found, 0, axis)
+        f"{name}: expected a tuple or list of tensors, and at least one"))
+    return rows(session, xs)[0]
+
+
+def concat(session, xs: list, axis=0):
+    """`ops.concat(xs, axis)`."""
+    found = _stacked(session, xs, "concat")
+    if axis < 0:
+        axis += found.type.ndim - 1
+    if not 0 <= axis < found.type.ndim - 1:
+        raise TypeFault(f"concat of {found.type.ndim - 1}-d tensors along axis {axis}",
+                        "ops.stack makes a new axis")
+    moved = hooks.Tensor.moveaxis(found, 0, axis) if axis else found
+    n, m = moved.type.shape[axis:axis + 2]
+    return hooks.Tensor.reshape(moved, (*moved.type.shape[:axis], n * m,
+                                        *moved.type.shape[axis + 2:]))
+
+
+_WHOLE = {"stack": stack, "concat": concat, "cat": concat}
 
 
 def taken(session, function, args: list, kwargs: dict):
     """What a function of cellc gives for arguments with a list among them that lies on a tape."""
     name = getattr(function, "__name__", "")
-    if name == "stack" and on_tape(args[0] if args else kwargs.get("tensors")):
-        return stack(session, *args, **{"xs" if k == "tensors" else k: v
-                                        for k, v in kwargs.items()})
-    return refuse_whole(f"{name}()")
+    xs, *rest = args or [kwargs.pop("tensors", None)]
+    if name not in _WHOLE or on_tape(xs) is None:
+        on = next(on for x in (*args, *kwargs.values(), xs) if (on := on_tape(x)) is not None)
+        refuse_whole(on.tape, f"{name}()")
+    return _WHOLE[name](session, xs, *rest, **kwargs)
 
 
 def handed_out(session, xs: list) -> Listed:

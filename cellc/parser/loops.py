@@ -15,7 +15,7 @@ from functools import partial
 
 from cellc.errors import CellcError, SyntaxFault, TypeFault
 from cellc.parser import control, lists
-from cellc.parser.frame import Signal
+from cellc.parser.frame import NeedsTape, Signal
 from cellc.parser.iteration import rounds_of
 from cellc.parser.rolled import Rolled
 from cellc.parser.sequence import sequence_of
@@ -94,8 +94,10 @@ def run_for(frame, node, value, rest):
                 raise
         lists.put_on_tape(frame.session, value)
         sequence = sequence_of(frame.session, value)
-    known = isinstance(sequence.length, int)
-    if known and sequence.length <= (FEW_ROUNDS if wanted is None else wanted):
+    length = sequence.length
+    if not isinstance(length, int):
+        return _rolled(frame, node, sequence, rest)
+    if length <= (FEW_ROUNDS if wanted is None else wanted):
         most = None if wanted else len(frame.session.builder.body) + MOST_APPLIES
         try:
             with frame.session.attempt(frame.variables, TooLong):
@@ -103,24 +105,51 @@ def run_for(frame, node, value, rest):
         except TooLong as long:
             if long.node is not node:
                 raise
+    try:
+        with frame.session.without_tapes(frame.variables):
+            return _of_known_length(frame, node, sequence, rest)
+    except NeedsTape:
+        pass
+    try:
+        return _rolled(frame, node, sequence, rest)
+    except CellcError as fault:
+        return _all_rounds(frame, node, sequence, rest, fault)
+
+
+def _of_known_length(frame, node, sequence, rest):
+    """Rolled, or with the first round by itself, or else unrolled."""
     first = None
-    for peeled in (0, 1) if known else (0,):
+    for peeled in (0, 1):
         try:
-            with frame.session.attempt(frame.variables, (CellcError, NeedsRolling)):
+            with frame.session.attempt(frame.variables, (CellcError, NeedsRolling, NeedsTape)):
                 if peeled:
                     _first_round(frame, node, sequence, rest)
                 return Rolled(frame, node, sequence, peeled).run(rest)
         except NeedsRolling as needs:
             if needs.node is not node:
                 raise
-        except CellcError as fault:
-            if not known or sequence.length > MAX_UNROLLED:
+        except NeedsTape:
+            if sequence.length > MAX_UNROLLED:
                 raise
+            break
+        except CellcError as fault:
             first = first or fault
+    return _all_rounds(frame, node, sequence, rest, first)
+
+
+def _all_rounds(frame, node, sequence, rest, rolling: CellcError | None):
+    """Unrolled; `rolling` is why it cannot be rolled."""
+    if rolling is not None and sequence.length > MAX_UNROLLED:
+        raise rolling
     try:
         return control.run_rounds(frame, node, list(sequence), rest, 0)
     except CellcError as fault:
-        raise fault from first
+        raise fault from rolling
+
+
+def _rolled(frame, node, sequence, rest):
+    with frame.session.attempt(frame.variables, (CellcError, NeedsTape)):
+        return Rolled(frame, node, sequence).run(rest)
 
 
 def _first_round(frame, node, sequence, rest) -> None:
@@ -139,7 +168,12 @@ def _first_round(frame, node, sequence, rest) -> None:
 
 
 class StartAgain(NeedsRolling):
-    """Some rounds were unrolled before one needed rolling: better to roll all."""
+    """Some rounds were unrolled before one needed rolling: better to roll all. `known`: they could
+    be unrolled further, but are many."""
+
+    def __init__(self, node, known: bool):
+        super().__init__(node)
+        self.known = known
 
 
 def run_while(frame, node, rest):
@@ -150,11 +184,26 @@ def run_while(frame, node, rest):
     except StartAgain as needs:
         if needs.node is not node:
             raise
+        known = needs.known
+    if known:
+        try:
+            with frame.session.without_tapes(frame.variables):
+                return _many_rounds(frame, node, rest)
+        except NeedsTape:
+            pass
+    return _many_rounds(frame, node, rest)
+
+
+def _many_rounds(frame, node, rest):
+    """A `while` from the beginning: rolled, or unrolled until that is possible."""
+    reason = None
     try:
-        with frame.session.attempt(frame.variables, CellcError):
-            return Rolled(frame, node).run(rest)
-    except CellcError as fault:     # but perhaps behind the first rounds
-        return _unrolled(frame, node, rest, fault, False)
+        return _rolled(frame, node, None, rest)
+    except CellcError as fault:
+        reason = fault
+    except NeedsTape:
+        pass
+    return _unrolled(frame, node, rest, reason, False)
 
 
 def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
@@ -172,18 +221,21 @@ def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
                     if not condition:
                         break
                     if i == few and again:
-                        raise StartAgain(node)
+                        raise StartAgain(node, True)
                     after = control.LoopRest(node, partial(_more_rounds, node), rest)
                     outcome = control.run_block(frame, node.body, after)
             except NeedsRolling as needs:
                 if needs.node is not node or isinstance(needs, StartAgain):
                     raise
                 if again and i:
-                    raise StartAgain(node) from None
+                    raise StartAgain(node, False) from None
+                frame.loops.pop()               # Rolled enters it itself
                 try:
-                    return _rolled(frame, node, rest)
+                    return _rolled(frame, node, None, rest)
                 except CellcError as fault:
                     raise rolling or fault from None
+                finally:
+                    frame.loops.append(node)
             if outcome.rank >= leave or outcome.rank == control.NEVER:
                 return control.AT_END if outcome.rank == leave else outcome
         else:
@@ -196,12 +248,3 @@ def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
 
 def _more_rounds(node):
     raise NeedsRolling(node)
-
-
-def _rolled(frame, node, rest):
-    frame.loops.pop()               # Rolled enters it itself
-    try:
-        with frame.session.attempt(frame.variables, CellcError):
-            return Rolled(frame, node).run(rest)
-    finally:
-        frame.loops.append(node)

@@ -15,6 +15,7 @@ from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim, TupleType, boolean
 from cellc.parser import hooks
+from cellc.parser.frame import NeedsTape
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe, on_tape, refuse_whole, unknown
 from cellc.passes.rebuild import copy_body, found_sizes, renamed
@@ -91,6 +92,7 @@ class Session:
         self.gradients = 0          # how many functions around here are being differentiated
         self.rules = 0              # how many calls with a rule for their gradient were met
         self.sizes = 0              # how many the program finds
+        self.untaped = False        # is a loop around here tried without lists on tapes?
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -167,6 +169,20 @@ class Session:
                 for key, entry in journal.items():
                     if not self.owned.is_of_this_branch(entry[0]):
                         self.journals[-1].setdefault(key, entry)
+
+    @contextmanager
+    def without_tapes(self, variables: dict):
+        """An attempt that ends in NeedsTape where a list would come to lie on a tape: in a loop
+        that can be unrolled, what is known of lists is worth more."""
+        if self.untaped:
+            yield
+            return
+        self.untaped = True
+        try:
+            with self.attempt(variables, NeedsTape):
+                yield
+        finally:
+            self.untaped = False
 
     def append_call(self, graph: Graph, operands: list, rule: dict | None = None) -> list[Node]:
         """Append `call` of the graph, perhaps with a rule; its results as separate nodes.
@@ -249,8 +265,8 @@ class Session:
 
     def look_at(self, value) -> None:
         """Refuse to look at all of a list whose length is not known here."""
-        if on_tape(value) is not None:
-            refuse_whole("a use of all items")
+        if (on := on_tape(value)) is not None:
+            refuse_whole(on.tape, "a use of all items")
         if self.growing and id(value) in self.growing:
             raise TypeFault("a list that grows in a loop is read in it, and its length there is "
                             "known only when the program runs",

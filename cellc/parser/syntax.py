@@ -65,9 +65,11 @@ EXPRESSIONS: dict[str, str] = {
     "UnaryOp": "`-x`, `+x`, `~x`, `not x`", "BoolOp": "`x and y`, `x or y`; the right side is "
     "computed only where it counts",
     "Compare": "`a < b <= c`, `is`, `in`", "IfExp": "`a if c else b`",
-    "Tuple": "`(a, *b)`", "List": "`[a, *b]`", "Dict": "`{k: v, **d}` with known keys",
+    "Tuple": "`(a, *b)`",
+    "List": "`[a, *b]`; a list that grows as data decide lies in the program's memory",
+    "Dict": "`{k: v, **d}` with known keys",
     "Set": "`{a, *b}` of known items", "Slice": "`a:b:c`", "Lambda": "`lambda x: y`",
-    "ListComp": "`[f(x) for x in xs if c]`, c known", "SetComp": "`{f(x) for x in xs}`",
+    "ListComp": "`[f(x) for x in xs if c]`", "SetComp": "`{f(x) for x in xs}`",
     "DictComp": "`{k: f(x) for k, x in xs}`",
     "GeneratorExp": "`(f(x) for x in xs)`, computed when it is gone through",
     "Yield": "`yield x`, `y = yield x`, `return (yield x)`: the generator is run while compiling, "
@@ -130,12 +132,17 @@ REFUSED: dict[str, tuple[str, str]] = {
 
 # What is taken only where it is known: (what, why, what to write instead).
 LIMITS: tuple[tuple[str, str, str], ...] = (
-    ("how many items a comprehension, filter() or generator gives",
-     "lists have a known length", "keep all items and use ops.where, or `a if c else b`"),
-    ("the index into a list or tuple, the key of a dict or set",
+    ("how many items filter(), a generator, or a comprehension of a set or dict gives",
+     "they are run while compiling", "a list, or keep all items and use ops.where"),
+    ("the index into a tuple or a list of known length, the key of a dict or set",
      "their items have types of their own", "ops.stack them, and index the tensor"),
-    ("a list, dict or object that one branch changes in another way than the other, and that is "
-     "read afterwards", "what follows is compiled once", "make both branches leave the same parts"),
+    ("all of a list whose length only the program knows: a slice, a copy, a comparison, "
+     "`pop(0)`, `xs[i] = y`; its items are tensors and numbers of one type, or tuples of them",
+     "its items lie one upon the other", "append, pop, `xs[i]`, len, a `for`, ops.stack, and "
+     "return it"),
+    ("a dict or object, or a list of items of several types, that one branch changes in another "
+     "way than the other, and that is read afterwards", "what follows is compiled once",
+     "make both branches leave the same parts"),
     ("where an iterator stands after an `if`, and in the rounds of a loop of the program",
      "its items were made while compiling", "go through a list, or take the items before"),
     ("whether a function raises an exception that a `try` or `with` of its caller would catch; "

@@ -245,11 +245,11 @@ def on_tape(value) -> OnTape | None:
     return None
 
 
-def refuse_whole(what: str):
+def refuse_whole(tape: Node, what: str):
     """Refuse what would look at all of such a list."""
-    raise TypeFault(f"found {what} of a list whose length is known only when the program runs",
-                    "it can be appended to, popped, indexed, gone through with a for, and given to "
-                    "ops.stack")
+    raise unknown(tape, f"found {what} of a list whose length is known only when the program "
+                  "runs", "it can be appended to, popped, indexed, gone through with a for, and "
+                  "given to ops.stack")
 
 
 def is_instance_of_dataclass(value) -> bool:

@@ -213,5 +213,6 @@ def _end(node: Apply, env, live, cotangents) -> None:
         cotangents.add(node.operands[0], tape.tape_new())
 
 
-TAPE_RULES = {"push": _by_rule, "tape_add": _by_rule, "tape_of": _by_rule, "pop": _pop,
-              "tape_rows": _rows, "tape_read": _read, "tape_new": _new, "tape_end": _end}
+TAPE_RULES = {"push": _by_rule, "tape_add": _by_rule, "tape_put": _by_rule, "tape_of": _by_rule,
+              "pop": _pop, "tape_rows": _rows, "tape_read": _read, "tape_new": _new,
+              "tape_end": _end}

@@ -324,7 +324,8 @@ _CONTROL = {"call": Batcher._call, "cond": Batcher._cond, "while": Batcher._whil
             "barrier": Batcher._barrier}
 
 
-_OF_ONE_LANE = ("tape_len", "tape_rows", "tape_of", "tape_read", "tape_add", "set_size")
+_OF_ONE_LANE = ("tape_len", "tape_rows", "tape_of", "tape_read", "tape_add", "tape_put",
+                "set_size")
 
 
 def _is_tape(x: Node) -> bool:

@@ -8,14 +8,14 @@ Each primitive has its adjoint among the others, a cotangent of a tape being a t
 its floats, so the gradient of a gradient through a loop is loops again:
 
     tape_new   tape_end            tape_rows   tape_of
-    push       pop                 tape_read   tape_add
+    push       pop                 tape_read   tape_add        tape_put    itself, and tape_read
 
 Those that take a tape use it up. A back end may keep all tapes that stem from one `tape_new` in one
 stack and change it in place: passes make no program that uses one tape twice. Only `tape_len` just
 looks, at a tape that is not used up yet. `tape_end` says that the stack is not needed any more;
 `passes/tape_ends.py` puts it where a tape is dropped.
 
-A cotangent that nobody asked for is an empty tape, and one that was asked for lately is a short one:
+A cotangent that nobody asked for is an empty tape, and one that was asked for late is a short one:
 what is not there is zero. So the pops that gradients make are *bottomless*, and records are counted
 from the top, 1 being the topmost.
 
@@ -93,7 +93,7 @@ def _read_types(tape, place, types, checked=True):
     return TupleType((TAPE, *types))
 
 
-def _add_types(tape, place, *xs):
+def _change_types(tape, place, *xs):
     _takes_tape("tape_add", tape), _takes_number("tape_add", place)
     return TAPE
 
@@ -154,6 +154,13 @@ def _add(tape, place, *xs):
     return _stack(records[::-1])
 
 
+def _put(tape, place, *xs):
+    records, place = _records(tape), int(place)
+    if place <= len(records):       # else it is zero already
+        records[place - 1] = xs
+    return _stack(records[::-1])
+
+
 # -- gradients -------------------------------------------------------------------------------------
 
 def _cotangents(given, xs, first: int) -> list:
@@ -193,8 +200,19 @@ def _of_jvp(dxs, y, *rows, types):
 
 
 def _add_vjp(g, y, tape, place, *xs):
-    found = tape_read(g, place, types=tuple(x.type for x in xs), checked=False)
+    found = tape_read(g, place, types=floats(x.type for x in xs), checked=False)
     return [control.item(found, index=0), None, *_cotangents(found, xs, 1)]
+
+
+def _put_vjp(g, y, tape, place, *xs):
+    found = tape_read(g, place, types=floats(x.type for x in xs), checked=False)
+    below = tape_put(control.item(found, index=0), place,
+                     *(fill(x.type, 0) for x in xs if control.is_differentiable(x.type)))
+    return [below, None, *_cotangents(found, xs, 1)]
+
+
+def _put_jvp(dxs, y, tape, place, *xs):
+    return tape_put(dxs[0], place, *_tangents(xs, dxs[2:]))
 
 
 def _add_jvp(dxs, y, tape, place, *xs):
@@ -238,4 +256,7 @@ tape_read = primitive(
     "top.", kind="control", types=_read_types, eval=_read, vjp=None)
 tape_add = primitive(
     "tape_add", "tape place *xs", doc="The tape with xs added to a record, counted from the top.",
-    kind="control", types=_add_types, eval=_add, vjp=_add_vjp, jvp=_add_jvp)
+    kind="control", types=_change_types, eval=_add, vjp=_add_vjp, jvp=_add_jvp)
+tape_put = primitive(
+    "tape_put", "tape place *xs", doc="The tape with xs in the place of a record there is, counted "
+    "from the top.", kind="control", types=_change_types, eval=_put, vjp=_put_vjp, jvp=_put_jvp)
