@@ -32,7 +32,8 @@ FAULTS = {
     "MemoryFault", "RecursionFault",
     "IRFault", "SymbolicFault",
 }
-PASSES = ("inline", "ranges", "simplify", "cse", "prune", "sums", "dead_code", "fuse", "dead_code")
+PASSES = ("inline", "ranges", "simplify", "cse", "prune", "sums", "dead_code", "fuse", "dead_code",
+          "tape_ends")
 
 
 def classes(place: str) -> set[str]:

@@ -319,6 +319,9 @@ def load_item(session, value, index):
         return lists.item(session, value, index)
     session.look_at(value)
     if isinstance(index, hooks.traced):
+        found = lists.chosen(session, value, index)
+        if found is not None:
+            return found
         raise unknown(
             session.lift(index), f"{_article(type(value).__name__)} is indexed by a number known "
             "only when the program runs",
@@ -356,6 +359,8 @@ def store_item(session, value, index, new) -> None:
         lists.store(session, value, index, new)
         return
     if isinstance(index, hooks.traced):
+        if lists.store_chosen(session, value, index, new):
+            return
         raise unknown(
             session.lift(index), f"{_article(type(value).__name__)} is assigned at an index known "
             "only when the program runs", "use one tensor instead of a list of them")

@@ -379,8 +379,8 @@ def in_type(session, value, type: Type) -> Node:
     """The value as a node of a pair's type, in the graph that is being built."""
     if value is NOTHING:
         return control.empty(type=type)
-    if isinstance(value, lists.Side):
-        return value.on_tape(session)
+    if type == TAPE:
+        return value.on_tape(session) if isinstance(value, lists.Side) else session.lift(value)
     if isinstance(value, Dim):
         value = operators.as_number(session, value)
     own = arith.type_of(value)

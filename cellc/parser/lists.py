@@ -20,8 +20,9 @@ from typing import Any
 
 from cellc.errors import CellcError, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import scalar
+from cellc.ir.graph import Node, scalar
 from cellc.ir.prims import size, tape
+from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim, ScalarType, TensorType, i64
 from cellc.parser import hooks
 from cellc.parser.sequence import Sequence
@@ -38,6 +39,8 @@ from cellc.parser.values import (
     unflatten,
 )
 from cellc.record import record
+
+FEW_NUMBERS = 32        # of which one is chosen by comparing
 
 
 class Grown(TypeFault):
@@ -61,7 +64,7 @@ def held(session, xs: list) -> OnTape:
 def refuse_tapes(leaves: list, what: str) -> None:
     """Refuse what would look at a list on a tape, which may be a part of something."""
     for x in leaves:
-        if x.type == tape.TAPE:
+        if x.type == TAPE:
             refuse_whole(x, what)
 
 
@@ -253,6 +256,49 @@ def _place(session, xs: list, index):
     index = _whole(session, index)
     return arith.where(arith.less(index, 0), arith.negative(index),
                        arith.sub(length(session, xs), index))
+
+
+def chosen(session, items, index):
+    """`items[index]` of a list or tuple of a few numbers, by a number of the program; None of
+    others, whose items have no one type or would all be copied."""
+    one = _of_numbers(items)
+    if one is None:
+        return None
+    at = _known_place(session, items, index)
+    found, *others = _in_types([session.lift(x) for x in items], (one,) * len(items))
+    for i, x in enumerate(others, start=1):
+        found = arith.where(arith.equal(at, i), x, found)
+    return found
+
+
+def store_chosen(session, items: list, index, new) -> bool:
+    """`items[index] = new` of such a list; False of others."""
+    one = _of_numbers([*items, new])
+    if one is None:
+        return False
+    at = _known_place(session, items, index)
+    *values, new = _in_types([session.lift(x) for x in (*items, new)], (one,) * (len(items) + 1))
+    session.about_to_change(items, "item assignment")
+    items[:] = [arith.where(arith.equal(at, i), new, x) for i, x in enumerate(values)]
+    return True
+
+
+def _of_numbers(items) -> ScalarType | None:
+    """The one type of a few numbers; None of others."""
+    if not isinstance(items, (list, tuple)) or not 0 < len(items) <= FEW_NUMBERS or not all(
+            isinstance(x, (bool, int, float, Node)) for x in items):
+        return None
+    types = [arith.type_of(x) for x in items]
+    met = reduce(_meet, ((t,) for t in types)) if TAPE not in types else None
+    return met[0] if met and isinstance(met[0], ScalarType) else None
+
+
+def _known_place(session, items, index):
+    """An index counted from the beginning, which is checked."""
+    at, n = _whole(session, index), len(items)
+    _must_hold(session, arith.bitwise_and(arith.greater_equal(at, -n), arith.less(at, n)),
+               IndexError(f"{type(items).__name__} index out of range"))
+    return arith.where(arith.less(at, 0), arith.add(at, n), at)
 
 
 def _whole(session, index):

@@ -134,8 +134,8 @@ REFUSED: dict[str, tuple[str, str]] = {
 LIMITS: tuple[tuple[str, str, str], ...] = (
     ("how many items filter(), a generator, or a comprehension of a set or dict gives",
      "they are run while compiling", "a list, or keep all items and use ops.where"),
-    ("the index into a tuple or a list of known length, the key of a dict or set",
-     "their items have types of their own", "ops.stack them, and index the tensor"),
+    ("the index into a tuple or a list of known length, but of at most 32 numbers; the key of a "
+     "dict or set", "their items have types of their own", "ops.stack them, and index the tensor"),
     ("all of a list whose length only the program knows: a slice, a copy, a comparison, "
      "`pop(0)`, `xs[i] = y`; its items are tensors and numbers of one type, or tuples of them",
      "its items lie one upon the other", "append, pop, `xs[i]`, len, a `for`, ops.stack, and "

@@ -38,8 +38,9 @@ a, k, q, g = 0.5, 1, x < y, 0
 s = ops.reduce_sum(v) / 3.0
 pair, xs, d = Pair(x, n), [x, 0.25], {"a": y, "n": 2}
 pt = Point(y, -0.5)
+ys = []
 '''
-RESULT = "{F}, {I}, bool({B}), s, v, w, pair, xs, d, (pt.a, pt.b), 0.2 * g"
+RESULT = "{F}, {I}, bool({B}), s, v, w, pair, xs, d, (pt.a, pt.b), 0.2 * g, ys"
 
 FLOATS, INTS, BOOLS = ("x", "y", "a"), ("n", "m", "k"), ("p", "q")
 CONSTANTS = ("0.5", "-0.25", "0.75", "1.0", "0.0", "-0.6")
@@ -50,14 +51,17 @@ FORMS = {
     "F": ("{t}.tanh({F} + {F})", "{t}.sin({F})", "0.5 * ({F} + {F})", "{F} * {F}", "-{F}",
           "0.5 * ({F} - {F})", "max({F}, {F})", "min({F}, {F})", "abs({F})",
           "({F} if {B} else {F})", "{F} / (2.0 + {F})", "0.2 * ({I} % 5)", "({I} % 5) / 5",
-          "{F} ** 2", "pair.a", "xs[0]", "xs[1]", 'd["a"]', "pt.a", "pt.b", "0.2 * g"),
+          "{F} ** 2", "pair.a", "xs[0]", "xs[1]", 'd["a"]', "pt.a", "pt.b", "0.2 * g",
+          "(ys[-1] if ys else {F})", "(ys[{I} % len(ys)] if ys else {F})",
+          "sum([b * 0.5 for b in ys if b < {F}], 0.0) / (1 + len(ys))"),
     "I": ("({I} + {I}) % 5", "({I} * {I}) % 5", "{I} // 2", "({I} - {I}) % 4", "({I} - {I}) // 2",
           "max({I}, {I})", "abs({I} - 2)", "-{I} % 3", "{I} // {I}", "{I} % {I}",
-          "({I} if {B} else {I})", "pair.n", 'd["n"]', "len(xs)", "({I} & 3)"),
+          "({I} if {B} else {I})", "pair.n", 'd["n"]', "len(xs)", "({I} & 3)", "len(ys) % 5"),
     "B": ("{F} < {F}", "{F} > 0.123", "-0.4 < {F} < {F}", "{I} == {I}", "{I} % 2 == 0",
           "{I} < {I} + 1 <= 4", "not {B}", "({B} and {B})", "({B} or {B})", "FLAG",
           "({I} != 0 and 6 // ({I} or 1) > 2)", "({k} < 3 and v[{k} % 3] > {F})",
-          "({k} != 0 and 6 // {k} > 1)", "v[{I} % 3] > {F}", "ops.reduce_sum(w) < {F}"),
+          "({k} != 0 and 6 // {k} > 1)", "v[{I} % 3] > {F}", "ops.reduce_sum(w) < {F}",
+          "ys", "len(ys) > {I}"),
     "S": ("v[{I} % 3]", "ops.reduce_sum(v) / 3.0", "{S} * {F}", "0.5 * ({S} + {F})", "-{S}",
           "ops.tanh({S})", "ops.tanh({S} + {S})"),
     "V": ("ops.tanh({V} + {F})", "{V} * {S}", "0.5 * ({V} + {V})",
@@ -81,6 +85,8 @@ STATEMENTS = (
     ("w[{I} % 2, {I} % 2] = {F}", "w[{I} % 2, {I} % 2] *= {F}", "w[{I} % 2] = 0.5 * w[{I} % 2]"),
     ("pair = Pair({F}, {I})", "pt = Point({F}, {F})", "xs = [{F}, {F}]"),
     ("xs[0] = {F}", "xs[1] = {F}", "pt.a = {F}", "pt.b = {F}", 'd["a"] = {F}', 'd["n"] = {I}'),
+    ("ys.append({F})", "ys.append({F})", "ys += [{F}, {F}]"),
+    ("x = ys.pop() if ys else {F}", "ys = [{F}]", "ys = [b * x for b in ys]", "ys.clear()"),
     ("g = {F}", "g = {I} % 5", "g = 1"), ("u = {F}", "x = {F}"),
     ('print("at", {I}, p, f"{x:.4f}")', 'print(q, {I}, f"{y:.3f}", k)'),     # last: see program()
 )
@@ -95,7 +101,7 @@ def deep(x, y, n):
 
 
 """
-OUTSIDE = re.compile(r"\{[SVW]\}|\b(v|w|pair|xs|d|pt|g)\b")
+OUTSIDE = re.compile(r"\{[SVW]\}|\b(v|w|pair|xs|ys|d|pt|g)\b")
 
 
 class Writer:

@@ -117,9 +117,10 @@ def test_values(source):
 LOSS = """
 
 def loss(x, y, v, w, n, m, p):
-    a, i, b, s, v, w, pair, xs, d, pt, g = program(x, y, n, m, p, v, w)
+    a, i, b, s, v, w, pair, xs, d, pt, g, ys = program(x, y, n, m, p, v, w)
     return (0.7 * a + 0.3 * s + ops.reduce_sum(v * v) - 0.6 * ops.reduce_sum(w * w) + 1.1 * pair.a
-            - 0.2 * xs[0] + 0.8 * xs[1] + 0.4 * d["a"] - 0.5 * pt[0] * pt[1] + g)
+            - 0.2 * xs[0] + 0.8 * xs[1] + 0.4 * d["a"] - 0.5 * pt[0] * pt[1] + g
+            + 0.3 * sum(ys, 0.0))
 
 
 def slope(x, y, v, w, n, m, p):

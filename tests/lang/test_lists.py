@@ -239,6 +239,20 @@ def test_what_data_select(x):
     return len(kept), sum([v for v in kept]) if kept else x.sum() * 0
 
 
+@same_everywhere(*((x, i) for x in (0.5, -0.5) for i in (0, 2, -1, -3)))
+def test_one_of_a_few_numbers(x, i):
+    few, steps = [x, 2, x * 3], (1, 2, 4)
+    chosen, step = few[i], steps[i]
+    few[i] = x + 10
+    few[i] += steps[-1]
+    return chosen, step, few
+
+
+@cellc.jit
+def one_of_three(x, i):
+    return [x, 2.0, 3.0][i]
+
+
 @same_everywhere(0.5)
 def test_what_can_be_unrolled_keeps_its_length(x):
     """So that all can be done with it."""
@@ -401,6 +415,8 @@ def against_known(x, eps):
     (last_but, (3.0, 2.5), IndexFault, "out of range for a size of 1"),
     (emptied, (3.0, 0.1), IndexError, "pop from empty list"),
     (stacked, (0.1, 0.5), TypeFault, "at least one"),
+    (one_of_three, (0.1, 3), IndexError, "list index out of range"),
+    (one_of_three, (0.1, -4), IndexError, "list index out of range"),
     (unequal, (3.0, 0.1), ShapeFault, "sizes .* do not meet"),
     (against_known, (3.0, 0.1), ShapeFault, "do not meet")])
 def test_faults_of_the_running_program(fn, args, kind, text):
