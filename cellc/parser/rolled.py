@@ -429,10 +429,11 @@ def _check_iterator(now, later) -> None:
 
 # -- structures ------------------------------------------------------------------------------------
 
-def _slots(structure) -> set[int]:
+def _slots(structure) -> dict[int, tuple | None]:
+    """The slots of a structure, and what the items are made of where one is a list's tape."""
     found: dict[int, Any] = {}
     _spread(structure, structure, found)
-    return set(found)
+    return {i: getattr(x, "types", None) for i, x in found.items()}
 
 
 def _spread(structure, value, found: dict[int, Any]) -> None:
@@ -445,8 +446,7 @@ def _spread(structure, value, found: dict[int, Any]) -> None:
         flag = value.flag if isinstance(value, Maybe) else not missing
         _spread(structure.value, inside, found)
         _spread(structure.flag, flag, found)
-    elif lists.on_tape(structure) is not None:
-        on = structure[0]
+    elif (on := lists.on_tape(structure)) is not None and isinstance(on.tape, Slot):
         found[on.tape.index] = branches.NOTHING if missing else lists.Side(value, on.types)
     elif isinstance(structure, (tuple, list)):
         for i, part in enumerate(structure):
@@ -461,9 +461,6 @@ def _spread(structure, value, found: dict[int, Any]) -> None:
 
 def _alike(a, b) -> bool:
     """Have two structures the same slots in the same places?"""
-    first, second = lists.on_tape(a), lists.on_tape(b)
-    if first is not None and second is not None and first.types != second.types:
-        return False
     return a is b or _slots(a) == _slots(b) and isinstance(a, Conflict) == isinstance(b, Conflict)
 
 
