@@ -104,12 +104,10 @@ class Tapes:
         f, (tape, place, *xs) = frame.f, node.operands
         top, place = self.register(tape), self.register(place)
         offsets, size = _layout(frame, [x.type for x in xs])
-        missing = f.intrinsic("smax", "i64", "0", f.op(
-            f"sub i64 {place}, {self._length(frame, top, size)}"))
-        shift = f.mul(missing, size)
-        above = f.gep("i8", top, shift)
+        above = f.gep("i8", top, self._more(frame, top, place, size))
         self._check_room(frame, node, top, above)
-        with f.when(f.op(f"icmp ne i64 {missing}, 0")):
+        with f.when(f.op(f"icmp ne ptr {above}, {top}")):
+            shift = f.op(f"sub i64 {self._bytes(frame, above)}, {self._bytes(frame, top)}")
             bottom = self._bottom(frame, top)
             f.module.declare("void @llvm.memmove.p0.p0.i64(ptr, ptr, i64, i1)")
             f.do(f"call void @llvm.memmove.p0.p0.i64(ptr {f.gep('i8', bottom, shift)}, ptr "
@@ -125,6 +123,14 @@ class Tapes:
             before = Element(frame.load_register(x.type, at), x.type.dtype)
             total = ScalarOps(f, lanes=1).add(before, Element(self.register(x), x.type.dtype))
             frame.store_register(x.type, total.text, at)
+
+    def _more(self, frame: Frame, top: str, place: str, size: str) -> str:
+        """How many bytes of zeros a tape needs below what lies on it, to have a record at a place:
+        if any, as many again as there are, so that many places from the top down cost their sum."""
+        f, length = frame.f, self._length(frame, top, size)
+        missing = f.op(f"sub i64 {place}, {length}")
+        more = f.mul(f.intrinsic("smax", "i64", missing, length), size)
+        return f.op(f"select i1 {f.op(f'icmp sgt i64 {missing}, 0')}, i64 {more}, i64 0")
 
     def _emit_tape_put(self, frame: Frame, node: Apply) -> None:
         f, (tape, place, *xs) = frame.f, node.operands
@@ -151,15 +157,15 @@ class Tapes:
         f, types = frame.f, node.attrs["types"]
         top, n = (self.register(x) for x in node.operands)
         offsets, size = _layout(frame, types)
-        length = self._length(frame, top, size)
+        length = f.intrinsic("smin", "i64", n, self._length(frame, top, size))
         missing = f.op(f"sub i64 {n}, {length}")
         rows = [self.pointers[id(self.slots[node, i])] for i in range(len(types))]
         widths = [frame.size(*byte_size(TensorType(t.dtype, t.shape))) for t in types]
         for row, width in zip(rows, widths, strict=True):
             frame.clear(row, f.mul(missing, width))
-        bottom = self._bottom(frame, top)
+        first = f.gep("i8", top, f.op(f"sub i64 0, {f.mul(length, size)}"))
         with f.loop("0", length) as loop:
-            record = f.gep("i8", bottom, f.mul(loop.index, size))
+            record = f.gep("i8", first, f.mul(loop.index, size))
             number = f.add(missing, loop.index)
             for type, offset, row, width in zip(types, offsets, rows, widths, strict=True):
                 source, target = f.gep("i8", record, offset), f.gep("i8", row, f.mul(number, width))
