@@ -194,7 +194,7 @@ def traced_range(n):
 
 @refused(TypeFault, "whether this item is kept", "v.sum()", X)
 def traced_filter(x):
-    return [v for v in (x, x + 1) if v.sum() > 0]  # <--
+    return {i: v for i, v in enumerate((x, x + 1)) if v.sum() > 0}  # <--
 
 
 @refused(TypeFault, "accepts 0 positional sub-patterns", "nn.Cell", X)
