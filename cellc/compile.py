@@ -28,8 +28,9 @@ import numpy as np
 
 from cellc import binding, config, context, eager, lax, native, startup
 from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
-from cellc.ir.graph import Graph, Input, KnownFault, current_builder
+from cellc.ir.graph import Graph, Input, KnownFault, building, current_builder
 from cellc.kernels import entry
+from cellc.kernels.front import Front
 from cellc.kernels.group import describe
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
@@ -132,6 +133,7 @@ class Compiled:
         self._alike: dict[tuple, list] = {}           # the same, for arguments but for texts
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
+        self.front: Front | None = None               # of a jitted method
         self.call: Callable = self._miss              # the entry's, once there is a program
 
     def _miss(self, *args, **kwargs):
@@ -368,8 +370,26 @@ def compiled(fn: Callable) -> Compiled:
     It is kept on the object itself, so it goes when the object goes.
     """
     owner, key = _owner(fn)
-    table = owner.__dict__.setdefault("_compiled", {})
+    table = _table(owner)
+    if table is None:
+        table = owner.__dict__["_compiled"] = _Table(owner)
     return table.get(key) or table.setdefault(key, Compiled(fn))    # another thread may be first
+
+
+class _Table(dict):
+    """The Compileds of an object."""
+
+    def __init__(self, owner: object):
+        self.owner = owner
+
+
+def _table(owner: object) -> _Table | None:
+    """The table of an object itself: `functools.wraps`, among others, copies what it has."""
+    found = getattr(owner, "__dict__", _NOTHING).get("_compiled")
+    return None if found is None or found.owner is not owner else found
+
+
+_NOTHING: dict = {}
 
 
 def _owner(fn: Callable) -> tuple[object, object]:
@@ -386,39 +406,67 @@ def _owner(fn: Callable) -> tuple[object, object]:
 
 
 def call(fn: Callable, args: tuple, kwargs: dict):
-    """Call `fn` in graph mode."""
-    return compiled(fn).call(*args, **kwargs)
+    """Call a cell or a gradient in graph mode, where nothing is being parsed."""
+    known = compiled(fn)
+    if fn.__dict__.get("_front") is None and not isinstance(fn, LinearProgram):
+        _put_front(fn, known, _BUSY)
+    return known.call(*args, **kwargs)
+
+
+# What is going on that a call may have to do with. A jitted function is compiled in any mode, and
+# recorded where its arguments are.
+_BUSY = (building, context.pynative, context.eager_threads)
+_BUSY_JITTED = (building, eager.differentiating)
+
+
+def _put_front(value, known: Compiled, busy: tuple[list, ...], taped: type | None = None) -> None:
+    """Have calls of an object come straight to its entry, if this is not the first of them."""
+    if "_front" not in value.__dict__:
+        value.__dict__["_front"] = None         # many a gradient is made for one call
+    elif known.entry is not None:
+        Front(known.entry, value._aside, busy, taped).stand_before(value)
 
 
 class Jitted:
     """What `jit` returns: a function, or a method of whatever object it is looked up on."""
 
-    _known: Compiled | None = None      # compiled(fn), looked up once
-
     def __init__(self, fn: Callable):
         functools.update_wrapper(self, fn)
+        for name in ("_compiled", "_front"):        # fn's own, and copied
+            self.__dict__.pop(name, None)
         self.fn = fn
 
-    def __call__(self, *args, **kwargs):
+    def _aside(self, *args, **kwargs):
         if current_builder() is not None or eager.is_taping(args):
             return self.fn(*args, **kwargs)
-        if self._known is None:
-            self._known = compiled(self.fn)
-        return self._known.call(*args, **kwargs)
+        known = compiled(self.fn)
+        if self.__dict__.get("_front") is None:
+            _put_front(self, known, _BUSY_JITTED, Tensor)
+        return known.call(*args, **kwargs)
+
+    __call__ = _aside       # and machine code, once it was compiled: see kernels/front.py
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_known"}
+        return {key: value for key, value in self.__dict__.items() if key != "_front"}
 
     def __get__(self, instance, owner=None):
         if instance is None:
             return self
+        table = _table(instance)
+        made = table.get(self.fn) if table else None
+        if made is not None and made.front is not None:
+            return made.front.call
         return functools.partial(_call_method, MethodType(self.fn, instance))
 
 
 def _call_method(method: MethodType, *args, **kwargs):
     if current_builder() is not None or eager.is_taping(args):
         return method(*args, **kwargs)
-    return compiled(method).call(*args, **kwargs)
+    known = compiled(method)
+    if known.entry is not None and known.front is None:
+        known.front = Front(known.entry, functools.partial(_call_method, method), _BUSY_JITTED,
+                            Tensor)
+    return known.call(*args, **kwargs)
 
 
 def jit(fn: Callable | None = None, **options):

@@ -21,6 +21,8 @@ def record(*fields: str) -> tuple[dict[str, int], int]:
 
 HEADER, HEADER_BYTES = record(
     "first", "active", "scratch_bytes", "on_miss", "on_error", "array_type", "exception")
+FRONT, FRONT_BYTES = record(
+    "entry", "aside", "busy_0", "busy_1", "busy_2", "tensor", "slot", "off", "owner")
 VARIANT, VARIANT_BYTES = record(
     "next", "n_args", "guards", "n_guards", "rows", "n_rows", "minima", "n_slots", "outs",
     "n_outs", "arena", "program", "release_gil", "spec",
@@ -59,7 +61,7 @@ PYTHON_FUNCTIONS = (
     "PyType_GenericAlloc", "PyCapsule_New", "PyCapsule_GetPointer", "PyObject_Vectorcall",
     "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred",
     "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread",
-    "PyEval_RestoreThread")
+    "PyEval_RestoreThread", "PyObject_GenericGetDict", "PyType_IsSubtype")
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,
                    "PyArray_SetBaseObject": 282}
 

@@ -24,7 +24,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cellc.kernels import engine, memory, message, native_entry, native_layout, pool, tape_memory
+from cellc.kernels import (
+    engine,
+    memory,
+    message,
+    native_entry,
+    native_front,
+    native_layout,
+    pool,
+    tape_memory,
+)
 from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
 from cellc.record import record
@@ -33,7 +42,7 @@ FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free",
                 *tape_memory.EXPORTS)
 FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
               "memory_in_use", "memory_cached", "memory_fresh",
-              "memory_limit", *native_entry.EXPORTS)
+              "memory_limit", *native_entry.EXPORTS, *native_front.EXPORTS)
 KEPT_MEMORY_AT_MOST = 2 << 30
 OPTIMISATION, CODEGEN = 1, 1        # calls are as fast as at level 2 (0: 20% slower)
 
@@ -54,6 +63,7 @@ def text() -> str:
     memory.emit(module, linux)
     tape_memory.emit(module, linux)
     native_entry.emit(module)
+    native_front.emit(module)
     return module.text()
 
 
