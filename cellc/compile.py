@@ -33,6 +33,7 @@ from cellc.kernels import entry
 from cellc.kernels.front import Front
 from cellc.kernels.group import describe
 from cellc.kernels.host import Program
+from cellc.kernels.native_layout import SCALARS
 from cellc.native import MachineCode, machine_code
 from cellc.parser.trace import Traced, trace
 from cellc.parser.transforms import LinearProgram, Transform
@@ -275,6 +276,8 @@ def _quick_key(args: tuple) -> tuple | None:
         kind = type(x)
         if kind is Tensor:
             key.append((x._array.dtype, x._array.ndim))
+        elif kind in SCALARS:
+            key.append((x.dtype, 0))
         elif kind is float or kind is int and -1 << 63 <= x < 1 << 63:
             key.append(kind)
         elif kind is bool or x is None:

@@ -16,10 +16,12 @@ import pytest
 
 import cellc
 from cellc import Parameter, Tensor, context, nn, ops
+from cellc.compile import compiled
 from cellc.eager import no_grad
 from cellc.ir.graph import Builder
 from cellc.kernels.entry import Entry
 from cellc.kernels.front import Front
+from cellc.kernels.native_layout import SCALARS
 
 
 @pytest.fixture
@@ -307,3 +309,92 @@ def test_nothing_is_held(graph_mode):
     del net, front
     gc.collect()
     assert gone() is None
+
+
+# -- NumPy's numbers ---------------------------------------------------------------------------
+
+def python_calls(f, *args):
+    """The Python functions that run in a call of f."""
+    found = []
+
+    def profile(frame, event, arg):
+        if event == "call":
+            found.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    try:
+        f(*args)
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def same(a, b):
+    assert type(a) is type(b)
+    if isinstance(a, (tuple, list)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    elif isinstance(a, Tensor):
+        assert a.type == b.type
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("kind", SCALARS, ids=lambda k: k.__name__)
+def test_numbers_of_numpy_are_tensors_without_axes(kind):
+    def mixed(x):
+        return (x + 1, x == x, ops.cast(x, cellc.float32) / 3,
+                ops.zeros((2, 2), cellc.float32) + x)
+
+    f = cellc.jit(mixed if kind is not np.bool_ else lambda x: (ops.logical_not(x), x))
+    for value in (1, 0, 1):
+        x = kind(value)
+        expected = f(Tensor(np.asarray(x)))
+        same(warm(f, x)(x), expected)
+        same(f(np.asarray(x)), expected)
+    assert len(compiled(f.fn).variants) == 1
+    assert len(compiled(f.fn).entry.variants) == 3
+    assert python_calls(f, kind(1)) == []
+
+
+def test_numbers_of_numpy_among_others():
+    f = cellc.jit(lambda a, b, c: (a + b, [b * 2.0, c[0] + c[1]], c[2]))
+    given = [(1.0, np.float64(2.0), (3.0, np.int64(4), "s")),
+             (np.float64(1.0), 2.0, (np.float32(3.0), 4, "s"))]
+    for _ in range(3):
+        for a, b, c in given:
+            as_tensors = [x if isinstance(x, (float, int, str)) and not isinstance(x, np.generic)
+                          else Tensor(np.asarray(x)) for x in (a, b, *c)]
+            same(f(a, b, c), f(*as_tensors[:2], tuple(as_tensors[2:])))
+    assert len(compiled(f.fn).variants) == 2
+    for args in given:
+        assert python_calls(f, *args) == []
+
+
+def test_a_float_of_numpy_is_not_a_float():
+    """np.float64 is a float to Python; here it is a tensor of float64, as in eager mode."""
+    f = cellc.jit(lambda x: x * Tensor([1.0]))
+    assert warm(f, np.float64(2.0))(np.float64(2.0)).dtype is cellc.float64
+    assert warm(f, 2.0)(2.0).dtype is cellc.float32
+    assert (np.float64(2.0) * Tensor([1.0])).dtype is cellc.float64
+
+
+def test_other_numbers_of_numpy():
+    class Mine(np.float64):
+        pass
+
+    f = cellc.jit(lambda x: x + 1)
+    for x in (Mine(2.0), np.longlong(2)):
+        assert warm(f, x)(x).item() == 3
+    with pytest.raises(TypeError, match="complex128"):
+        f(np.complex128(1.0))
+
+
+def test_in_gradients_and_cells(graph_mode):
+    net, slope, x = Net(), cellc.grad(squared), np.float64(3.0)
+    for f in (net, slope):
+        warm(f, x)
+        assert f(x).type == f(Tensor(np.asarray(x))).type and f(x).item() == 6.0
+        assert python_calls(f, x) == []

@@ -40,7 +40,7 @@ OUT, OUT_BYTES = record(
 # Kinds of the records. SOURCE_*: where a row finds its object.
 GUARD_EPOCH, GUARD_DICT, GUARD_ATTRIBUTE, GUARD_CELL, GUARD_ITEMS = range(5)
 (ARG_TENSOR, ARG_FLOAT, ARG_INT, ARG_BOOL, ARG_OBJECT, ARG_SAME_INT, ARG_SAME_FLOAT, ARG_SAME_STR,
- ARG_IGNORED, ARG_SEQUENCE) = range(10)
+ ARG_IGNORED, ARG_SEQUENCE, ARG_SCALAR) = range(11)
 SOURCE_ARGUMENT, SOURCE_LIFTED, SOURCE_TUPLE, SOURCE_LIST = range(4)
 (OUT_TENSOR, OUT_FLOAT, OUT_INT, OUT_BOOL, OUT_OBJECT, OUT_ARGUMENT, OUT_TUPLE,
  OUT_LIST) = range(8)
@@ -48,6 +48,7 @@ SOURCE_ARGUMENT, SOURCE_LIFTED, SOURCE_TUPLE, SOURCE_LIST = range(4)
 # Offsets in CPython's and NumPy's objects; `check_layout` compares them with live objects.
 OB_REFERENCES, OB_TYPE, OB_SIZE = 0, 8, 16
 TUPLE_ITEMS, LIST_ITEMS, FLOAT_VALUE, BYTES_VALUE = 24, 24, 16, 32
+SCALAR_VALUE = 16                           # in NumPy's numbers
 ENTRY_SLOT = 16
 ARRAY_DATA, ARRAY_N_DIMS, ARRAY_DIMS, ARRAY_DESCR, ARRAY_FLAGS = 16, 24, 32, 56, 64
 READABLE, WRITABLE = 0x101, 0x501           # C-contiguous and aligned; and writeable
@@ -62,6 +63,8 @@ PYTHON_FUNCTIONS = (
     "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred",
     "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread",
     "PyEval_RestoreThread", "PyObject_GenericGetDict", "PyType_IsSubtype")
+SCALARS = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32,
+           np.uint64, np.float16, np.float32, np.float64)
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,
                    "PyArray_SetBaseObject": 282}
 
@@ -115,6 +118,8 @@ def check_layout() -> None:
         word(id(items), TUPLE_ITEMS + 8) == id(items[1]),
         word(word(id(several), LIST_ITEMS), 8) == id(items[1]),
         word(id(number), FLOAT_VALUE, ctypes.c_double) == 2.5,
+        all(ctypes.string_at(id(x) + SCALAR_VALUE, x.itemsize) == x.tobytes()
+            for x in [kind(1) for kind in SCALARS]),
         ctypes.string_at(id(data) + BYTES_VALUE, 8) == data,
         slot_offset(Slotted, "first") == ENTRY_SLOT,
     ]

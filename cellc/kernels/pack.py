@@ -180,6 +180,10 @@ class Packed:
     def _arg_values(self, arg: Arg) -> dict[str, int]:
         of = self.words.object
         match arg:
+            case TensorArg(type=cls) if cls in native.SCALARS:
+                if arg.dims or np.dtype(cls) != arg.dtype:
+                    raise ValueError(f"{cls.__name__} is no array of {arg.dtype} and {arg.dims}")
+                return {"kind": native.ARG_SCALAR, "expected": of(cls)}
             case TensorArg():
                 cls, layout = _layout_of(arg.type)
                 return {

@@ -24,6 +24,7 @@ from cellc.kernels.places import (
     result_types,
 )
 from cellc.kernels.plan_memory import Block, byte_size
+from cellc.kernels.register_ops import RegisterOps
 from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.text import constant
 
@@ -144,7 +145,7 @@ class Region(Places, Effects):
         operands = [self.register(x) for x in node.operands]
         if node.prim.kind == "view":        # of one element
             return operands[0]
-        ops = RegisterOps(frame.f, lanes=1)
+        ops = RegisterOps(frame.f, self.host.target.has_fma)
         elements = [Element(text, x.type.dtype, 1)
                     for text, x in zip(operands, node.operands, strict=True)]
         made = node.prim.scalar(ops, *elements, **node.attrs)
@@ -405,20 +406,3 @@ class Region(Places, Effects):
             elif i in spares:
                 with f.when(f.op(f"icmp ne ptr {state[i]}, {homes[i]}")):
                     frame.copy(type, state[i], homes[i])
-
-
-class RegisterOps(ScalarOps):
-    """Operations on single numbers: for these the C library's functions, which branch and look
-    into tables, are quicker than what is written for vectors, and no less accurate."""
-
-    LIBRARY = frozenset(("sin", "cos", "tan", "exp", "log", "pow", "atan2"))
-
-    def _math(self, name: str, *xs: Element) -> Element:
-        if name not in self.LIBRARY:
-            return super()._math(name, *xs)
-        ty = xs[0].ty
-        symbol = name + ("f" if ty == "float" else "")
-        self.f.module.declare(f"{ty} @{symbol}({', '.join([ty] * len(xs))}) "
-                              "nounwind willreturn memory(none)")
-        arguments = ", ".join(f"{ty} {x.text}" for x in xs)
-        return Element(self.f.op(f"call {ty} @{symbol}({arguments})"), xs[0].dtype)
