@@ -33,7 +33,6 @@ from cellc.kernels import entry
 from cellc.kernels.front import Front
 from cellc.kernels.group import describe
 from cellc.kernels.host import Program
-from cellc.kernels.native_layout import SCALARS
 from cellc.native import MachineCode, machine_code
 from cellc.parser.trace import Traced, trace
 from cellc.parser.transforms import LinearProgram, Transform
@@ -41,7 +40,17 @@ from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.record import changed, fresh, record
-from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic, without_text
+from cellc.signature import (
+    covers,
+    fix,
+    flatten,
+    leaf_type,
+    plain,
+    quick_key,
+    rebuild,
+    symbolic,
+    without_text,
+)
 from cellc.tensor import Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
@@ -139,7 +148,7 @@ class Compiled:
 
     def _miss(self, *args, **kwargs):
         """A call that no variant of the entry fits: find or make one, then run it."""
-        quick = _quick_key(args) if self.plans and context.is_lax() and not kwargs else None
+        quick = quick_key(args) if self.plans and context.is_lax() and not kwargs else None
         if quick in self._quick:
             return self._quick[quick].run(args, kwargs)
         leaves: list = []
@@ -150,7 +159,7 @@ class Compiled:
             raise fault.at(caller()) from None
         plan = self._plan(given, arrays) if context.is_lax() else None
         if plan is not None:
-            quick = None if kwargs else _quick_key(args)
+            quick = None if kwargs else quick_key(args)
             if quick is not None:
                 self._quick[quick] = plan
             return plan.run(args, kwargs)
@@ -267,24 +276,6 @@ class Compiled:
             if self.entry is not None:
                 self.entry.clear()
         return variant
-
-
-def _quick_key(args: tuple) -> tuple | None:
-    """What two calls of one plan have in common; None where it takes longer to find out."""
-    key: list = []
-    for x in args:
-        kind = type(x)
-        if kind is Tensor:
-            key.append((x._array.dtype, x._array.ndim))
-        elif kind in SCALARS:
-            key.append((x.dtype, 0))
-        elif kind is float or kind is int and -1 << 63 <= x < 1 << 63:
-            key.append(kind)
-        elif kind is bool or x is None:
-            key.append((kind, x))
-        else:
-            return None
-    return tuple(key)
 
 
 # -- one signature, all the way ------------------------------------------------------------------
