@@ -53,7 +53,7 @@ ENTRY_SLOT = 16
 ARRAY_DATA, ARRAY_N_DIMS, ARRAY_DIMS, ARRAY_DESCR, ARRAY_FLAGS = 16, 24, 32, 56, 64
 READABLE, WRITABLE = 0x101, 0x501           # C-contiguous and aligned; and writeable
 NEW_ARRAY_FLAGS = 0x501
-ERROR_WORDS = 8
+ERROR_WORDS = 8                             # that Python sees; three more: interrupts.py
 RECYCLED_FROM = 64 << 10                    # smaller results are NumPy's own allocation
 
 PYTHON_FUNCTIONS = (
@@ -62,7 +62,8 @@ PYTHON_FUNCTIONS = (
     "PyType_GenericAlloc", "PyCapsule_New", "PyCapsule_GetPointer", "PyObject_Vectorcall",
     "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred",
     "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread",
-    "PyEval_RestoreThread", "PyObject_GenericGetDict", "PyType_IsSubtype")
+    "PyEval_RestoreThread", "PyObject_GenericGetDict", "PyType_IsSubtype",
+    "PyErr_CheckSignals")
 SCALARS = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32,
            np.uint64, np.float16, np.float32, np.float64)
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,

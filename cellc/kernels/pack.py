@@ -343,7 +343,7 @@ class Packed:
         sizes = {"args": self.n_slots, "arrays": self.n_slots, "objects": len(self.rows),
                  "dims": len(spec.symbols), "outs": self.n_results, "results": n_outs,
                  "cells": n_outs, "stack": n_outs, "shape": max(ranks, default=0),
-                 "error": native.ERROR_WORDS}
+                 "error": native.ERROR_WORDS + 3}
         places, self.scratch_bytes = {}, 0
         for name, count in sizes.items():
             places[f"at_{name}"] = self.scratch_bytes

@@ -11,9 +11,10 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType, TensorType
-from cellc.kernels import rows
+from cellc.kernels import interrupts, rows
 from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
 from cellc.kernels.frame import Frame, register_type
+from cellc.kernels.interrupts import Stretches
 from cellc.kernels.places import (
     NO_KERNEL,
     Places,
@@ -33,13 +34,13 @@ class Region(Places, Effects):
     """The places of one graph's arrays, and its emission into a frame."""
 
     def __init__(self, host, graph: Graph, in_place: dict[int, int], owned=frozenset(),
-                 swappable: bool = False):
+                 swappable: bool = False, written_after: int = -1):
         self.host = host
         self.inner: dict[Node, list[Region]] = {}
         self.inner_blocks: dict[Node, dict[str, Block]] = {}
         self.scratch: dict[Node, Block] = {}
         self.made: dict[Node, object] = {}
-        super().__init__(graph, in_place, owned, swappable)
+        super().__init__(graph, in_place, owned, swappable, written_after)
 
     # -- planning ------------------------------------------------------------------------------
     def place_inner(self, node: Apply, position: int) -> None:
@@ -320,7 +321,7 @@ class Region(Places, Effects):
         for i, cell in cells.items():
             self.registers[node, i] = frame.load_register(types[i], cell)
 
-    def _inside(self, frame: Frame, node: Apply, region: Region, inputs, targets) -> dict[int, str]:
+    def inside(self, frame: Frame, node: Apply, region: Region, inputs, targets) -> dict[int, str]:
         """Emit an inner region with its part of the arena."""
         bases = frame.bases
         frame.bases = {u: self._at(frame, b) for u, b in self.inner_blocks[node].items()}
@@ -339,7 +340,7 @@ class Region(Places, Effects):
         found, ends = [], []
         for label, region in zip(labels, self.inner[node], strict=True):
             f.start(label)
-            found.append(self._inside(frame, node, region, inputs, targets))
+            found.append(self.inside(frame, node, region, inputs, targets))
             ends.append(f.block)
             f.branch(done)
         f.start(done)
@@ -364,6 +365,9 @@ class Region(Places, Effects):
                  for i, x in enumerate(node.operands[:n])]
         rest = self._inputs(node.operands[n:])
         head, again, done = (f.label(f"while.{part}") for part in ("head", "body", "done"))
+        stretches = None if spares else Stretches.of(node)
+        if stretches is not None:
+            first = stretches.begin(self, frame, first, rest, types)
         before = f.block
         f.branch(head)
         f.start(head)
@@ -372,11 +376,16 @@ class Region(Places, Effects):
         others = {i: f.fresh("other") for i in spares}
         hole = len(f.lines)
         f.lines.append("")
-        more = self._inside(frame, node, test, [*state, *rest], {})[0]
-        f.branch_if(more, again, done)
+        if stretches is not None:
+            stretches.branch(frame, node, state, again, done)
+        else:
+            more = self.inside(frame, node, test, [*state, *rest], {})[0]
+            f.branch_if(more, again, done)
         f.start(again)
         targets = {i: others.get(i, home) for i, home in homes.items()}
-        found = self._inside(frame, node, body, [*state, *rest], targets)
+        found = self.inside(frame, node, body, [*state, *rest], targets)
+        if stretches is None:
+            interrupts.count(frame, interrupts.cost(node.attrs["body"]))
         end = f.block
         f.branch(head)
         phis = []
@@ -388,7 +397,10 @@ class Region(Places, Effects):
                 phis.append((others[i], "ptr", spares[i], state[i]))
         f.lines[hole] = "\n".join(f"  {phi} = phi {ty} [ {start}, %{before} ], [ {new}, %{end} ]"
                                   for phi, ty, start, new in phis)
-        f.start(done)
+        if stretches is not None:
+            stretches.end(frame, node, state, done)
+        else:
+            f.start(done)
         self.host.has_loops = True
         self._after_loop(frame, node, state, homes, spares)
 
