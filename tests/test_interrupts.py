@@ -99,6 +99,18 @@ def rows(n):
     return out
 
 
+def one_row(n):
+    """All threads but one are done, whichever that is."""
+    out = ops.zeros((300, 4), cellc.float64)
+    for i in range(300):
+        for j in range(4):
+            y = 2.0
+            while y * (n if i == 299 else 0) > 0.001:
+                y = 1.0 / y
+            out[i, j] = y
+    return out
+
+
 def fibonacci(n):
     return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
 
@@ -126,7 +138,7 @@ def lanes(n):
 
 
 LOOPS = [counted, with_break, counted_by_three, counted_down, endless, endless_inside,
-         short_inside, kernels_inside, lists, rows, recursive, lanes]
+         short_inside, kernels_inside, lists, rows, one_row, recursive, lanes]
 
 
 class Interrupt:

@@ -24,9 +24,10 @@ from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves
 from cellc.ir.types import TupleType
-from cellc.kernels import interrupts
+from cellc.kernels import polling
 from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_end
 from cellc.kernels.frame import Frame
+from cellc.kernels.interrupts import CALLS
 from cellc.kernels.loops import Kernel
 from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
@@ -124,8 +125,7 @@ class Host:
             if own_arena:
                 self.take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
-                interrupts.count(frame, interrupts.SHORT, f.gep("i64", "%error",
-                                                                str(interrupts.CALLS)))
+                polling.count(frame, polling.SHORT, f.gep("i64", "%error", str(CALLS)))
             else:
                 frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
                                for i, u in enumerate(self.units)}

@@ -11,10 +11,9 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType, TensorType
-from cellc.kernels import interrupts, rows
+from cellc.kernels import polling, rows
 from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
 from cellc.kernels.frame import Frame, register_type
-from cellc.kernels.interrupts import Stretches
 from cellc.kernels.places import (
     NO_KERNEL,
     Places,
@@ -365,7 +364,7 @@ class Region(Places, Effects):
                  for i, x in enumerate(node.operands[:n])]
         rest = self._inputs(node.operands[n:])
         head, again, done = (f.label(f"while.{part}") for part in ("head", "body", "done"))
-        stretches = None if spares else Stretches.of(node)
+        stretches = None if spares else polling.Stretches.of(node)
         if stretches is not None:
             first = stretches.begin(self, frame, first, rest, types)
         before = f.block
@@ -385,7 +384,7 @@ class Region(Places, Effects):
         targets = {i: others.get(i, home) for i, home in homes.items()}
         found = self.inside(frame, node, body, [*state, *rest], targets)
         if stretches is None:
-            interrupts.count(frame, interrupts.cost(node.attrs["body"]))
+            polling.count(frame, polling.cost(node.attrs["body"]))
         end = f.block
         f.branch(head)
         phis = []
