@@ -366,7 +366,7 @@ def compiled(fn: Callable) -> Compiled:
     owner, key = _owner(fn)
     table = _table(owner)
     if table is None:
-        table = owner.__dict__["_compiled"] = _Table(owner)
+        table = owner.__dict__["_cellc_compiled"] = _Table(owner)
     return table.get(key) or table.setdefault(key, Compiled(fn))    # another thread may be first
 
 
@@ -379,7 +379,7 @@ class _Table(dict):
 
 def _table(owner: object) -> _Table | None:
     """The table of an object itself: `functools.wraps`, among others, copies what it has."""
-    found = getattr(owner, "__dict__", _NOTHING).get("_compiled")
+    found = getattr(owner, "__dict__", _NOTHING).get("_cellc_compiled")
     return None if found is None or found.owner is not owner else found
 
 
@@ -402,7 +402,7 @@ def _owner(fn: Callable) -> tuple[object, object]:
 def call(fn: Callable, args: tuple, kwargs: dict):
     """Call a cell or a gradient in graph mode, where nothing is being parsed."""
     known = compiled(fn)
-    if fn.__dict__.get("_front") is None and not isinstance(fn, LinearProgram):
+    if fn.__dict__.get("_cellc_front") is None and not isinstance(fn, LinearProgram):
         _put_front(fn, known, _BUSY)
     return known.call(*args, **kwargs)
 
@@ -415,10 +415,13 @@ _BUSY_JITTED = (building, eager.differentiating)
 
 def _put_front(value, known: Compiled, busy: tuple[list, ...], taped: type | None = None) -> None:
     """Have calls of an object come straight to its entry, if this is not the first of them."""
-    if "_front" not in value.__dict__:
-        value.__dict__["_front"] = None         # many a gradient is made for one call
+    if "_cellc_front" not in value.__dict__:
+        value.__dict__["_cellc_front"] = None         # many a gradient is made for one call
     elif known.entry is not None:
-        Front(known.entry, value._aside, busy, taped).stand_before(value)
+        Front(known.entry, value._cellc_aside, busy, taped).stand_before(value)
+
+
+_OF_THIS_PROCESS = ("_cellc_compiled", "_cellc_front")
 
 
 class Jitted:
@@ -426,22 +429,22 @@ class Jitted:
 
     def __init__(self, fn: Callable):
         functools.update_wrapper(self, fn)
-        for name in ("_compiled", "_front"):        # fn's own, and copied
+        for name in _OF_THIS_PROCESS:       # fn's own, and copied
             self.__dict__.pop(name, None)
         self.fn = fn
 
-    def _aside(self, *args, **kwargs):
+    def _cellc_aside(self, *args, **kwargs):
         if current_builder() is not None or eager.is_taping(args):
             return self.fn(*args, **kwargs)
         known = compiled(self.fn)
-        if self.__dict__.get("_front") is None:
+        if self.__dict__.get("_cellc_front") is None:
             _put_front(self, known, _BUSY_JITTED, Tensor)
         return known.call(*args, **kwargs)
 
-    __call__ = _aside       # and machine code, once it was compiled: see kernels/front.py
+    __call__ = _cellc_aside       # and machine code, once it was compiled: see kernels/front.py
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_front"}
+        return {key: value for key, value in self.__dict__.items() if key not in _OF_THIS_PROCESS}
 
     def __get__(self, instance, owner=None):
         if instance is None:

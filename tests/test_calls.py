@@ -67,7 +67,7 @@ def warm(f, *args):
 
 
 def has_front(x):
-    return x.__dict__.get("_front") is not None
+    return x.__dict__.get("_cellc_front") is not None
 
 
 def squared(x):
@@ -264,16 +264,16 @@ def test_a_copied_dictionary_is_another_object(graph_mode):
 
 def test_whatever_else_is_called_front(graph_mode):
     net = warm(Net(), 3.0)
-    net.__dict__["_front"] = 7
+    net.__dict__["_cellc_front"] = 7
     assert net(3.0) == 6.0
 
 
 def test_a_front_that_goes_while_it_is_used():
     class Held:
-        def _aside(self, x):
+        def _cellc_aside(self, x):
             return 0.0
 
-        __call__ = _aside
+        __call__ = _cellc_aside
 
     def dropped(x):
         held.__dict__.clear()
@@ -295,7 +295,7 @@ def test_a_front_that_goes_while_it_is_used():
 def test_nothing_is_held(graph_mode):
     net = warm(Net(), Tensor(np.ones(3, np.float32)))
     x = Tensor(np.ones(3, np.float32))
-    front = net.__dict__["_front"]
+    front = net.__dict__["_cellc_front"]
     warm(net, x)
     net(x=x)
     gc.collect()
@@ -398,3 +398,19 @@ def test_in_gradients_and_cells(graph_mode):
         warm(f, x)
         assert f(x).type == f(Tensor(np.asarray(x))).type and f(x).item() == 6.0
         assert python_calls(f, x) == []
+
+
+def test_names_of_the_users_are_theirs(graph_mode):
+    class Named(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self._front, self._compiled = 2.0, 3.0
+
+        def construct(self, x):
+            return x * self._front + self._aside()
+
+        def _aside(self):
+            return self._compiled
+
+    net = warm(Named(), 1.0)
+    assert net(1.0) == 5.0 and net(x=1.0) == 5.0 and has_front(net)

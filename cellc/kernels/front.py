@@ -17,8 +17,8 @@ lengths is enough. A Front stands before an Entry and looks at them:
 To append to a list and to pop from it is one step each for all threads, so nothing needs a lock;
 an item that is left behind makes calls slower and not wrong.
 
-A class whose objects can have a front has a Python method `_aside`, which is its `__call__` as
-well; the first `stand_before` replaces the latter by a method in machine code.
+A class whose objects can have a front has a Python method `_cellc_aside`, which is its `__call__`
+as well; the first `stand_before` replaces the latter by a method in machine code.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from cellc.kernels import runtime
 from cellc.kernels.entry import METH_FASTCALL, METH_KEYWORDS, Entry, MethodDef, builtin
 from cellc.kernels.native_front import BUSY
 
-KEY = sys.intern("_front")          # where an object has its front
-ASIDE = sys.intern("_aside")
+KEY = sys.intern("_cellc_front")          # where an object has its front
+ASIDE = sys.intern("_cellc_aside")
 SIGNATURE = b"__call__($self, /, *args, **kwargs)\n--\n\nCall self as a function."
 NEVER: list = []
 

@@ -26,7 +26,7 @@ from cellc.parser import hooks
 from cellc.tensor import Tensor
 
 _is_graph = context.is_graph
-_OF_THIS_PROCESS = {"_compiled", "_front"}
+_OF_THIS_PROCESS = {"_cellc_compiled", "_cellc_front"}
 
 
 class Cell:
@@ -50,7 +50,7 @@ class Cell:
         raise AttributeFault(f"{type(self).__name__} has no construct method",
                              "def construct(self, x): ...")
 
-    def _aside(self, *args, **kwargs):
+    def _cellc_aside(self, *args, **kwargs):
         if _is_graph() and current_builder() is None:
             from cellc import compile
 
@@ -66,7 +66,7 @@ class Cell:
             raise TypeFault(str(error).replace("construct()", f"{type(self).__name__}.construct()"),
                             "call it with the arguments construct takes") from None
 
-    __call__ = _aside       # and machine code, once it was compiled: see kernels/front.py
+    __call__ = _cellc_aside       # and machine code, once it was compiled: see kernels/front.py
 
     def _call_by_rule(self, args, kwargs):
         """A call in eager mode of a cell whose gradient is its own."""
