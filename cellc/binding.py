@@ -11,6 +11,7 @@ import numpy as np
 
 from cellc.ir.types import Dim, ScalarType, TensorType
 from cellc.kernels import entry
+from cellc.kernels.native_layout import SCALARS
 from cellc.parser import hooks
 from cellc.parser.guards import MISSING, Guard, is_steady
 from cellc.parser.values import SIMPLE, Slot
@@ -37,7 +38,8 @@ def leaf_arg(type, symbols: tuple[str, ...], kind: type = np.ndarray) -> entry.A
 
 def taken_as_is(leaf, plain) -> bool:
     """Whether the entry takes the leaf itself and not only `plain`, which was made of it."""
-    return leaf is plain or (type(leaf) is Tensor and leaf._array is plain)
+    return (leaf is plain or type(leaf) in SCALARS
+            or (type(leaf) is Tensor and leaf._array is plain))
 
 
 def structured_args(structure, leaves) -> list[entry.Arg] | None:

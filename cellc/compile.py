@@ -28,8 +28,9 @@ import numpy as np
 
 from cellc import binding, config, context, eager, lax, native, startup
 from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
-from cellc.ir.graph import Graph, Input, KnownFault, current_builder
+from cellc.ir.graph import Graph, Input, KnownFault, building, current_builder
 from cellc.kernels import entry
+from cellc.kernels.front import Front
 from cellc.kernels.group import describe
 from cellc.kernels.host import Program
 from cellc.native import MachineCode, machine_code
@@ -39,7 +40,17 @@ from cellc.parser.values import Leaf, unflatten
 from cellc.passes import Stages
 from cellc.passes import run as run_passes
 from cellc.record import changed, fresh, record
-from cellc.signature import covers, fix, flatten, leaf_type, plain, rebuild, symbolic, without_text
+from cellc.signature import (
+    covers,
+    fix,
+    flatten,
+    leaf_type,
+    plain,
+    quick_key,
+    rebuild,
+    symbolic,
+    without_text,
+)
 from cellc.tensor import Tensor
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
@@ -132,11 +143,12 @@ class Compiled:
         self._alike: dict[tuple, list] = {}           # the same, for arguments but for texts
         self._busy = threading.local()
         self.entry: entry.Entry | None = None
+        self.front: Front | None = None               # of a jitted method
         self.call: Callable = self._miss              # the entry's, once there is a program
 
     def _miss(self, *args, **kwargs):
         """A call that no variant of the entry fits: find or make one, then run it."""
-        quick = _quick_key(args) if self.plans and context.is_lax() and not kwargs else None
+        quick = quick_key(args) if self.plans and context.is_lax() and not kwargs else None
         if quick in self._quick:
             return self._quick[quick].run(args, kwargs)
         leaves: list = []
@@ -147,7 +159,7 @@ class Compiled:
             raise fault.at(caller()) from None
         plan = self._plan(given, arrays) if context.is_lax() else None
         if plan is not None:
-            quick = None if kwargs else _quick_key(args)
+            quick = None if kwargs else quick_key(args)
             if quick is not None:
                 self._quick[quick] = plan
             return plan.run(args, kwargs)
@@ -266,22 +278,6 @@ class Compiled:
         return variant
 
 
-def _quick_key(args: tuple) -> tuple | None:
-    """What two calls of one plan have in common; None where it takes longer to find out."""
-    key: list = []
-    for x in args:
-        kind = type(x)
-        if kind is Tensor:
-            key.append((x._array.dtype, x._array.ndim))
-        elif kind is float or kind is int and -1 << 63 <= x < 1 << 63:
-            key.append(kind)
-        elif kind is bool or x is None:
-            key.append((kind, x))
-        else:
-            return None
-    return tuple(key)
-
-
 # -- one signature, all the way ------------------------------------------------------------------
 
 @contextmanager
@@ -368,8 +364,26 @@ def compiled(fn: Callable) -> Compiled:
     It is kept on the object itself, so it goes when the object goes.
     """
     owner, key = _owner(fn)
-    table = owner.__dict__.setdefault("_compiled", {})
+    table = _table(owner)
+    if table is None:
+        table = owner.__dict__["_cellc_compiled"] = _Table(owner)
     return table.get(key) or table.setdefault(key, Compiled(fn))    # another thread may be first
+
+
+class _Table(dict):
+    """The Compileds of an object."""
+
+    def __init__(self, owner: object):
+        self.owner = owner
+
+
+def _table(owner: object) -> _Table | None:
+    """The table of an object itself: `functools.wraps`, among others, copies what it has."""
+    found = getattr(owner, "__dict__", _NOTHING).get("_cellc_compiled")
+    return None if found is None or found.owner is not owner else found
+
+
+_NOTHING: dict = {}
 
 
 def _owner(fn: Callable) -> tuple[object, object]:
@@ -386,39 +400,70 @@ def _owner(fn: Callable) -> tuple[object, object]:
 
 
 def call(fn: Callable, args: tuple, kwargs: dict):
-    """Call `fn` in graph mode."""
-    return compiled(fn).call(*args, **kwargs)
+    """Call a cell or a gradient in graph mode, where nothing is being parsed."""
+    known = compiled(fn)
+    if fn.__dict__.get("_cellc_front") is None and not isinstance(fn, LinearProgram):
+        _put_front(fn, known, _BUSY)
+    return known.call(*args, **kwargs)
+
+
+# What is going on that a call may have to do with. A jitted function is compiled in any mode, and
+# recorded where its arguments are.
+_BUSY = (building, context.pynative, context.eager_threads)
+_BUSY_JITTED = (building, eager.differentiating)
+
+
+def _put_front(value, known: Compiled, busy: tuple[list, ...], taped: type | None = None) -> None:
+    """Have calls of an object come straight to its entry, if this is not the first of them."""
+    if "_cellc_front" not in value.__dict__:
+        value.__dict__["_cellc_front"] = None         # many a gradient is made for one call
+    elif known.entry is not None:
+        Front(known.entry, value._cellc_aside, busy, taped).stand_before(value)
+
+
+_OF_THIS_PROCESS = ("_cellc_compiled", "_cellc_front")
 
 
 class Jitted:
     """What `jit` returns: a function, or a method of whatever object it is looked up on."""
 
-    _known: Compiled | None = None      # compiled(fn), looked up once
-
     def __init__(self, fn: Callable):
         functools.update_wrapper(self, fn)
+        for name in _OF_THIS_PROCESS:       # fn's own, and copied
+            self.__dict__.pop(name, None)
         self.fn = fn
 
-    def __call__(self, *args, **kwargs):
+    def _cellc_aside(self, *args, **kwargs):
         if current_builder() is not None or eager.is_taping(args):
             return self.fn(*args, **kwargs)
-        if self._known is None:
-            self._known = compiled(self.fn)
-        return self._known.call(*args, **kwargs)
+        known = compiled(self.fn)
+        if self.__dict__.get("_cellc_front") is None:
+            _put_front(self, known, _BUSY_JITTED, Tensor)
+        return known.call(*args, **kwargs)
+
+    __call__ = _cellc_aside       # and machine code, once it was compiled: see kernels/front.py
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_known"}
+        return {key: value for key, value in self.__dict__.items() if key not in _OF_THIS_PROCESS}
 
     def __get__(self, instance, owner=None):
         if instance is None:
             return self
+        table = _table(instance)
+        made = table.get(self.fn) if table else None
+        if made is not None and made.front is not None:
+            return made.front.call
         return functools.partial(_call_method, MethodType(self.fn, instance))
 
 
 def _call_method(method: MethodType, *args, **kwargs):
     if current_builder() is not None or eager.is_taping(args):
         return method(*args, **kwargs)
-    return compiled(method).call(*args, **kwargs)
+    known = compiled(method)
+    if known.entry is not None and known.front is None:
+        known.front = Front(known.entry, functools.partial(_call_method, method), _BUSY_JITTED,
+                            Tensor)
+    return known.call(*args, **kwargs)
 
 
 def jit(fn: Callable | None = None, **options):

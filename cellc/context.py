@@ -18,6 +18,10 @@ LAX = 2             # it is run by Python between two compiled pieces, and repor
 
 when_graph: list[Callable[[], None]] = []    # called when graph mode is chosen
 
+# What calls of compiled objects look at first (kernels/front.py); both are empty in graph mode.
+pynative: list[None] = [None]
+eager_threads: list[None] = []      # an item for each `eagerly` block of any thread
+
 _settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT}
 
 
@@ -59,6 +63,7 @@ def set_context(**settings) -> None:
                          f"one of {', '.join(_CHECKS)}")
     checked = {name: _CHECKS[name](value) for name, value in settings.items()}
     _settings.update(checked)
+    pynative[:] = [None] if _settings["mode"] == PYNATIVE_MODE else []
     if checked.get("mode") == GRAPH_MODE:
         for begin in when_graph:
             begin()
@@ -78,7 +83,7 @@ def set_mode(mode: int) -> None:
 
 def is_graph() -> bool:
     """Whether calls of cells are compiled."""
-    return _settings["mode"] == GRAPH_MODE and not (_eager_threads and _here.eager)
+    return _settings["mode"] == GRAPH_MODE and not (eager_threads and _here.eager)
 
 
 def is_lax() -> bool:
@@ -91,18 +96,15 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_eager_threads: set[int] = set()    # asked first: it is empty, and quicker than `_here`
 
 
 @contextmanager
 def eagerly():
     """Within the block, this thread is in eager mode, whatever the mode of the program."""
-    me = threading.get_ident()
+    eager_threads.append(None)
     _here.eager += 1
-    _eager_threads.add(me)
     try:
         yield
     finally:
         _here.eager -= 1
-        if not _here.eager:
-            _eager_threads.discard(me)
+        eager_threads.pop()

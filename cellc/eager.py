@@ -44,6 +44,7 @@ class _State(threading.local):
 
 
 state = _State()
+differentiating: list[None] = []        # an item for each such gradient of any thread
 _clock = itertools.count()
 
 

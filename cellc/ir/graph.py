@@ -313,6 +313,7 @@ class _Active(threading.local):
 
 
 _active = _Active()
+building: list[None] = []       # an item for each builder of any thread: see kernels/front.py
 
 
 def current_builder() -> Builder | None:
@@ -342,11 +343,13 @@ class Builder:
         self._members: set[int] = {id(x) for x in self.inputs}
 
     def __enter__(self) -> Builder:
+        building.append(None)
         _active.stack.append(self)
         return self
 
     def __exit__(self, *_) -> None:
         _active.stack.pop()
+        building.pop()
 
     def input(self, type: Type, name: str, loc: Loc | None = None) -> Input:
         node = Input(type, name, loc)

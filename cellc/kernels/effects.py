@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellc.ir.graph import Apply, subgraphs
+from cellc.ir.graph import Apply, calling_themselves, subgraphs
 from cellc.ir.types import Dim
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
@@ -52,6 +52,16 @@ def failing_apply(node: Apply) -> Apply | None:
         return node
     body = node.attrs.get("graph") if node.prim.name == "fused" else None
     return next((x for x in body.body if x.prim.name == "gather"), None) if body else None
+
+
+def may_end(node: Apply) -> bool:
+    """Can the program end while it runs an apply: by a failure, or by an interrupt (in a loop, or
+    in a function that calls itself)?"""
+    if node.prim.name == "while":
+        return True
+    graphs = [g for inner in subgraphs(node).values() for g in inner.reachable()]
+    return (bool(calling_themselves(graphs)) or may_fail(node)
+            or any(inner.prim.name == "while" for g in graphs for inner in g.body))
 
 
 def may_fail(node: Apply) -> bool:

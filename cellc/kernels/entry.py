@@ -80,7 +80,8 @@ from cellc.kernels.variant import (
 )
 
 
-class _MethodDef(ctypes.Structure):
+class MethodDef(ctypes.Structure):
+    """How CPython knows a native function; it must outlive all that is made of it."""
     _fields_ = [("name", ctypes.c_char_p), ("function", ctypes.c_void_p),
                 ("flags", ctypes.c_int), ("doc", ctypes.c_char_p)]
 
@@ -89,18 +90,19 @@ METH_FASTCALL, METH_KEYWORDS = 0x80, 0x02
 
 
 @functools.cache
-def _method_def() -> _MethodDef:
+def _method_def() -> MethodDef:
     """The description that every Entry's built-in function shares, kept forever."""
     native.check_layout()
     address = runtime.load().loaded.address("cellc_entry")
-    return _MethodDef(b"compiled", address, METH_FASTCALL | METH_KEYWORDS, None)
+    return MethodDef(b"compiled", address, METH_FASTCALL | METH_KEYWORDS, None)
 
 
-def _builtin(owner: Any) -> Callable:
+def builtin(owner: Any, definition: MethodDef) -> Callable:
+    """A built-in function bound to `owner`."""
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.py_object,
                                                    ctypes.c_void_p]
-    return new(ctypes.addressof(_method_def()), owner, None)
+    return new(ctypes.addressof(definition), owner, None)
 
 
 class Entry:
@@ -130,7 +132,7 @@ class Entry:
         for name, value in [("on_miss", on_miss), ("on_error", on_error),
                             ("array_type", np.ndarray), ("exception", Exception)]:
             self._set(name, id(value))
-        self.call = _builtin(self)
+        self.call = builtin(self, _method_def())
 
     def _set(self, name: str, value: int) -> None:
         self._header[native.HEADER[name] // 8] = value

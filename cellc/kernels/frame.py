@@ -30,12 +30,20 @@ class Frame:
         self.owned: list[str] = []      # memory to be given back however the function ends
         self.drops_tapes = False        # whoever fails leaves tapes to be given back here
         self._cold: list[str] = []
+        self._budget = ""
 
     def alloca(self, text: str) -> str:
         """Stack space, reserved once at the function's entry."""
         register = self.f.fresh("stack")
         self.f.allocas.append(f"  {register} = alloca {text}")
         return register
+
+    def budget(self, first: int) -> str:
+        """Where the function counts down what its loops do, from `first` on."""
+        if not self._budget:
+            self._budget = self.alloca("i64")
+            self.f.allocas.append(f"  store i64 {first}, ptr {self._budget}")
+        return self._budget
 
     # -- arguments and results -----------------------------------------------------------------
     def pointer(self, index: int) -> str:
@@ -171,15 +179,25 @@ class Frame:
     @contextmanager
     def failing(self, condition: str):
         """What is done, out of the way, where the condition holds, before the program ends."""
+        self.fails = True
+        with self._out_of_the_way(condition, "fail"):
+            yield
+
+    def seldom(self, condition: str):
+        """What is done, out of the way, where the condition holds, before the program goes on."""
+        return self._out_of_the_way(condition, "")
+
+    @contextmanager
+    def _out_of_the_way(self, condition: str, then: str):
         f = self.f
-        bad, onward = f.label("bad"), f.label("onward")
-        f.branch_if(condition, bad, onward)
+        cold, onward = f.label("cold"), f.label("onward")
+        f.branch_if(condition, cold, onward)
         lines, f.lines = f.lines, []
-        f.start(bad)
+        f.start(cold)
         yield
-        f.branch("fail")
+        f.branch(then or onward)
         self._cold += f.lines
-        f.lines, self.fails = lines, True
+        f.lines = lines
         f.start(onward)
 
     def fail_if(self, condition: str) -> None:

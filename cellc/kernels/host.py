@@ -24,8 +24,10 @@ from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves
 from cellc.ir.types import Dim, TensorType, TupleType
-from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_fail
+from cellc.kernels import polling
+from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_end
 from cellc.kernels.frame import Frame
+from cellc.kernels.interrupts import CALLS
 from cellc.kernels.loops import Kernel
 from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
@@ -94,8 +96,9 @@ class Host:
         graph = _updates_last(graph, set(in_place))
         self.themselves = calling_themselves(graph.reachable())
         outs = [i for i in range(len(graph.results)) if i not in in_place]
-        region = Region(self, graph, in_place, sized={
-            r: unit for r in outs if (unit := found_unit(graph.results[r].type)) is not None})
+        sized = {r: unit for r in outs if (unit := found_unit(graph.results[r].type)) is not None}
+        region = Region(self, graph, in_place, sized=sized,
+                        written_after=_last_ending(graph) if in_place else -1)
         f = Function(self.module, "i32", name, [*SIGNATURE[:3], ("ptr", "arena"), SIGNATURE[4]])
         frame = Frame(f, self.symbols)
         frame.bases = self._split_arena(f, region.totals, "%arena")
@@ -125,6 +128,7 @@ class Host:
             if own_arena:
                 self.take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
+                polling.count(frame, polling.SHORT, f.gep("i64", "%error", str(CALLS)))
             else:
                 frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
                                for i, u in enumerate(self.units)}
@@ -221,9 +225,15 @@ def stack_bytes() -> int:
     return soft * 3 // 4
 
 
+def _last_ending(graph: Graph) -> int:
+    """The position of the last apply that can end the program; -1 where none can."""
+    return max((i for i, node in enumerate(graph.body) if may_end(node)), default=-1)
+
+
 def _updates_last(graph: Graph, updated: set[int]) -> Graph:
-    """Where something can fail, the applies that only make results listed in `updated` go last."""
-    if not updated or not any(may_fail(node) for node in graph.body):
+    """Where something can end the program, the applies that only make results listed in `updated`,
+    and what only these need, go last."""
+    if not updated or _last_ending(graph) < 0:
         return graph
     states = {x for r, x in enumerate(graph.results) if r in updated}
     kept = {x for r, x in enumerate(graph.results) if r not in updated}
@@ -233,10 +243,11 @@ def _updates_last(graph: Graph, updated: set[int]) -> Graph:
             users.setdefault(x, []).append(node)
 
     def only_state(x: Node) -> bool:
-        return x in states and x not in kept and all(u is graph.result for u in users.get(x, ()))
+        return x not in kept and all(u in late or u is graph.result and x in states
+                                     for u in users.get(x, ()))
 
     late: set[Node] = set()
-    for node in graph.body:
+    for node in reversed(graph.body):
         items = users.get(node, ()) if isinstance(node.type, TupleType) else (node,)
         if node.prim.name == "fused" and all(map(only_state, items)):
             late.update((node, *items))

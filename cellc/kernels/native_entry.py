@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from cellc.kernels import native_match, native_results
 from cellc.kernels.imperative import Procedure
+from cellc.kernels.interrupts import ASKED, CALLS, THREAD
 from cellc.kernels.native_layout import (
     ARRAY_DATA,
     BYTES_VALUE,
@@ -257,6 +258,8 @@ def _emit_run(module: Module) -> None:
         p.start(wrong)
         p.call("void", "entry_drop_found", ("ptr", "%variant"), ("ptr", "%scratch"))
         p.call("void", "entry_drop", ("ptr", at["results"]), ("i64", "0"), ("i64", n_outs))
+        interrupted = p.op(f"xor i1 {p.is_null(p.call('ptr', 'PyErr_Occurred'))}, true")
+        p.leave_if(interrupted, ran)
         result.set(p.call("ptr", "entry_error", ("ptr", "%header"), ("ptr", "%variant"),
                           ("ptr", at["error"])))
         p.branch(ran)
@@ -298,6 +301,9 @@ def _call_program(p: Procedure, at: dict[str, str], arena: str, status) -> None:
     p.branch(done)
     p.start(release)
     thread = p.call("ptr", "PyEval_SaveThread")
+    for word, (ty, value) in {THREAD: ("ptr", thread), ASKED: ("i64", "0"),
+                              CALLS: ("i64", "0")}.items():
+        p.put(ty, value, at["error"], 8 * word)
     status.set(p.op(call))
     p.call("void", "PyEval_RestoreThread", ("ptr", thread))
     p.branch(done)

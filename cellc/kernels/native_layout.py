@@ -21,6 +21,8 @@ def record(*fields: str) -> tuple[dict[str, int], int]:
 
 HEADER, HEADER_BYTES = record(
     "first", "active", "scratch_bytes", "on_miss", "on_error", "array_type", "exception")
+FRONT, FRONT_BYTES = record(
+    "entry", "aside", "busy_0", "busy_1", "busy_2", "tensor", "slot", "off", "owner")
 VARIANT, VARIANT_BYTES = record(
     "next", "n_args", "guards", "n_guards", "rows", "n_rows", "minima", "n_slots", "outs",
     "n_outs", "arena", "program", "release_gil", "spec",
@@ -38,7 +40,7 @@ OUT, OUT_BYTES = record(
 # Kinds of the records. SOURCE_*: where a row finds its object.
 GUARD_EPOCH, GUARD_DICT, GUARD_ATTRIBUTE, GUARD_CELL, GUARD_ITEMS = range(5)
 (ARG_TENSOR, ARG_FLOAT, ARG_INT, ARG_BOOL, ARG_OBJECT, ARG_SAME_INT, ARG_SAME_FLOAT, ARG_SAME_STR,
- ARG_IGNORED, ARG_SEQUENCE) = range(10)
+ ARG_IGNORED, ARG_SEQUENCE, ARG_SCALAR) = range(11)
 SOURCE_ARGUMENT, SOURCE_LIFTED, SOURCE_TUPLE, SOURCE_LIST = range(4)
 (OUT_TENSOR, OUT_FLOAT, OUT_INT, OUT_BOOL, OUT_OBJECT, OUT_ARGUMENT, OUT_FOUND, OUT_TUPLE,
  OUT_LIST) = range(9)
@@ -46,11 +48,12 @@ SOURCE_ARGUMENT, SOURCE_LIFTED, SOURCE_TUPLE, SOURCE_LIST = range(4)
 # Offsets in CPython's and NumPy's objects; `check_layout` compares them with live objects.
 OB_REFERENCES, OB_TYPE, OB_SIZE = 0, 8, 16
 TUPLE_ITEMS, LIST_ITEMS, FLOAT_VALUE, BYTES_VALUE = 24, 24, 16, 32
+SCALAR_VALUE = 16                           # in NumPy's numbers
 ENTRY_SLOT = 16
 ARRAY_DATA, ARRAY_N_DIMS, ARRAY_DIMS, ARRAY_DESCR, ARRAY_FLAGS = 16, 24, 32, 56, 64
 READABLE, WRITABLE = 0x101, 0x501           # C-contiguous and aligned; and writeable
 NEW_ARRAY_FLAGS = 0x501
-ERROR_WORDS = 8
+ERROR_WORDS = 8                             # that Python sees; three more: interrupts.py
 RECYCLED_FROM = 64 << 10                    # smaller results are NumPy's own allocation
 
 PYTHON_FUNCTIONS = (
@@ -59,7 +62,10 @@ PYTHON_FUNCTIONS = (
     "PyType_GenericAlloc", "PyCapsule_New", "PyCapsule_GetPointer", "PyObject_Vectorcall",
     "PyDict_GetItemWithError", "PyDict_Next", "PyObject_GetAttr", "PyCell_Get", "PyErr_Occurred",
     "PyErr_Clear", "PyErr_ExceptionMatches", "PyErr_NoMemory", "PyEval_SaveThread",
-    "PyEval_RestoreThread")
+    "PyEval_RestoreThread", "PyObject_GenericGetDict", "PyType_IsSubtype",
+    "PyErr_CheckSignals")
+SCALARS = (np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32,
+           np.uint64, np.float16, np.float32, np.float64)
 NUMPY_FUNCTIONS = {"PyArray_NewFromDescr": 94, "PyArray_EquivTypes": 182,
                    "PyArray_SetBaseObject": 282}
 
@@ -113,6 +119,8 @@ def check_layout() -> None:
         word(id(items), TUPLE_ITEMS + 8) == id(items[1]),
         word(word(id(several), LIST_ITEMS), 8) == id(items[1]),
         word(id(number), FLOAT_VALUE, ctypes.c_double) == 2.5,
+        all(ctypes.string_at(id(x) + SCALAR_VALUE, x.itemsize) == x.tobytes()
+            for x in [kind(1) for kind in SCALARS]),
         ctypes.string_at(id(data) + BYTES_VALUE, 8) == data,
         slot_offset(Slotted, "first") == ENTRY_SLOT,
     ]

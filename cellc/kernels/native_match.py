@@ -16,6 +16,7 @@ from cellc.kernels.native_layout import (
     ARG_SAME_FLOAT,
     ARG_SAME_INT,
     ARG_SAME_STR,
+    ARG_SCALAR,
     ARG_SEQUENCE,
     ARG_TENSOR,
     ARRAY_DATA,
@@ -38,6 +39,7 @@ from cellc.kernels.native_layout import (
     OB_TYPE,
     ROW,
     ROW_BYTES,
+    SCALAR_VALUE,
     SOURCE_ARGUMENT,
     SOURCE_LIFTED,
     SOURCE_LIST,
@@ -180,8 +182,8 @@ def _emit_match_row(module: Module) -> None:
         overflow, value = p.variable("i32", "0"), p.variable("i64", "0")
         expected, other = p.get("ptr", "%row", ROW["expected"]), p.get("ptr", "%row", ROW["other"])
         kind = p.get("i64", "%row", ROW["kind"])
-        labels = {number: p.label("row") for number in range(10)}
-        pass_value = p.label("pass")
+        labels = {number: p.label("row") for number in range(11)}
+        pass_value, held = p.label("pass"), p.variable("ptr", "null")
 
         def exact_type() -> None:
             p.return_if(p.ne("ptr", p.get("ptr", "%object", OB_TYPE), expected), "0")
@@ -238,12 +240,18 @@ def _emit_match_row(module: Module) -> None:
             p.return_if(p.ne("i64", p.get("i64", "%object", OB_SIZE), count), "0")
             p.branch(matched)
 
+            p.start(labels[ARG_SCALAR])
+            exact_type()
+            value.set(p.op(f"ptrtoint ptr {p.field('%object', SCALAR_VALUE)} to i64"))
+            held.set("%object")
+            p.branch(pass_value)
+
             p.start(pass_value)
             out = p.get("i64", "%row", ROW["out"])
             args = p.field("%scratch", p.get("i64", "%variant", VARIANT["at_args"]))
             arrays = p.field("%scratch", p.get("i64", "%variant", VARIANT["at_arrays"]))
             p.store("i64", value.get(), p.gep("i64", args, out))
-            p.store("ptr", "null", p.gep("ptr", arrays, out))
+            p.store("ptr", held.get(), p.gep("ptr", arrays, out))
             p.branch(matched)
         p.give("1")
 

@@ -181,6 +181,10 @@ class Packed:
     def _arg_values(self, arg: Arg) -> dict[str, int]:
         of = self.words.object
         match arg:
+            case TensorArg(type=cls) if cls in native.SCALARS:
+                if arg.dims or np.dtype(cls) != arg.dtype:
+                    raise ValueError(f"{cls.__name__} is no array of {arg.dtype} and {arg.dims}")
+                return {"kind": native.ARG_SCALAR, "expected": of(cls)}
             case TensorArg():
                 cls, layout = _layout_of(arg.type)
                 return {
@@ -341,7 +345,7 @@ class Packed:
         sizes = {"args": self.n_slots, "arrays": self.n_slots, "objects": len(self.rows),
                  "dims": len(spec.symbols) + spec.found, "outs": self.n_results, "results": n_outs,
                  "cells": n_outs, "stack": n_outs, "shape": max(ranks, default=0),
-                 "error": native.ERROR_WORDS}
+                 "error": native.ERROR_WORDS + 3}
         places, self.scratch_bytes = {}, 0
         for name, count in sizes.items():
             places[f"at_{name}"] = self.scratch_bytes

@@ -42,11 +42,12 @@ class Places:
     """The plan of one graph. Subclasses say what is inside it (`Region`)."""
 
     def __init__(self, graph: Graph, in_place: dict[int, int], owned=frozenset(),
-                 swappable: bool = False):
+                 swappable: bool = False, written_after: int = -1):
         """Result r of `in_place` is wanted in the buffer of input in_place[r]. The buffers of the
         inputs `owned` may be overwritten once their values are not needed. `swappable`: such a
-        result may go to another buffer instead, and is then noted in `swapped`."""
-        self.graph, self.owned = graph, owned
+        result may go to another buffer instead, and is then noted in `swapped`. Only what is made
+        after the apply at `written_after` may be made in such a buffer."""
+        self.graph, self.owned, self.written_after = graph, owned, written_after
         self.slots: dict[tuple[Node, int], Slot] = {}
         self.inputs = {x: Slot(x.type, input=i) for i, x in enumerate(graph.inputs)}
         self.constants: list[Slot] = []
@@ -160,7 +161,8 @@ class Places:
                 continue
             free = (slot.block is not None and slot.constant is None and slot.target is None)
             if free and home is not None:
-                free = swappable or self._may_overwrite(slot, home, last_read)
+                free = swappable or (slot.position > self.written_after
+                                     and self._may_overwrite(slot, home, last_read))
                 if free and swappable and not self._may_overwrite(slot, home, last_read):
                     self.swapped.add(r)
             if free:

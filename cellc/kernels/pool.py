@@ -28,6 +28,7 @@ worker leaves its own CPU to it.
 from __future__ import annotations
 
 from cellc.kernels.imperative import Procedure, cell
+from cellc.kernels.interrupts import PERIOD
 from cellc.kernels.text import Module
 
 FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
@@ -38,15 +39,21 @@ SIG_SETMASK = 2
 CPU_SET_BYTES = 128         # a set of CPUs as libc has it: 1024 of them
 MAX_TASKS = 0x7FFFFFFF
 ALL = 0x7FFFFFFF
+POLLED = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n"), ("ptr", "error")]
 
 
 def emit(module: Module, machine: str, linux: bool) -> None:
-    """Add `cellc_parallel`, `cellc_threads`, `cellc_set_threads` and `cellc_pool_forked`.
+    """Add `cellc_parallel`, `cellc_polled_parallel`, `cellc_threads`, `cellc_set_threads` and
+    `cellc_pool_forked`.
 
     `machine` is as platform.machine() says it.
     """
     cell(module, "pool_size", "i32", "1")           # threads of a region, the caller included
     cell(module, "pool_region", "i32", line=True)   # 1 while a region runs
+    with Procedure(module, "void", "cellc_parallel", POLLED[:3], "define") as p:
+        p.call("void", "cellc_polled_parallel", *((ty, f"%{name}") for ty, name in POLLED[:3]),
+               ("ptr", "null"))
+        p.give()
     threads = linux and machine in FUTEX_SYSCALL
     _emit_serial(module)
     _emit_size(module, "%n" if threads else "1")
@@ -89,8 +96,7 @@ def _emit_size(module: Module, settable: str) -> None:
 
 
 def _emit_parallel_without_threads(module: Module) -> None:
-    arguments = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n")]
-    with Procedure(module, "void", "cellc_parallel", arguments, "define") as p:
+    with Procedure(module, "void", "cellc_polled_parallel", POLLED, "define") as p:
         p.call("void", "pool_serial", ("ptr", "%fn"), ("ptr", "%ctx"), ("i64", "%n"))
         p.give()
     with Procedure(module, "void", "cellc_pool_forked", [], "define") as p:
@@ -99,10 +105,11 @@ def _emit_parallel_without_threads(module: Module) -> None:
 
 def _emit_futex(module: Module, number: int) -> None:
     module.declare("i64 @syscall(i64, ...)")
+    arguments = [("ptr", "word"), ("i32", "value"), ("ptr", "at_most")]
     for name, operation in [("wait", FUTEX_WAIT_PRIVATE), ("wake", FUTEX_WAKE_PRIVATE)]:
-        with Procedure(module, "void", f"pool_{name}", [("ptr", "word"), ("i32", "value")]) as p:
+        with Procedure(module, "void", f"pool_{name}", arguments) as p:
             p.op(f"call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 {operation}, "
-                 "i32 %value, ptr null)")
+                 "i32 %value, ptr %at_most)")
             p.give()
 
 
@@ -143,7 +150,7 @@ def _emit_work(module: Module) -> None:
             last = p.eq("i64", p.add(before, "1"), n)
             sleeps = p.ne("i32", p.load_atomic("i32", "@pool_caller_sleeps"), "0")
             with p.when(p.op(f"and i1 {last}, {sleeps}")):
-                p.call("void", "pool_wake", ("ptr", "@pool_done"), ("i32", "1"))
+                p.call("void", "pool_wake", ("ptr", "@pool_done"), ("i32", "1"), ("ptr", "null"))
         p.give()
 
 
@@ -185,7 +192,7 @@ def _emit_worker(module: Module) -> None:
             now = p.load_atomic("i32", "@pool_epoch", "acquire")
             with p.when(p.eq("i32", now, seen)):
                 p.fetch("add", "i32", "@pool_sleepers", "1")
-                p.call("void", "pool_wait", ("ptr", "@pool_epoch"), ("i32", seen))
+                p.call("void", "pool_wait", ("ptr", "@pool_epoch"), ("i32", seen), ("ptr", "null"))
                 p.fetch("sub", "i32", "@pool_sleepers", "1")
         p.give("null")
 
@@ -216,8 +223,7 @@ def _emit_start(module: Module) -> None:
 
 
 def _emit_parallel(module: Module) -> None:
-    arguments = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n")]
-    with Procedure(module, "void", "cellc_parallel", arguments, "define") as p:
+    with Procedure(module, "void", "cellc_polled_parallel", POLLED, "define") as p:
         serial, alone, parallel = (p.label(hint) for hint in ("serial", "free", "parallel"))
         size = p.call("i64", "cellc_threads")
         few = p.op(f"or i1 {p.lt('%n', '2')}, {p.lt(str(MAX_TASKS), '%n')}")
@@ -256,10 +262,16 @@ def _publish(p: Procedure) -> None:
         all_wanted = p.lt(started, p.call("i64", "cellc_threads"))
         wakes = p.op(f"select i1 {all_wanted}, i64 {helpers}, i64 {ALL}")
         p.call("void", "pool_wake", ("ptr", "@pool_epoch"),
-               ("i32", p.op(f"trunc i64 {wakes} to i32")))
+               ("i32", p.op(f"trunc i64 {wakes} to i32")), ("ptr", "null"))
 
 
 def _wait_for_all(p: Procedure) -> None:
+    """Where `error` is not null, the caller polls while it waits: what the others run may go on
+    until they see that it is over (`interrupts.py`)."""
+    some_time = p.op("alloca [2 x i64]")
+    p.put("i64", "0", some_time)
+    p.put("i64", str(PERIOD), some_time, 8)
+    at_most = p.op(f"select i1 {p.is_null('%error')}, ptr null, ptr {some_time}")
     with p.forever() as finished:
         done = p.load_atomic("i32", "@pool_done")
         p.leave_if(p.eq("i64", p.op(f"zext i32 {done} to i64"), "%n"), finished)
@@ -268,8 +280,10 @@ def _wait_for_all(p: Procedure) -> None:
             p.store_atomic("i32", "1", "@pool_caller_sleeps")
             again = p.load_atomic("i32", "@pool_done")
             with p.when(p.eq("i32", again, done)):
-                p.call("void", "pool_wait", ("ptr", "@pool_done"), ("i32", done))
+                p.call("void", "pool_wait", ("ptr", "@pool_done"), ("i32", done), ("ptr", at_most))
             p.store_atomic("i32", "0", "@pool_caller_sleeps")
+            with p.when(p.op(f"xor i1 {p.is_null('%error')}, true")):
+                p.call("i1", "cellc_poll", ("ptr", "%error"))
 
 
 def _emit_forked(module: Module) -> None:

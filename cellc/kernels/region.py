@@ -11,7 +11,7 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType, TensorType
-from cellc.kernels import rows
+from cellc.kernels import polling, rows
 from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
@@ -24,6 +24,7 @@ from cellc.kernels.places import (
     result_types,
 )
 from cellc.kernels.plan_memory import Block, byte_size
+from cellc.kernels.register_ops import RegisterOps
 from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.tapes import Tapes
 from cellc.kernels.text import constant
@@ -33,7 +34,8 @@ class Region(Places, Effects, Tapes):
     """The places of one graph's arrays, and its emission into a frame."""
 
     def __init__(self, host, graph: Graph, in_place: dict[int, int], owned=frozenset(),
-                 swappable: bool = False, sized: dict[int, str] | None = None):
+                 swappable: bool = False, written_after: int = -1,
+                 sized: dict[int, str] | None = None):
         """`sized`: the results whose memory is taken when their size is found; their targets are
         where its address goes."""
         self.host, self.sized = host, sized or {}
@@ -41,7 +43,7 @@ class Region(Places, Effects, Tapes):
         self.inner_blocks: dict[Node, dict[str, Block]] = {}
         self.scratch: dict[Node, Block] = {}
         self.made: dict[Node, object] = {}
-        super().__init__(graph, in_place, owned, swappable)
+        super().__init__(graph, in_place, owned, swappable, written_after)
 
     # -- planning ------------------------------------------------------------------------------
     def place_inner(self, node: Apply, position: int) -> None:
@@ -156,7 +158,7 @@ class Region(Places, Effects, Tapes):
         operands = [self.register(x) for x in node.operands]
         if node.prim.kind == "view":        # of one element
             return operands[0]
-        ops = RegisterOps(frame.f, lanes=1)
+        ops = RegisterOps(frame.f, self.host.target.has_fma)
         elements = [Element(text, x.type.dtype, 1)
                     for text, x in zip(operands, node.operands, strict=True)]
         made = node.prim.scalar(ops, *elements, **node.attrs)
@@ -331,7 +333,7 @@ class Region(Places, Effects, Tapes):
         for i, cell in cells.items():
             self.registers[node, i] = frame.load_register(types[i], cell)
 
-    def _inside(self, frame: Frame, node: Apply, region: Region, inputs, targets) -> dict[int, str]:
+    def inside(self, frame: Frame, node: Apply, region: Region, inputs, targets) -> dict[int, str]:
         """Emit an inner region with its part of the arena."""
         bases = frame.bases
         frame.bases = {u: self._at(frame, b) for u, b in self.inner_blocks[node].items()}
@@ -350,7 +352,7 @@ class Region(Places, Effects, Tapes):
         found, ends = [], []
         for label, region in zip(labels, self.inner[node], strict=True):
             f.start(label)
-            found.append(self._inside(frame, node, region, inputs, targets))
+            found.append(self.inside(frame, node, region, inputs, targets))
             ends.append(f.block)
             f.branch(done)
         f.start(done)
@@ -375,6 +377,9 @@ class Region(Places, Effects, Tapes):
                  for i, x in enumerate(node.operands[:n])]
         rest = self._inputs(node.operands[n:])
         head, again, done = (f.label(f"while.{part}") for part in ("head", "body", "done"))
+        stretches = None if spares else polling.Stretches.of(node)
+        if stretches is not None:
+            first = stretches.begin(self, frame, first, rest, types)
         before = f.block
         f.branch(head)
         f.start(head)
@@ -383,11 +388,16 @@ class Region(Places, Effects, Tapes):
         others = {i: f.fresh("other") for i in spares}
         hole = len(f.lines)
         f.lines.append("")
-        more = self._inside(frame, node, test, [*state, *rest], {})[0]
-        f.branch_if(more, again, done)
+        if stretches is not None:
+            stretches.branch(frame, node, state, again, done)
+        else:
+            more = self.inside(frame, node, test, [*state, *rest], {})[0]
+            f.branch_if(more, again, done)
         f.start(again)
         targets = {i: others.get(i, home) for i, home in homes.items()}
-        found = self._inside(frame, node, body, [*state, *rest], targets)
+        found = self.inside(frame, node, body, [*state, *rest], targets)
+        if stretches is None:
+            polling.count(frame, polling.cost(node.attrs["body"]))
         end = f.block
         f.branch(head)
         phis = []
@@ -399,7 +409,10 @@ class Region(Places, Effects, Tapes):
                 phis.append((others[i], "ptr", spares[i], state[i]))
         f.lines[hole] = "\n".join(f"  {phi} = phi {ty} [ {start}, %{before} ], [ {new}, %{end} ]"
                                   for phi, ty, start, new in phis)
-        f.start(done)
+        if stretches is not None:
+            stretches.end(frame, node, state, done)
+        else:
+            f.start(done)
         self.host.has_loops = True
         self._after_loop(frame, node, state, homes, spares)
 
@@ -417,20 +430,3 @@ class Region(Places, Effects, Tapes):
             elif i in spares:
                 with f.when(f.op(f"icmp ne ptr {state[i]}, {homes[i]}")):
                     frame.copy(type, state[i], homes[i])
-
-
-class RegisterOps(ScalarOps):
-    """Operations on single numbers: for these the C library's functions, which branch and look
-    into tables, are quicker than what is written for vectors, and no less accurate."""
-
-    LIBRARY = frozenset(("sin", "cos", "tan", "exp", "log", "pow", "atan2"))
-
-    def _math(self, name: str, *xs: Element) -> Element:
-        if name not in self.LIBRARY:
-            return super()._math(name, *xs)
-        ty = xs[0].ty
-        symbol = name + ("f" if ty == "float" else "")
-        self.f.module.declare(f"{ty} @{symbol}({', '.join([ty] * len(xs))}) "
-                              "nounwind willreturn memory(none)")
-        arguments = ", ".join(f"{ty} {x.text}" for x in xs)
-        return Element(self.f.op(f"call {ty} @{symbol}({arguments})"), xs[0].dtype)

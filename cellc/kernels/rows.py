@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Graph, Input, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
+from cellc.kernels import polling
 from cellc.kernels.effects import may_fail
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register, result_types
@@ -133,7 +134,8 @@ def emit(region, frame: Frame, node: Apply, counter: int, limit: Node) -> None:
     _function(host, name, node, counter, body)
     tasks = f.intrinsic("smin", "i64", rounds, str(STRETCHES))
     with f.when(f.op(f"icmp sgt i64 {rounds}, 0")):
-        f.call("void", "cellc_parallel", ("ptr", f"@{name}"), ("ptr", context), ("i64", tasks))
+        f.call("void", "cellc_polled_parallel", ("ptr", f"@{name}"), ("ptr", context),
+               ("i64", tasks), ("ptr", "%error"))
     frame.fail_if(f.op(f"icmp ne i64 {f.load('i64', '%error')}, 0"))
     host.has_loops = True
     region.registers[node, counter] = f.add(first, rounds)
@@ -148,6 +150,7 @@ def _function(host, name: str, node: Apply, counter: int, body) -> None:
     f.do(f"%error = load ptr, ptr {f.gep('i64', '%words', '1')}")
     first, rounds = (f.load("i64", f.gep("i64", "%words", str(i))) for i in (2, 3))
     host.take_arena(frame, body.totals)
+    frame.fail_if(f.op(f"icmp ne i64 {f.load('i64', '%error')}, 0"))    # another stretch has
     inputs, place = [], 4
     for i, x in enumerate(node.attrs["body"].inputs):
         if i == counter:
@@ -163,4 +166,5 @@ def _function(host, name: str, node: Apply, counter: int, body) -> None:
     with f.loop(f.add(first, begin), f.add(first, end)) as loop:
         inputs[counter] = loop.index
         body.emit(frame, inputs, targets)
+        polling.count(frame, polling.cost(node.attrs["body"]))
     frame.close()

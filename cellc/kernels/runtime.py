@@ -5,10 +5,12 @@ Exported to programs (`symbols()` gives the addresses for `engine.load`):
 - `void cellc_parallel(ptr fn, ptr ctx, i64 n)` runs `void fn(ptr ctx, i64 task, i64 n)` for every
   task in 0..n-1 on the pool and returns when all are done. A call from inside a task, or while
   another thread is inside a region, runs its tasks in order on the calling thread.
+- `void cellc_polled_parallel(ptr fn, ptr ctx, i64 n, ptr error)`: the same, where tasks poll.
 - `i64 cellc_threads()` is the number of threads a region may use.
 - `ptr cellc_alloc(i64 bytes)`, `void cellc_free(ptr)`: 64-byte aligned blocks, recycled, so that a
   program called again touches no fresh pages. Null when there is no memory.
 - `cellc_tape_new`, `cellc_tape_end`, `cellc_tape_drop`: see `tape_memory.py`.
+- `cellc_poll`: see `interrupts.py`.
 - `cellc_message`: Python's own part, see `message.py`.
 
 The threads start with the first region. After a fork the child starts its own.
@@ -21,19 +23,30 @@ import functools
 import os
 import platform
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from cellc.kernels import engine, memory, message, native_entry, native_layout, pool, tape_memory
+from cellc.kernels import (
+    engine,
+    interrupts,
+    memory,
+    message,
+    native_entry,
+    native_front,
+    native_layout,
+    pool,
+    tape_memory,
+)
 from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
 from cellc.record import record
 
-FOR_PROGRAMS = ("cellc_parallel", "cellc_threads", "cellc_alloc", "cellc_free",
-                *tape_memory.EXPORTS)
+FOR_PROGRAMS = ("cellc_parallel", "cellc_polled_parallel", "cellc_threads", "cellc_alloc",
+                "cellc_free", *tape_memory.EXPORTS, *interrupts.EXPORTS)
 FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
               "memory_in_use", "memory_cached", "memory_fresh",
-              "memory_limit", *native_entry.EXPORTS)
+              "memory_limit", "main_thread", *native_entry.EXPORTS, *native_front.EXPORTS)
 KEPT_MEMORY_AT_MOST = 2 << 30
 OPTIMISATION, CODEGEN = 1, 1        # calls are as fast as at level 2 (0: 20% slower)
 
@@ -54,6 +67,8 @@ def text() -> str:
     memory.emit(module, linux)
     tape_memory.emit(module, linux)
     native_entry.emit(module)
+    native_front.emit(module)
+    interrupts.emit(module)
     return module.text()
 
 
@@ -74,6 +89,7 @@ class Runtime:
         self.free = self._function("cellc_free", None, ctypes.c_void_p)
         self.set_threads(_default_threads())
         self.cell("memory_limit").value = _default_limit()
+        self.cell("main_thread").value = threading.main_thread().ident
         self._survive_fork()
 
     def _function(self, name: str, result, *arguments):
@@ -89,6 +105,10 @@ class Runtime:
         # Nothing is locked before the fork: other threads could wait for it with the GIL in hand.
         for name in ("cellc_pool_forked", "cellc_memory_forked"):
             os.register_at_fork(after_in_child=self._function(name, None))
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.cell("main_thread").value = threading.get_ident()
 
 
 def _default_threads() -> int:

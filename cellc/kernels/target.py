@@ -38,6 +38,11 @@ class Target:
         """Whether loads and stores under a mask cost no more than plain ones."""
         return "+avx512f" in self.features.split(",")
 
+    @property
+    def has_fma(self) -> bool:
+        """Whether it multiplies and adds in one instruction."""
+        return not {"+fma", "+neon"}.isdisjoint(self.features.split(","))
+
 
 TARGETS = {
     "x86-64": Target("x86-64", "", 128, 16, 32 * KIB, 256 * KIB, 4096 * KIB, 1, 2e10),

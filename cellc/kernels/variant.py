@@ -45,10 +45,11 @@ Dim = int | Symbol | Size
 class TensorArg:
     """An instance of exactly `type` holding a C-contiguous, aligned array of `dtype` and `dims`.
 
-    `type` is a class given to `register_tensor` or np.ndarray; None stands for the class registered
-    first. Each of `dims` is an int or a Symbol. `writable` also demands that the array may be
-    written and, in a tensor, that nothing else holds it (for a parameter updated in place: a view,
-    or another call that runs, keeps what it sees).
+    `type` is a class given to `register_tensor` or np.ndarray, or, without dims, the class of one
+    of NumPy's numbers; None stands for the class registered first. Each of `dims` is an int or a
+    Symbol. `writable` also demands that the array may be written and, in a tensor, that nothing
+    else holds it (for a parameter updated in place: a view, or another call that runs, keeps what
+    it sees).
     """
     dtype: Any
     dims: tuple[int | Symbol, ...]

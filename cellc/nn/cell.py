@@ -26,6 +26,7 @@ from cellc.parser import hooks
 from cellc.tensor import Tensor
 
 _is_graph = context.is_graph
+_OF_THIS_PROCESS = {"_cellc_compiled", "_cellc_front"}
 
 
 class Cell:
@@ -49,11 +50,8 @@ class Cell:
         raise AttributeFault(f"{type(self).__name__} has no construct method",
                              "def construct(self, x): ...")
 
-    def __call__(self, *args, **kwargs):
+    def _cellc_aside(self, *args, **kwargs):
         if _is_graph() and current_builder() is None:
-            compiled = self.__dict__.get("_compiled")
-            if compiled is not None and None in compiled:
-                return compiled[None].call(*args, **kwargs)
             from cellc import compile
 
             return compile.call(self, args, kwargs)
@@ -67,6 +65,8 @@ class Cell:
             # raised while binding: before the first line of construct ran
             raise TypeFault(str(error).replace("construct()", f"{type(self).__name__}.construct()"),
                             "call it with the arguments construct takes") from None
+
+    __call__ = _cellc_aside       # and machine code, once it was compiled: see kernels/front.py
 
     def _call_by_rule(self, args, kwargs):
         """A call in eager mode of a cell whose gradient is its own."""
@@ -147,7 +147,7 @@ class Cell:
             raise fault.at(caller()) from None
 
     def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_compiled"}
+        return {key: value for key, value in self.__dict__.items() if key not in _OF_THIS_PROCESS}
 
     # -- cells -------------------------------------------------------------------------------------
 

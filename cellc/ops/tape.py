@@ -31,6 +31,7 @@ def _deeper(weights=()):
     from cellc import eager
 
     frozen = [w for w in weights if not w.requires_grad and w.dtype.is_float]
+    eager.differentiating.append(None)
     eager.state.depth += 1
     try:
         for w in frozen:
@@ -39,6 +40,7 @@ def _deeper(weights=()):
             yield
     finally:
         eager.state.depth -= 1
+        eager.differentiating.pop()
         for w in frozen:
             w.requires_grad = False
 

@@ -105,14 +105,16 @@ class VmapFunction(Transform):
         self.options = (_frozen(in_axes), _frozen(out_axes), axis_size)
         self.__name__ = f"vmap of {_name(fn)}"
 
-    def __call__(self, *args, **kwargs):
+    def _cellc_aside(self, *args, **kwargs):
         if not isinstance(self.fn, LinearFunction):
-            return super().__call__(*args, **kwargs)
+            return super()._cellc_aside(*args, **kwargs)
         # Its residuals as arguments: what is compiled serves all functions of one program.
         axes = self.in_axes if isinstance(self.in_axes, (tuple, list)) else (
             self.in_axes,) * len(args)
         shared = VmapFunction(self.fn.program, (None, *axes), self.out_axes, self.axis_size)
         return shared(self.fn.residuals, *args, **kwargs)
+
+    __call__ = _cellc_aside
 
     def random_states(self, n):
         """A state of the random numbers for each lane, drawn from the one there is."""

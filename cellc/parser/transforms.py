@@ -33,11 +33,16 @@ class Transform:
 
     kind = ""
 
-    def __call__(self, *args, **kwargs):
+    def _cellc_aside(self, *args, **kwargs):
         session = getattr(current_builder(), "session", None)
         if session is not None:
             return session.call(self, args, kwargs)
         return hooks.outside(self, args, kwargs)
+
+    __call__ = _cellc_aside       # and machine code, once it was compiled: see kernels/front.py
+
+    def __getstate__(self):
+        return {key: value for key, value in self.__dict__.items() if key != "_cellc_front"}
 
     def __repr__(self):
         return f"<{self.__name__}>"

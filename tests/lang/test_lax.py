@@ -45,7 +45,7 @@ def case(*args, parts=None):
 
 def fresh(fn):
     """The function, as it was before it was compiled."""
-    vars(fn).pop("_compiled", None)
+    vars(fn).pop("_cellc_compiled", None)
     return fn
 
 

@@ -136,4 +136,4 @@ def test_batches_of_many_sizes_share_one_program():
         return [step(x, y) for x, y in zip(images, targets)]
 
     agree(run)
-    assert len(vars(steps[1])["_compiled"][None].variants) <= 3
+    assert len(vars(steps[1])["_cellc_compiled"][None].variants) <= 3
