@@ -18,6 +18,11 @@ def register_type(type) -> str:
     return "ptr" if isinstance(type, TapeType) else llvm_type(type.dtype.compute)
 
 
+def passed_as(type) -> str:
+    """The LLVM type of what a function of a graph is given for a value of this type."""
+    return "ptr" if isinstance(type, TensorType) and type.shape else register_type(type)
+
+
 class Frame:
     """One LLVM function being written: its arguments, stack, dims and the way out on failure."""
 

@@ -8,10 +8,16 @@ planned offset of the arena. `region.py` writes the instructions. What can fail 
 range) leaves its record in `error`, and the program returns 1 at once; what updates parameters in
 place therefore runs last.
 
-Functions of called graphs take `bases`, one arena pointer for each unit (bytes, then bytes for each
-symbolic dimension), in the place of `arena`. A graph that calls itself is called to a depth that
-only the data know: its function takes an arena of its own at each call, and checks how much of the
-stack is left.
+    i32 graph.N(ptr dims, ptr error, ptr base..., operand..., ptr result...)
+
+Functions of called graphs take what they are called on as it is: registers, and the addresses of
+arrays and of results; before them one arena pointer for each unit (bytes, then bytes for each
+symbolic dimension). A program of many equal cells is many calls, and tables of pointers would be
+most of its text. A graph that calls itself is called to a depth that only the data know: its
+function takes an arena of its own at each call, and checks how much of the stack is left.
+
+The kernels are emitted before anything else, so that they are compiled while the host function is
+written.
 
 The words of `error`: what went wrong, three that say more, the lowest address the stack may reach
 (5), the tapes in use (6), and which apply it was (7).
@@ -22,17 +28,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from cellc.ir.graph import Apply, Graph, Node, calling_themselves
+from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import TupleType
 from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_fail
-from cellc.kernels.frame import Frame
+from cellc.kernels.frame import Frame, passed_as
 from cellc.kernels.loops import Kernel
+from cellc.kernels.places import needs_kernel
 from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
 from cellc.record import fresh, record
 
-SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
+SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "arena"), ("ptr", "error")]
 
 
 @record(frozen=True)
@@ -80,6 +87,7 @@ class Host:
         self.written = written
         self.units = ("", *symbols)
         self.kernels: dict[tuple, Unit] = {}
+        self.unit_of: dict[Node, Unit] = {}
         self.functions: dict[int, tuple[Graph, str, Region]] = {}
         self.sites: list = []
         self.flops = self.bytes = 0.0
@@ -91,9 +99,10 @@ class Host:
         """Emit `graph`; result r of `in_place` goes to the buffer of input in_place[r] instead of
         a buffer in `outs`, where the remaining results go in order."""
         graph = _updates_last(graph, set(in_place))
+        self._write_kernels(graph, set())
         self.themselves = calling_themselves(graph.reachable())
         region = Region(self, graph, in_place)
-        f = Function(self.module, "i32", name, [*SIGNATURE[:3], ("ptr", "arena"), SIGNATURE[4]])
+        f = Function(self.module, "i32", name, SIGNATURE)
         frame = Frame(f, self.symbols)
         frame.bases = self._split_arena(f, region.totals, "%arena")
         if self.themselves:
@@ -117,17 +126,20 @@ class Host:
             self.functions[id(graph)] = (graph, name, None)
             region = Region(self, graph, {})
             self.functions[id(graph)] = (graph, name, None if own_arena else region)
-            f = Function(self.module, "i32", name, SIGNATURE, linkage="define internal")
+            bases = {} if own_arena else {u: f"base{i}" for i, u in enumerate(self.units)}
+            inputs = [(passed_as(x.type), f"x{i}") for i, x in enumerate(graph.inputs)]
+            targets = {r: f"r{r}" for r in range(len(graph.results))}
+            f = Function(self.module, "i32", name, [
+                ("ptr", "dims"), ("ptr", "error"), *(("ptr", b) for b in bases.values()), *inputs,
+                *(("ptr", t) for t in targets.values())], linkage="define internal")
             frame = Frame(f, self.symbols)
             if own_arena:
                 self.take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
             else:
-                frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
-                               for i, u in enumerate(self.units)}
-            inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
-            targets = {r: frame.out_pointer(r) for r in range(len(graph.results))}
-            self._finish(frame, region, inputs, targets)
+                frame.bases = {u: f"%{b}" for u, b in bases.items()}
+            self._finish(frame, region, [f"%{x}" for _, x in inputs],
+                         {r: f"%{t}" for r, t in targets.items()})
         return self.functions[id(graph)][1:]
 
     def fresh_number(self) -> int:
@@ -141,7 +153,18 @@ class Host:
         frame.drops_tapes = frame.f.name == "program" and self.has_tapes
         frame.close()
 
-    def kernel(self, node: Apply) -> Unit:
+    def _write_kernels(self, graph: Graph, done: set[Graph]) -> None:
+        """The kernels of a graph and of those it runs, each once."""
+        done.add(graph)
+        for node in graph.body:
+            if needs_kernel(node) and node not in self.unit_of:
+                self.unit_of[node] = self._written_once(node)
+            elif node.prim.name in ("call", "cond", "while"):
+                for inner in subgraphs(node).values():
+                    if inner not in done:
+                        self._write_kernels(inner, done)
+
+    def _written_once(self, node: Apply) -> Unit:
         """The kernel of a group; groups of one structure share one."""
         key = structure(node)
         if key not in self.kernels:
@@ -150,7 +173,11 @@ class Host:
             text = module.text()
             self.kernels[key] = Unit(f"kernel.{len(self.kernels)}", kernel, text,
                                      self.written(text, kernel.codegen))
-        unit = self.kernels[key]
+        return self.kernels[key]
+
+    def kernel(self, node: Apply) -> Unit:
+        """The kernel of a group, once more."""
+        unit = self.unit_of[node]
         self.flops += unit.kernel.flops
         self.bytes += unit.kernel.bytes
         return unit

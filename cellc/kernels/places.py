@@ -217,6 +217,11 @@ def done_in_registers(node: Apply) -> bool:
                  or node.prim.kind == "elementwise" and node.prim.scalar is not None))
 
 
+def needs_kernel(node: Apply) -> bool:
+    """Is an apply the call of a kernel?"""
+    return node.prim.name not in NO_KERNEL and not done_in_registers(node)
+
+
 def fills_place(node: Apply, operand: int) -> bool:
     """Is the operand a constant that is written straight into the place of the result?"""
     x = node.operands[operand]

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
-from cellc.ir.types import Dim, TapeType, TensorType
+from cellc.ir.types import Dim, TapeType
 from cellc.kernels import rows
 from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
-from cellc.kernels.frame import Frame, register_type
+from cellc.kernels.frame import Frame, passed_as, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
     Places,
@@ -21,6 +21,7 @@ from cellc.kernels.places import (
     done_in_registers,
     fills_place,
     in_register,
+    needs_kernel,
     result_types,
 )
 from cellc.kernels.plan_memory import Block, byte_size
@@ -60,7 +61,7 @@ class Region(Places, Effects):
             for i in body.swapped:
                 self.spares[node, i] = (self.slots[node, i], self.temporary(
                     *byte_size(result_types(node)[i]), position))
-        elif name not in NO_KERNEL and not done_in_registers(node):
+        elif needs_kernel(node):
             unit = self.made[node] = self.host.kernel(node)
             if unit.kernel.scratch:
                 self.scratch[node] = self.temporary("", unit.kernel.scratch, position)
@@ -291,30 +292,17 @@ class Region(Places, Effects):
     # -- control -------------------------------------------------------------------------------
     def _emit_call(self, frame: Frame, node: Apply) -> None:
         f = frame.f
-        name, _ = self.host.function(node.attrs["graph"])
-        arguments = frame.alloca(f"[{max(1, len(node.operands))} x i64]")
-        for i, x in enumerate(node.operands):
-            place = f.gep("i64", arguments, str(i))
-            if isinstance(x.type, TensorType):
-                f.store("ptr", frame.spilled(x.type, self.register(x)) if in_register(x.type)
-                        else self.pointer(x), place)
-            else:
-                frame.store_register(x.type, self.register(x), place)
+        name, region = self.host.function(node.attrs["graph"])
+        blocks = self.inner_blocks[node] if region else {}
+        given = [("ptr", "%dims"), ("ptr", "%error"),
+                 *(("ptr", self._at(frame, block)) for block in blocks.values()),
+                 *((passed_as(x.type), value)
+                   for x, value in zip(node.operands, self._inputs(node.operands), strict=True))]
         types = result_types(node)
-        outs = frame.alloca(f"[{max(1, len(types))} x ptr]")
-        cells = {}
-        for i, t in enumerate(types):
-            if in_register(t):
-                pointer = cells[i] = frame.alloca("i64")
-            else:
-                pointer = self.pointers[id(self.slots[node, i])]
-            f.store("ptr", pointer, f.gep("ptr", outs, str(i)))
-        bases = frame.alloca(f"[{len(self.host.units)} x ptr]")
-        for i, unit in enumerate(self.host.units):
-            f.store("ptr", self._at(frame, self.inner_blocks[node][unit]),
-                    f.gep("ptr", bases, str(i)))
-        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr %dims, ptr {bases}, "
-                      "ptr %error)")
+        cells = {i: frame.alloca("i64") for i, t in enumerate(types) if in_register(t)}
+        given += [("ptr", cells[i] if i in cells else self.pointers[id(self.slots[node, i])])
+                  for i in range(len(types))]
+        status = f.op(f"call i32 @{name}({', '.join([f'{ty} {value}' for ty, value in given])})")
         frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
         for i, cell in cells.items():
             self.registers[node, i] = frame.load_register(types[i], cell)
