@@ -92,8 +92,9 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
 
 
 def ready(graph: Graph) -> Graph:
-    """The graph as it is differentiated: what is not simplified yet would be kept twice."""
-    return prune.run(cse.run(simplify.run(ranges.run(graph))))
+    """The graph as it is differentiated: what is not simplified yet would be kept twice, and each
+    call that is not worth keeping would become two."""
+    return prune.run(cse.run(simplify.run(ranges.run(inline.run(graph, keep_rules=True)))))
 
 
 def halves_of(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Halves:

@@ -278,7 +278,7 @@ def _mask_from_result(graph: Graph) -> Graph:
     The same for every x, NaN too. So the gradient of a relu needs its result, which is kept anyway,
     and neither the mask nor the input has to be stored.
     """
-    if not any(_relu_mask(node) for node in graph.body if node.prim.name == "select"):
+    if all(_relu_mask(node) is None for node in graph.body if node.prim.name == "select"):
         return graph
     users: dict[Node, list[Apply]] = {}
     for node in graph.body:
