@@ -8,6 +8,7 @@ import numpy as np
 
 from cellc.ir.graph import Constant
 from cellc.ir.types import Dim, DType, TapeType, TensorType
+from cellc.kernels.addresses import Address, Addresses
 from cellc.kernels.plan_memory import byte_size
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type, memory_type
 from cellc.kernels.text import Function, constant
@@ -18,17 +19,13 @@ def register_type(type) -> str:
     return "ptr" if isinstance(type, TapeType) else llvm_type(type.dtype.compute)
 
 
-def passed_as(type) -> str:
-    """The LLVM type of what a function of a graph is given for a value of this type."""
-    return "ptr" if isinstance(type, TensorType) and type.shape else register_type(type)
-
-
 class Frame:
     """One LLVM function being written: its arguments, stack, dims and the way out on failure."""
 
     def __init__(self, f: Function, symbols: tuple[str, ...]):
         self.f, self.symbols = f, symbols
         self.bases: dict[str, str] = {}
+        self.addresses: Addresses | None = None
         self.fails = False
         self.owned: list[str] = []      # memory to be given back however the function ends
         self.drops_tapes = False        # whoever fails leaves tapes to be given back here
@@ -41,19 +38,15 @@ class Frame:
         return register
 
     # -- arguments and results -----------------------------------------------------------------
-    def pointer(self, index: int) -> str:
-        """What argument `index` holds, where that is an address."""
-        return self.f.load("ptr", self.f.gep("ptr", "%args", str(index)))
-
-    def argument(self, index: int, type) -> str:
-        """Argument `index`: a number or tape, or a 0-d tensor, in a register; else an address."""
+    def argument(self, index: int, type) -> Address:
+        """Argument `index` of a program: a register, or the address of an array."""
         if not isinstance(type, TensorType):
             return self.load_register(type, self.f.gep("ptr", "%args", str(index)))
-        pointer = self.pointer(index)
-        return pointer if type.shape else self.load_register(type, pointer)
+        address = ("word", "%args", index)
+        return address if type.shape else self.load_register(type, self.register(address))
 
-    def out_pointer(self, index: int) -> str:
-        return self.f.load("ptr", self.f.gep("ptr", "%outs", str(index)))
+    def register(self, address: Address) -> str:
+        return self.addresses.register(address)
 
     # -- sizes ---------------------------------------------------------------------------------
     def dim(self, name: str) -> str:
@@ -161,6 +154,7 @@ class Frame:
         self.f.start(onward)
 
     def close(self) -> None:
+        self.addresses.close()
         self._give_back()
         self.f.ret("i32 0")
         if self.fails:

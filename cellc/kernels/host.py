@@ -8,13 +8,13 @@ planned offset of the arena. `region.py` writes the instructions. What can fail 
 range) leaves its record in `error`, and the program returns 1 at once; what updates parameters in
 place therefore runs last.
 
-    i32 graph.N(ptr dims, ptr error, ptr base..., operand..., ptr result...)
+    i32 graph.N(ptr dims, ptr error, ptr base..., ptr given, ptr table, number..., ptr number...)
 
-Functions of called graphs take what they are called on as it is: registers, and the addresses of
-arrays and of results; before them one arena pointer for each unit (bytes, then bytes for each
-symbolic dimension). A program of many equal cells is many calls, and tables of pointers would be
-most of its text. A graph that calls itself is called to a depth that only the data know: its
-function takes an arena of its own at each call, and checks how much of the stack is left.
+Functions of called graphs take one arena pointer for each unit (bytes, then bytes for each symbolic
+dimension); in `given` the addresses of arrays, of which `table` lists those they are to read and to
+write, in order (`addresses.py`); numbers in registers, and places for those they return. A graph
+that calls itself is called to a depth that only the data know: its function takes an arena of its
+own at each call, and checks how much of the stack is left.
 
 The kernels are emitted before anything else, so that they are compiled while the host function is
 written.
@@ -30,10 +30,11 @@ from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import TupleType
+from cellc.kernels.addresses import Addresses
 from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_fail
-from cellc.kernels.frame import Frame, passed_as
+from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.loops import Kernel
-from cellc.kernels.places import needs_kernel
+from cellc.kernels.places import in_register, needs_kernel
 from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
@@ -88,7 +89,7 @@ class Host:
         self.units = ("", *symbols)
         self.kernels: dict[tuple, Unit] = {}
         self.unit_of: dict[Node, Unit] = {}
-        self.functions: dict[int, tuple[Graph, str, Region]] = {}
+        self.functions: dict[int, tuple[Graph, str, Region | None, bool]] = {}
         self.sites: list = []
         self.flops = self.bytes = 0.0
         self.has_loops = self.has_tapes = False
@@ -107,39 +108,39 @@ class Host:
         frame.bases = self._split_arena(f, region.totals, "%arena")
         if self.themselves:
             self._set_limit(f)
-        inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
         outs = [i for i in range(len(graph.results)) if i not in in_place]
-        targets = {r: frame.pointer(i) for r, i in in_place.items()}
-        targets |= {r: frame.out_pointer(k) for k, r in enumerate(outs)}
+        frame.addresses = Addresses(frame, {"%args": len(graph.inputs), "%outs": len(outs)})
+        inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
+        targets = {r: ("word", "%args", i) for r, i in in_place.items()}
+        targets |= {r: ("word", "%outs", k) for k, r in enumerate(outs)}
         self._finish(frame, region, inputs, targets)
         unbounded = self.has_loops or bool(self.themselves)
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
                        self.flops, self.bytes, self.module.text(), list(self.kernels.values()),
                        self.sites, optimise=2 if unbounded else 0, unbounded=unbounded)
 
-    def function(self, graph: Graph) -> tuple[str, Region | None]:
-        """The name of a called graph's function, emitted at the first call, and its plan; None
-        where it takes its own arena."""
+    def function(self, graph: Graph) -> tuple[str, Region | None, bool]:
+        """The name of a called graph's function, emitted at the first call, its plan, and whether
+        it can fail; None for the plan where it takes its own arena."""
         if id(graph) not in self.functions:
             name = f"graph.{len(self.functions)}"
             own_arena = id(graph) in self.themselves
-            self.functions[id(graph)] = (graph, name, None)
+            self.functions[id(graph)] = (graph, name, None, True)
             region = Region(self, graph, {})
-            self.functions[id(graph)] = (graph, name, None if own_arena else region)
             bases = {} if own_arena else {u: f"base{i}" for i, u in enumerate(self.units)}
-            inputs = [(passed_as(x.type), f"x{i}") for i, x in enumerate(graph.inputs)]
-            targets = {r: f"r{r}" for r in range(len(graph.results))}
             f = Function(self.module, "i32", name, [
-                ("ptr", "dims"), ("ptr", "error"), *(("ptr", b) for b in bases.values()), *inputs,
-                *(("ptr", t) for t in targets.values())], linkage="define internal")
+                ("ptr", "dims"), ("ptr", "error"), *(("ptr", b) for b in bases.values()),
+                *_parameters(graph)], linkage="define internal")
             frame = Frame(f, self.symbols)
+            inputs, targets = _received(f, graph)
             if own_arena:
                 self.take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
             else:
                 frame.bases = {u: f"%{b}" for u, b in bases.items()}
-            self._finish(frame, region, [f"%{x}" for _, x in inputs],
-                         {r: f"%{t}" for r, t in targets.items()})
+            frame.addresses = Addresses(frame, {}, [*inputs, *targets.values()])
+            self._finish(frame, region, inputs, targets)
+            self.functions[id(graph)] = (graph, name, None if own_arena else region, frame.fails)
         return self.functions[id(graph)][1:]
 
     def fresh_number(self) -> int:
@@ -149,7 +150,7 @@ class Host:
     def _finish(self, frame: Frame, region: Region, inputs: list[str], targets) -> None:
         """The body of a function: everything in the region, then the results in registers."""
         for r, value in region.emit(frame, inputs, targets).items():
-            frame.store_register(region.graph.results[r].type, value, targets[r])
+            frame.store_register(region.graph.results[r].type, value, frame.register(targets[r]))
         frame.drops_tapes = frame.f.name == "program" and self.has_tapes
         frame.close()
 
@@ -220,6 +221,30 @@ class Host:
                 f.store("i64", str(ERROR_MEMORY), "%error")
             frame.owned.append(arena)
         frame.bases = self._split_arena(f, totals, arena)
+
+
+def _parameters(graph: Graph) -> list[tuple[str, str]]:
+    """What the function of a graph takes behind the bases."""
+    values = [*graph.inputs, *graph.results]
+    tables = [] if all(in_register(x.type) for x in values) else [("ptr", "given"),
+                                                                  ("ptr", "table")]
+    return [*tables,
+            *((register_type(x.type), f"x{i}") for i, x in enumerate(graph.inputs)
+              if in_register(x.type)),
+            *(("ptr", f"r{i}") for i, r in enumerate(graph.results) if in_register(r.type))]
+
+
+def _received(f: Function, graph: Graph) -> tuple[list[str], dict[int, str]]:
+    """The registers and addresses of the inputs, and the addresses of the results."""
+    numbers = itertools.count()
+
+    def array() -> str:
+        at = f.load("i32", f.gep("i32", "%table", str(next(numbers))))
+        return f.load("ptr", f.op(f"getelementptr ptr, ptr %given, i32 {at}", "p"))
+
+    inputs = [f"%x{i}" if in_register(x.type) else array() for i, x in enumerate(graph.inputs)]
+    return inputs, {i: f"%r{i}" if in_register(r.type) else array()
+                    for i, r in enumerate(graph.results)}
 
 
 def stack_bytes() -> int:

@@ -12,8 +12,9 @@ from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType
 from cellc.kernels import rows
+from cellc.kernels.addresses import Address, Pointers, constants
 from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
-from cellc.kernels.frame import Frame, passed_as, register_type
+from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
     Places,
@@ -90,13 +91,14 @@ class Region(Places, Effects):
         self.registers: dict[tuple[Node, int], str] = {
             (x, 0): register for x, register in zip(self.graph.inputs, inputs, strict=True)
             if in_register(x.type)}
-        self.pointers: dict[int, str] = {
-            id(slot): inputs[slot.input] for slot in self.inputs.values()}
+        self.pointers = Pointers(frame.addresses)
+        for slot in self.inputs.values():
+            self.pointers[id(slot)] = inputs[slot.input]
         for slot in [*self.slots.values(), *(t for *_, t in self.copies if t)]:
             if slot.target is not None:
                 self.pointers[id(slot)] = targets[slot.target]
             elif slot.block is not None:
-                self.pointers[id(slot)] = self._at(frame, slot.block)
+                self.pointers[id(slot)] = _address(frame, slot.block)
         for slot in self.constants:
             frame.fill(slot.constant, self.pointers[id(slot)])
         for node in self.graph.body:
@@ -105,12 +107,12 @@ class Region(Places, Effects):
             if through:
                 frame.copy(slot.type, self.pointers[id(slot)], self.pointers[id(through)])
         for slot, r, through in sorted(self.copies, key=lambda c: c[2] is not None):
-            frame.copy(slot.type, self.pointers[id(through or slot)], targets[r])
+            frame.copy(slot.type, self.pointers[id(through or slot)], frame.register(targets[r]))
         return {r: self.register(x) for r, x in enumerate(self.graph.results)
                 if in_register(x.type)}
 
     def _at(self, frame: Frame, block: Block) -> str:
-        return frame.f.gep("i8", frame.bases[block.unit], frame.size(block.unit, block.offset))
+        return frame.register(_address(frame, block))
 
     def pointer(self, x: Node) -> str:
         return self.pointers[id(self.slot(x))]
@@ -292,18 +294,22 @@ class Region(Places, Effects):
     # -- control -------------------------------------------------------------------------------
     def _emit_call(self, frame: Frame, node: Apply) -> None:
         f = frame.f
-        name, region = self.host.function(node.attrs["graph"])
+        name, region, fails = self.host.function(node.attrs["graph"])
         blocks = self.inner_blocks[node] if region else {}
-        given = [("ptr", "%dims"), ("ptr", "%error"),
-                 *(("ptr", self._at(frame, block)) for block in blocks.values()),
-                 *((passed_as(x.type), value)
-                   for x, value in zip(node.operands, self._inputs(node.operands), strict=True))]
+        given = ["ptr %dims", "ptr %error", *(f"ptr {self._at(frame, b)}" for b in blocks.values())]
         types = result_types(node)
+        slots = [self.slot(x) for x in node.operands if not in_register(x.type)]
+        slots += [self.slots[node, i] for i, t in enumerate(types) if not in_register(t)]
+        if slots:
+            numbers = [frame.addresses.entry(self.pointers.held[id(slot)]) for slot in slots]
+            given += ["ptr %places", f"ptr {constants(f.module, 'i32', numbers)}"]
+        given += [f"{register_type(x.type)} {self.register(x)}" for x in node.operands
+                  if in_register(x.type)]
         cells = {i: frame.alloca("i64") for i, t in enumerate(types) if in_register(t)}
-        given += [("ptr", cells[i] if i in cells else self.pointers[id(self.slots[node, i])])
-                  for i in range(len(types))]
-        status = f.op(f"call i32 @{name}({', '.join([f'{ty} {value}' for ty, value in given])})")
-        frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
+        given += [f"ptr {cell}" for cell in cells.values()]
+        status = f.op(f"call i32 @{name}({', '.join(given)})")
+        if fails:
+            frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
         for i, cell in cells.items():
             self.registers[node, i] = frame.load_register(types[i], cell)
 
@@ -393,6 +399,10 @@ class Region(Places, Effects):
             elif i in spares:
                 with f.when(f.op(f"icmp ne ptr {state[i]}, {homes[i]}")):
                     frame.copy(type, state[i], homes[i])
+
+
+def _address(frame: Frame, block: Block) -> Address:
+    return ("bytes", frame.bases[block.unit], block.unit, block.offset)
 
 
 class RegisterOps(ScalarOps):
