@@ -293,13 +293,20 @@ def _quick_key(args: tuple) -> tuple | None:
 
 @contextmanager
 def _uncollected():
-    """Without the collection of cycles, of which compiling makes few, among its many objects."""
+    """Without the collection of cycles, of which compiling makes few, among its many objects.
+
+    What was made is kept, so it goes where old objects are at once, unless someone has put objects
+    of his own aside: the young ones would be looked through as soon as collection goes on.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

@@ -125,7 +125,7 @@ class Apply(Node):
         self.name, self.loc = name, loc
         if type is None:
             try:
-                type = prim.types(*(x.type for x in operands), **attrs)
+                type = prim.types(*[x.type for x in operands], **attrs)
             except CellcError as fault:
                 raise fault.at(loc) from None
         self.type = type
@@ -393,8 +393,9 @@ class Builder:
 
     def apply(self, prim: Primitive, operands: Iterable, attrs: dict[str, Any],
               name: str = "") -> Apply:
-        return self.append(Apply(prim, tuple(map(self.lift, operands)), attrs, None, name,
-                                 self.loc))
+        members = self._members
+        nodes = tuple([x if id(x) in members else self.lift(x) for x in operands])
+        return self.append(Apply(prim, nodes, attrs, None, name, self.loc))
 
     def append(self, node: Apply) -> Apply:
         """Append an apply whose operands are already nodes of this graph."""

@@ -163,7 +163,7 @@ class Places:
                     self.swapped.add(r)
             if free:
                 slot.target = r
-                self.blocks.remove(slot.block)
+                slot.block.size = 0             # it is not planned
                 slot.block = None
                 continue
             through = None

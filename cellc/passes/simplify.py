@@ -123,9 +123,11 @@ def simplified(graph: Graph) -> Graph:
     env: dict[Node, Node] = {}
     for node in graph.body:
         new = _normal_form(builder, renew(node, env) if touched(node, env) else node)
-        if new is not node:
+        if new is node:
+            builder.append(node)
+        else:
             env[node] = new
-        _append(builder, new)
+            _append(builder, new)
     if not env:
         return graph
     return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
