@@ -173,7 +173,7 @@ class Session:
         """The n results that a `call` or `cond` gives: itself, or its items."""
         if not isinstance(node.type, TupleType):
             return [node]
-        return [control.item(node, index=i) for i in range(n)]
+        return control.items(node)[:n]
 
     def lift(self, value) -> Node:
         """The node of a traced value, known number or NumPy array in the current graph."""

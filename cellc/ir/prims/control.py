@@ -18,7 +18,7 @@ import numpy as np
 
 from cellc.errors import IRFault, TypeFault
 from cellc.ir import numerics as num
-from cellc.ir.graph import Graph, primitive
+from cellc.ir.graph import Apply, Graph, current_builder, primitive
 from cellc.ir.types import ScalarType, TapeType, TupleType, boolean
 
 
@@ -134,6 +134,20 @@ barrier = primitive("barrier", "x *after", kind="control", types=lambda x, *afte
                     doc="x, in what is computed when all of `after` is there, and not before.",
                     vjp=lambda g, y, x, *after: [g, *(None for _ in after)],
                     jvp=lambda dxs, y, x, *after: dxs[0])
+
+
+_INDICES: list[dict] = []       # attributes of items, shared by all: nobody changes them
+
+
+def items(whole) -> list:
+    """All items of a tuple-typed node of the graph being built, as `item` of each would give them:
+    a model of many cells has ten for each call."""
+    types, builder = whole.type.items, current_builder()
+    while len(_INDICES) < len(types):
+        _INDICES.append({"index": len(_INDICES)})
+    whole = builder.lift(whole)
+    return [builder.append(Apply(item, (whole,), attrs, type, "", builder.loc))
+            for type, attrs in zip(types, _INDICES, strict=False)]
 
 
 def state_size(node) -> int:
