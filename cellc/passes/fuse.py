@@ -85,15 +85,14 @@ class Clusters:
         self.bodies: dict[Group, tuple] = {}      # what is tried in `lowers` is what is built
         self.group_of: dict[Node, Group] = {}
         self.readers: dict[Node, set] = {}        # source -> who reads it, floating nodes aside
-        for node in graph.body:
-            if node not in self.floating:
-                for x in self.floating.sources(*node.operands):
-                    self.readers.setdefault(x, set()).add(node)
+        standing = [node for node in graph.body if node not in self.floating.nodes]
+        for node in standing:
+            for x in self.floating.sources(*node.operands):
+                self.readers.setdefault(x, set()).add(node)
         for x in self.floating.sources(*graph.results):
             self.readers.setdefault(x, set()).add(None)
-        for node in graph.body:
-            if node not in self.floating:
-                self._place(node)
+        for node in standing:
+            self._place(node)
 
     def _must_exist(self, graph: Graph) -> set[Node]:
         """Views that something unfusable reads or that are results: they must be in memory."""

@@ -165,6 +165,9 @@ class Floating:
 
     def sources(self, *nodes: Node) -> list[Node]:
         """The nodes themselves, or what is read through those that float; no filled constants."""
+        if self.nodes.isdisjoint(nodes):
+            return list(dict.fromkeys(
+                [x for x in nodes if not isinstance(x, Constant) or not x.is_fill]))
         found: dict[Node, None] = {}
         stack = list(reversed(nodes))
         while stack:
