@@ -10,6 +10,7 @@ import numpy as np
 BATCH_MLP, MLP_SIZES = 128, (784, 512, 256, 10)
 BATCH_LENET = 64
 CLASSES = 10
+BLOCK_BATCH, BLOCK_WIDTH = 32, 64        # a block's inner width is four times that
 LSTM_STEPS, LSTM_BATCH, LSTM_WIDTH = 64, 32, 128
 # Control flow that depends on data, in f64: the argument differentiated by first, then a count.
 LOOPS = {
@@ -55,6 +56,11 @@ def _lstm_flops() -> float:
     return 2.0 * LSTM_STEPS * LSTM_BATCH * 2 * LSTM_WIDTH * 4 * LSTM_WIDTH
 
 
+def _blocks_flops(count: int) -> float:
+    product = 2.0 * BLOCK_BATCH * BLOCK_WIDTH * 4 * BLOCK_WIDTH
+    return product * (6 * count - 1)        # nobody asks for the gradient of the data
+
+
 def _all() -> list[Workload]:
     rows = [Workload("gradnet", "gradnet")]
     for label, n in (("1e3", 10**3), ("1e5", 10**5), ("1e7", 10**7)):
@@ -69,6 +75,9 @@ def _all() -> list[Workload]:
     rows += [Workload(f"{kind}-{n}", kind, n) for kind in ("lanes", "lanes-sin") for n in (1000,)]
     rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
     rows.append(Workload("lenet", "lenet", 0, ("flops", _lenet_flops()), 1e-4, trains=True))
+    # What many equal cells cost beside one, in the first call too.
+    rows += [Workload(f"blocks-{n}-grad", "blocks_grad", n, ("flops", _blocks_flops(n)), 1e-3)
+             for n in (1, 48)]
     for kind in LOOPS:
         name = kind.replace("_", "-")
         rows.append(Workload(f"loop-{name}", kind, tolerance=1e-8))
@@ -113,6 +122,8 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
         case "lenet":
             x = random.standard_normal((BATCH_LENET, 1, 28, 28), np.float32)
             return x, random.integers(0, CLASSES, BATCH_LENET).astype(np.int32)
+        case "blocks_grad":
+            return (random.standard_normal((BLOCK_BATCH, BLOCK_WIDTH), np.float32),)
         case "lstm" | "lstm_grad":
             x = random.standard_normal((LSTM_STEPS, LSTM_BATCH, LSTM_WIDTH), np.float32)
             weights = random.standard_normal((2, LSTM_WIDTH, 4 * LSTM_WIDTH), np.float32)
@@ -155,6 +166,19 @@ def lenet_weights() -> dict[str, np.ndarray]:
     for name, shape in layers.items():
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
     return _weights(shapes)
+
+
+def blocks_weights(count: int) -> dict[str, np.ndarray]:
+    """Blocks in order: norm.gamma, norm.beta, and dense layers up and down, [out, in]."""
+    n, shapes = BLOCK_WIDTH, {}
+    for i in range(count):
+        shapes |= {
+            f"blocks.{i}.norm.gamma": (n,), f"blocks.{i}.norm.beta": (n,),
+            f"blocks.{i}.up.weight": (4 * n, n), f"blocks.{i}.up.bias": (4 * n,),
+            f"blocks.{i}.down.weight": (n, 4 * n), f"blocks.{i}.down.bias": (n,),
+        }  # fmt: skip
+    made = _weights(shapes)
+    return {name: x + np.float32(name.endswith("gamma")) for name, x in made.items()}
 
 
 def gradnet_scale() -> np.ndarray:

@@ -96,6 +96,9 @@ def _plain_items(owner) -> bool:
                                     and is_steady(getattr(kind, "__iter__", kind).__module__))
 
 
+BY_EPOCH = ("cell_attr", "listing")
+
+
 def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], list[entry.Lifted]]:
     """The guards that the entry checks at each call. `moment` is the epoch in which they were seen
     to hold: it covers attributes of cells. The items of outside lists are looked at as lifted
@@ -103,6 +106,9 @@ def native_guards(guards: list[Guard], moment: int) -> tuple[list[entry.Guard], 
     found: list[entry.Guard] = [entry.EpochGuard(moment)]
     watched: list[entry.Lifted] = []
     for g in guards:
+        if g.kind in BY_EPOCH:
+            continue
+        g = g.again()       # what is there now may equal what was read, and yet be another object
         value = entry.MISSING if g.value is MISSING else g.value
         if g.kind == "global":
             found.append(entry.DictGuard(g.owner, g.name, value))

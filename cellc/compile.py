@@ -69,7 +69,7 @@ class Variant:
     stages: Stages
     seconds: dict[str, float]
     result: entry.Out | None            # how the entry builds it; None where only Python can
-    flat: entry.Entry                   # takes the leaves as plain arrays and numbers, unguarded
+    spec: entry.VariantSpec | None      # takes the leaves as plain arrays and numbers, unguarded
     direct: dict[tuple, entry.VariantSpec] = fresh(dict)    # by the leaves' classes: guarded forms
 
     @property
@@ -99,16 +99,23 @@ class Variant:
         is outside is what is there now; None where the entry cannot pass or check something."""
         if self.result is None:
             return None
-        flat = self.flat.variants[0]
+        flat = self.spec
         symbols = self.program.symbols
         args = binding.structured_args(self.structure.items[0], (
             binding.leaf_arg(t, symbols, k) for t, k in zip(self.types, kinds, strict=True)))
         if args is None:
             return None
-        # what is there now may be equal to what was read, and yet another object
-        guards, watched = binding.native_guards([g.again() for g in self.traced.guards], moment)
+        guards, watched = binding.native_guards(self.traced.guards, moment)
         return changed(flat, args=args, outputs=self.result, guards=guards,
                        lifted=[*flat.lifted, *watched])
+
+    @functools.cached_property
+    def flat(self) -> entry.Entry:
+        """The entry of `spec`, which most programs never call: theirs takes the user's arguments.
+        """
+        made = entry.Entry(self.run if self.assigned else _impossible, _raise_fault)
+        made.add(self.spec)
+        return made
 
     def call_flat(self, leaves: list):
         """Run on leaves, then let Python put the result together."""
@@ -282,13 +289,20 @@ class Compiled:
 
 @contextmanager
 def _uncollected():
-    """Without the collection of cycles, of which compiling makes few, among its many objects."""
+    """Without the collection of cycles, of which compiling makes few, among its many objects.
+
+    What was made is kept, so it goes where old objects are at once, unless someone has put objects
+    of his own aside: the young ones would be looked through as soon as collection goes on.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -334,14 +348,14 @@ def _bind(variant: Variant, machine: MachineCode, graph: Graph, in_place: dict[i
     """
     traced, symbols = variant.traced, variant.program.symbols
     args = [binding.leaf_arg(t, symbols) for t in variant.types]
-    lifted = [entry.Lifted(x, entry.TensorArg(x.dtype.numpy, x.shape, type(x),
-                                              writable=len(variant.types) + i in in_place.values()))
+    tensor_arg, result_out = functools.cache(entry.TensorArg), functools.cache(binding.result_out)
+    written = set(in_place.values())
+    lifted = [entry.Lifted(x, tensor_arg(x.dtype.numpy, x.shape, type(x),
+                                         writable=len(variant.types) + i in written))
               for i, x in enumerate(traced.captured)]
-    outs = [binding.result_out(r.type, symbols) for i, r in enumerate(graph.results)
-            if i not in in_place]
-    variant.flat = entry.Entry(variant.run if variant.assigned else _impossible, _raise_fault)
-    variant.flat.add(entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
-                                       outputs=entry.TupleOut(tuple(outs))))
+    outs = [result_out(r.type, symbols) for i, r in enumerate(graph.results) if i not in in_place]
+    variant.spec = entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
+                                     outputs=entry.TupleOut(tuple(outs)))
     order: list[int] = []
     result = binding.structured_out(traced.structure, outs, order)
     if binding.natively_checked(traced.guards) and order == list(range(len(outs))):

@@ -78,6 +78,8 @@ def _repr(self) -> str:
 
 
 def _eq(self, other) -> bool:
+    if self is other:
+        return True
     if type(self) is not type(other):
         return NotImplemented
     return all(self.__dict__[name] == other.__dict__[name] for name in self.__match_args__)

@@ -266,6 +266,18 @@ def test_equal_cells_compile_once():
     one, many = cellc.inspect(Deep(1), x), cellc.inspect(Deep(24), x)
     assert len(many.llvm) < 3 * len(one.llvm)
 
+    programs = []
+    for n in (40, 80):
+        net = Deep(n)
+        gradient = cellc.grad(lambda x, net=net: (net(x) ** 2).mean(), None,
+                              net.trainable_params())
+        gradient(x)
+        programs.append(compiled(gradient).variants[0].program)
+    few, many = programs
+    assert len(few.units) == len(many.units), "kernels are shared by all cells"
+    lines = many.text.count("\n") - few.text.count("\n")
+    assert lines < 40 * 10, "a further cell is two calls, each on a list of numbers"
+
 
 # -- bad input -----------------------------------------------------------------------------------
 

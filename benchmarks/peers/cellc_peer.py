@@ -3,7 +3,7 @@
 import cellc
 from benchmarks.peers import cells, loops
 from benchmarks.workloads import LOOP_GRADIENTS, LOOPS, inputs
-from cellc import Parameter, Tensor, context, nn, ops
+from cellc import Parameter, ParameterTuple, Tensor, context, nn, ops
 from cellc.ops import operations as P
 from cellc.ops.composite import GradOperation
 
@@ -83,7 +83,7 @@ def make(workload, variant):
         if kind == "lstm_grad":
             return lambda: function(*arrays)[1]
         return lambda: function(*arrays)
-    return cells.make(workload, nn, P, GradOperation, Tensor, Parameter)
+    return cells.make(workload, nn, P, GradOperation, Tensor, Parameter, ParameterTuple)
 
 
 def lstm(x, w, u, b):

@@ -1,16 +1,19 @@
 """The workloads as Cells, once, for MindSpore and for cellc: the two speak the same names.
 
 `define(framework)` makes the classes over a framework's `nn`, `P` (primitives), `GradOperation`,
-`Tensor` and `Parameter`. The `construct` methods use nothing but `self` and their arguments.
+`Tensor`, `Parameter` and `ParameterTuple`. The `construct` methods use nothing but `self` and their
+arguments.
 """
 
 from types import SimpleNamespace
 
 from benchmarks.workloads import (
     ADAM_RATE,
+    BLOCK_WIDTH,
     MLP_SIZES,
     MOMENTUM,
     MOMENTUM_RATE,
+    blocks_weights,
     gradnet_scale,
     inputs,
     lenet_weights,
@@ -18,7 +21,7 @@ from benchmarks.workloads import (
 )
 
 
-def define(nn, P, GradOperation, Tensor, Parameter):
+def define(nn, P, GradOperation, Tensor, Parameter, ParameterTuple):
     class MatMul(nn.Cell):
         def __init__(self):
             super().__init__()
@@ -85,17 +88,51 @@ def define(nn, P, GradOperation, Tensor, Parameter):
             x = self.relu(self.fc1(self.flatten(x)))
             return self.fc3(self.relu(self.fc2(x)))
 
-    return SimpleNamespace(MatMul=MatMul, Net=Net, Grad=Grad, Chain=Chain, Mlp=Mlp, LeNet=LeNet)
+    class Block(nn.Cell):
+        def __init__(self, n):
+            super().__init__()
+            self.norm = nn.LayerNorm((n,), epsilon=1e-5)
+            self.up, self.down = nn.Dense(n, 4 * n), nn.Dense(4 * n, n)
+            self.gelu = nn.GELU(False)
+
+        def construct(self, x):
+            return x + self.down(self.gelu(self.up(self.norm(x))))
+
+    class Blocks(nn.Cell):
+        def __init__(self, count):
+            super().__init__()
+            self.blocks = nn.CellList([Block(BLOCK_WIDTH) for _ in range(count)])
+            self.mean = P.ReduceMean()
+
+        def construct(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return self.mean(x * x)
+
+    class WeightGrad(nn.Cell):
+        def __init__(self, net):
+            super().__init__()
+            self.net, self.weights = net, ParameterTuple(net.trainable_params())
+            self.grad_op = GradOperation(get_by_list=True)
+
+        def construct(self, x):
+            return self.grad_op(self.net, self.weights)(x)
+
+    return SimpleNamespace(MatMul=MatMul, Net=Net, Grad=Grad, Chain=Chain, Mlp=Mlp, LeNet=LeNet,
+                           Blocks=Blocks, WeightGrad=WeightGrad)
 
 
-def make(workload, nn, P, GradOperation, Tensor, Parameter):
+def make(workload, nn, P, GradOperation, Tensor, Parameter, ParameterTuple):
     """A workload's call on arrays in the framework's own form; None where there is none."""
-    cells = define(nn, P, GradOperation, Tensor, Parameter)
+    cells = define(nn, P, GradOperation, Tensor, Parameter, ParameterTuple)
     arrays = [Tensor(array) for array in inputs(workload)]
 
-    def train(net, weights, optimiser, **settings):
+    def fill(net, weights):
         for parameter in net.trainable_params():
             parameter.set_data(Tensor(weights[parameter.name]))
+
+    def train(net, weights, optimiser, **settings):
+        fill(net, weights)
         loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
         optimiser = optimiser(net.trainable_params(), **settings)
         step = nn.TrainOneStepCell(nn.WithLossCell(net, loss), optimiser)
@@ -116,6 +153,12 @@ def make(workload, nn, P, GradOperation, Tensor, Parameter):
         case "lenet":
             settings = {"learning_rate": MOMENTUM_RATE, "momentum": MOMENTUM}
             net = train(cells.LeNet(), lenet_weights(), nn.Momentum, **settings)
+        case "blocks_grad":
+            blocks = cells.Blocks(workload.size)
+            fill(blocks, blocks_weights(workload.size))
+            first = [w.name for w in blocks.trainable_params()].index("blocks.0.up.weight")
+            net = cells.WeightGrad(blocks)
+            return lambda: net(*arrays)[first]
         case _:
             return None
     return lambda: net(*arrays)

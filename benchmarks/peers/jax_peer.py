@@ -11,6 +11,7 @@ from benchmarks.workloads import (
     LOOPS,
     MOMENTUM,
     MOMENTUM_RATE,
+    blocks_weights,
     gradnet_scale,
     inputs,
     lenet_weights,
@@ -81,6 +82,11 @@ def make(workload, variant):
             return training(mlp, as_jax(mlp_weights()), adam, *arrays)
         case "lenet":
             return training(lenet, as_jax(lenet_weights()), momentum, *arrays)
+        case "blocks_grad":
+            weights = as_jax(blocks_weights(workload.size))
+            gradient = jax.jit(jax.grad(partial(blocks, workload.size)))
+            # as PyTorch and MindSpore keep it, [out, in]
+            return lambda: gradient(weights, *arrays)["blocks.0.up.weight"].T
         case "lstm":
             function = jax.jit(lstm)
         case "lstm_grad":
@@ -172,6 +178,17 @@ def dense(w, name, x):
 def mlp(w, x):
     x = jax.nn.relu(dense(w, "fc1", x))
     return dense(w, "fc3", jax.nn.relu(dense(w, "fc2", x)))
+
+
+def blocks(count, w, x):
+    for i in range(count):
+        name = f"blocks.{i}"
+        y = x - x.mean(-1, keepdims=True)
+        y = y / jnp.sqrt((y * y).mean(-1, keepdims=True) + 1e-5)
+        y = y * w[f"{name}.norm.gamma"] + w[f"{name}.norm.beta"]
+        y = jax.nn.gelu(dense(w, f"{name}.up", y), approximate=False)
+        x = x + dense(w, f"{name}.down", y)
+    return (x * x).mean()
 
 
 def conv(w, name, x, padding):

@@ -28,4 +28,5 @@ def array(result):
 
 
 def make(workload, variant):
-    return cells.make(workload, nn, P, GradOperation, ms.Tensor, ms.Parameter)
+    return cells.make(workload, nn, P, GradOperation, ms.Tensor, ms.Parameter,
+                      ms.ParameterTuple)

@@ -8,11 +8,13 @@ from torch import nn
 
 from benchmarks.workloads import (
     ADAM_RATE,
+    BLOCK_WIDTH,
     LOOP_GRADIENTS,
     LOOPS,
     MLP_SIZES,
     MOMENTUM,
     MOMENTUM_RATE,
+    blocks_weights,
     gradnet_scale,
     inputs,
     lenet_weights,
@@ -78,6 +80,8 @@ def make(workload, variant):
             return training(Mlp(), mlp_weights(), *arrays, variant)
         case "lenet":
             return training(LeNet(), lenet_weights(), *arrays, variant)
+        case "blocks_grad":
+            return blocks_grad(workload.size, *arrays, variant)
         case "lstm":
             function = compiled(lstm, variant)
             return lambda: function(*arrays)
@@ -179,6 +183,44 @@ def training(net, weights, x, labels, variant):
         return loss
 
     return step
+
+
+class Block(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.norm = nn.LayerNorm(n)
+        self.up, self.down = nn.Linear(n, 4 * n), nn.Linear(4 * n, n)
+
+    def forward(self, x):
+        return x + self.down(F.gelu(self.up(self.norm(x))))
+
+
+class Blocks(nn.Module):
+    def __init__(self, count):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(BLOCK_WIDTH) for _ in range(count)])
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return (x * x).mean()
+
+
+def blocks_grad(count, x, variant):
+    """Gradients by all weights; that of the first block's first matrix is compared."""
+    net = Blocks(count)
+    net.load_state_dict({
+        name.replace("gamma", "weight").replace("beta", "bias"): torch.from_numpy(array)
+        for name, array in blocks_weights(count).items()})
+    parameters = dict(net.named_parameters())
+    compared = "blocks.0.up.weight"
+    if variant == "eager":
+        place = list(parameters).index(compared)
+        return lambda: torch.autograd.grad(net(x), list(parameters.values()))[place]
+    detached = {name: parameter.detach() for name, parameter in parameters.items()}
+    gradients_of = torch.compile(torch.func.grad(
+        lambda parameters, x: torch.func.functional_call(net, parameters, (x,))))
+    return lambda: gradients_of(detached, x)[compared]
 
 
 def compiled_step(net, optimiser, x, labels):

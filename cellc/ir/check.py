@@ -51,14 +51,16 @@ def _check_apply(node: Apply, defined: set[Node]) -> None:
     if PRIMITIVES.get(prim.name) is not prim:
         raise IRFault(f"found primitive {prim.name}, which is not in the table")
     for x in node.operands:
-        _check_use(x, defined)
-    if any(isinstance(value, Node) for value in node.attrs.values()):
-        raise IRFault("found a node among the attributes, expected it among the operands")
+        if x not in defined:
+            _check_use(x, defined)
+    for value in node.attrs.values():
+        if isinstance(value, Node):
+            raise IRFault("found a node among the attributes, expected it among the operands")
     try:
-        derived = prim.types(*(x.type for x in node.operands), **node.attrs)
+        derived = prim.types(*[x.type for x in node.operands], **node.attrs)
     except TypeError as error:
         raise IRFault(f"{prim.name}: {error}") from error
-    if derived != node.type:
+    if derived is not node.type and derived != node.type:
         raise IRFault(f"found type {node.type}, its operands give {derived}")
 
 

@@ -125,7 +125,7 @@ class Apply(Node):
         self.name, self.loc = name, loc
         if type is None:
             try:
-                type = prim.types(*(x.type for x in operands), **attrs)
+                type = prim.types(*[x.type for x in operands], **attrs)
             except CellcError as fault:
                 raise fault.at(loc) from None
         self.type = type
@@ -138,8 +138,10 @@ def subgraphs(node: Apply) -> dict[str, Graph]:
 
 def has_effect(node: Apply) -> bool:
     """Does an apply more than give its result: itself, or a graph it runs?"""
-    return node.prim.effect or any(
-        g.has_effects for g in node.attrs.values() if isinstance(g, Graph))
+    if node.prim.effect:
+        return True
+    graphs = [value for value in node.attrs.values() if isinstance(value, Graph)]
+    return bool(graphs) and any(g.has_effects for g in graphs)
 
 
 class Graph:
@@ -149,7 +151,7 @@ class Graph:
     with the type of its result, and defined once, when its body is there.
     """
 
-    __slots__ = ("name", "inputs", "body", "result", "type", "_effects", "__weakref__")
+    __slots__ = ("name", "inputs", "body", "result", "type", "_effects", "_holders", "__weakref__")
     type: Type
 
     def __init__(self, name: str, inputs: Iterable[Input], body: Iterable[Apply], result: Node):
@@ -161,14 +163,23 @@ class Graph:
         """A graph without a body as yet: a `call` of it can be built."""
         graph = Graph.__new__(Graph)
         graph.name, graph.inputs, graph.type = name, tuple(inputs), type
-        graph.body, graph.result, graph._effects = (), None, None
+        graph.body, graph.result, graph._effects, graph._holders = (), None, None, ()
         return graph
 
     def define(self, body: Iterable[Apply], result: Node) -> Graph:
         """Give a declared graph its body; returns it."""
         self.body, self.result, self.type = tuple(body), result, result.type
-        self._effects = None
+        self._effects = self._holders = None
         return self
+
+    @property
+    def holders(self) -> tuple[Apply, ...]:
+        """The applies that hold graphs: calls, branches, loops, groups."""
+        if self._holders is None:
+            self._holders = tuple(dict.fromkeys(
+                [node for node in self.body for value in node.attrs.values()
+                 if isinstance(value, Graph)]))
+        return self._holders
 
     @property
     def has_effects(self) -> bool:
@@ -198,7 +209,7 @@ class Graph:
         def visit(graph: Graph) -> None:
             if graph not in found and graph not in open_:
                 open_.add(graph)
-                for node in graph.body:
+                for node in graph.holders:
                     for inner in subgraphs(node).values():
                         visit(inner)
                 found[graph] = None
@@ -209,7 +220,8 @@ class Graph:
 
 def calling_themselves(graphs: Iterable[Graph]) -> set[int]:
     """The ids of those graphs that are run while they run, through whatever graphs between."""
-    inner = {id(g): [h for node in g.body for h in subgraphs(node).values()] for g in graphs}
+    inner = {id(g): list(dict.fromkeys(h for node in g.holders for h in subgraphs(node).values()))
+             for g in graphs}
     found = set()
     for start in inner:
         seen, todo = set(), list(inner[start])
@@ -384,8 +396,9 @@ class Builder:
 
     def apply(self, prim: Primitive, operands: Iterable, attrs: dict[str, Any],
               name: str = "") -> Apply:
-        return self.append(Apply(prim, tuple(map(self.lift, operands)), attrs, None, name,
-                                 self.loc))
+        members = self._members
+        nodes = tuple([x if id(x) in members else self.lift(x) for x in operands])
+        return self.append(Apply(prim, nodes, attrs, None, name, self.loc))
 
     def append(self, node: Apply) -> Apply:
         """Append an apply whose operands are already nodes of this graph."""

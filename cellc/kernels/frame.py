@@ -8,6 +8,7 @@ import numpy as np
 
 from cellc.ir.graph import Constant
 from cellc.ir.types import Dim, DType, TapeType, TensorType
+from cellc.kernels.addresses import Address, Addresses
 from cellc.kernels.plan_memory import byte_size
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type, memory_type
 from cellc.kernels.text import Function, constant
@@ -26,6 +27,7 @@ class Frame:
         self.bases: dict[str, str] = {}
         self.dims = "%dims"             # the sizes
         self._found: dict[str, str] = {}    # of each size found: its block of memory, and its bytes
+        self.addresses: Addresses | None = None
         self.fails = False
         self.owned: list[str] = []      # memory to be given back however the function ends
         self.drops_tapes = False        # whoever fails leaves tapes to be given back here
@@ -46,19 +48,15 @@ class Frame:
         return self._budget
 
     # -- arguments and results -----------------------------------------------------------------
-    def pointer(self, index: int) -> str:
-        """What argument `index` holds, where that is an address."""
-        return self.f.load("ptr", self.f.gep("ptr", "%args", str(index)))
-
-    def argument(self, index: int, type) -> str:
-        """Argument `index`: a number or tape, or a 0-d tensor, in a register; else an address."""
+    def argument(self, index: int, type) -> Address:
+        """Argument `index` of a program: a register, or the address of an array."""
         if not isinstance(type, TensorType):
             return self.load_register(type, self.f.gep("ptr", "%args", str(index)))
-        pointer = self.pointer(index)
-        return pointer if type.shape else self.load_register(type, pointer)
+        address = ("word", "%args", index)
+        return address if type.shape else self.load_register(type, self.register(address))
 
-    def out_pointer(self, index: int) -> str:
-        return self.f.load("ptr", self.f.gep("ptr", "%outs", str(index)))
+    def register(self, address: Address) -> str:
+        return self.addresses.register(address)
 
     # -- sizes ---------------------------------------------------------------------------------
     def dim(self, name: str) -> str:
@@ -207,6 +205,7 @@ class Frame:
         self.f.start(onward)
 
     def close(self) -> None:
+        self.addresses.close()
         self._give_back()
         self.f.ret("i32 0")
         if self.fails:

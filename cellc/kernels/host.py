@@ -8,10 +8,16 @@ planned offset of the arena. `region.py` writes the instructions. What can fail 
 range) leaves its record in `error`, and the program returns 1 at once; what updates parameters in
 place therefore runs last.
 
-Functions of called graphs take `bases`, one arena pointer for each unit (bytes, then bytes for each
-symbolic dimension), in the place of `arena`. A graph that calls itself is called to a depth that
-only the data know: its function takes an arena of its own at each call, and checks how much of the
-stack is left.
+    i32 graph.N(ptr dims, ptr error, ptr base..., ptr given, ptr table, number..., ptr number...)
+
+Functions of called graphs take one arena pointer for each unit (bytes, then bytes for each symbolic
+dimension); in `given` the addresses of arrays, of which `table` lists those they are to read and to
+write, in order (`addresses.py`); numbers in registers, and places for those they return. A graph
+that calls itself is called to a depth that only the data know: its function takes an arena of its
+own at each call, and checks how much of the stack is left.
+
+The kernels are emitted before anything else, so that they are compiled while the host function is
+written.
 
 The words of `error`: what went wrong, three that say more, the lowest address the stack may reach
 (5), the tapes in use (6), and which apply it was (7).
@@ -22,19 +28,21 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from cellc.ir.graph import Apply, Graph, Node, calling_themselves
+from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import Dim, TensorType, TupleType
 from cellc.kernels import polling
+from cellc.kernels.addresses import Addresses
 from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_end
-from cellc.kernels.frame import Frame
+from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.interrupts import CALLS
 from cellc.kernels.loops import Kernel
+from cellc.kernels.places import in_register, needs_kernel
 from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
 from cellc.kernels.text import Function, Module
 from cellc.record import fresh, record
 
-SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "bases"), ("ptr", "error")]
+SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "arena"), ("ptr", "error")]
 
 
 @record(frozen=True)
@@ -83,7 +91,8 @@ class Host:
         self.written = written
         self.units = ("", *symbols)
         self.kernels: dict[tuple, Unit] = {}
-        self.functions: dict[int, tuple[Graph, str, Region]] = {}
+        self.unit_of: dict[Node, Unit] = {}
+        self.functions: dict[int, tuple[Graph, str, Region | None, bool]] = {}
         self.sites: list = []
         self.flops = self.bytes = 0.0
         self.has_loops = self.has_tapes = False
@@ -94,19 +103,21 @@ class Host:
         """Emit `graph`; result r of `in_place` goes to the buffer of input in_place[r] instead of
         a buffer in `outs`, where the remaining results go in order."""
         graph = _updates_last(graph, set(in_place))
+        self._write_kernels(graph, set())
         self.themselves = calling_themselves(graph.reachable())
         outs = [i for i in range(len(graph.results)) if i not in in_place]
         sized = {r: unit for r in outs if (unit := found_unit(graph.results[r].type)) is not None}
         region = Region(self, graph, in_place, sized=sized,
                         written_after=_last_ending(graph) if in_place else -1)
-        f = Function(self.module, "i32", name, [*SIGNATURE[:3], ("ptr", "arena"), SIGNATURE[4]])
+        f = Function(self.module, "i32", name, SIGNATURE)
         frame = Frame(f, self.symbols)
         frame.bases = self._split_arena(f, region.totals, "%arena")
         if self.themselves:
             self._set_limit(f)
+        frame.addresses = Addresses(frame, {"%args": len(graph.inputs), "%outs": len(outs)})
         inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
-        targets = {r: frame.pointer(i) for r, i in in_place.items()}
-        targets |= {r: frame.out_pointer(k) for k, r in enumerate(outs)}
+        targets = {r: ("word", "%args", i) for r, i in in_place.items()}
+        targets |= {r: ("word", "%outs", k) for k, r in enumerate(outs)}
         self._finish(frame, region, inputs, targets)
         unbounded = self.has_loops or bool(self.themselves)
         return Program(name, self.symbols, {u: region.totals.get(u, 0) for u in self.units},
@@ -114,29 +125,31 @@ class Host:
                        self.sites, optimise=2 if unbounded else 0, unbounded=unbounded,
                        found=sum(s.startswith("?") for s in self.symbols))
 
-    def function(self, graph: Graph) -> tuple[str, Region | None]:
-        """The name of a called graph's function, emitted at the first call, and its plan; None
-        where it takes its own arena."""
+    def function(self, graph: Graph) -> tuple[str, Region | None, bool]:
+        """The name of a called graph's function, emitted at the first call, its plan, and whether
+        it can fail; None for the plan where it takes its own arena."""
         if id(graph) not in self.functions:
             name = f"graph.{len(self.functions)}"
             own_arena = id(graph) in self.themselves
-            self.functions[id(graph)] = (graph, name, None)
+            self.functions[id(graph)] = (graph, name, None, True)
             region = Region(self, graph, {})
-            self.functions[id(graph)] = (graph, name, None if own_arena else region)
-            f = Function(self.module, "i32", name, SIGNATURE, linkage="define internal")
+            bases = {} if own_arena else {u: f"base{i}" for i, u in enumerate(self.units)}
+            f = Function(self.module, "i32", name, [
+                ("ptr", "dims"), ("ptr", "error"), *(("ptr", b) for b in bases.values()),
+                *_parameters(graph)], linkage="define internal")
             frame = Frame(f, self.symbols)
+            inputs, targets = _received(f, graph)
             if own_arena:
                 self.take_arena(frame, region.totals)      # first: whatever fails gives it back
                 self._check_limit(frame)
                 polling.count(frame, polling.SHORT, f.gep("i64", "%error", str(CALLS)))
             else:
-                frame.bases = {u: f.load("ptr", f.gep("ptr", "%bases", str(i)))
-                               for i, u in enumerate(self.units)}
+                frame.bases = {u: f"%{b}" for u, b in bases.items()}
             if region.found:
                 frame.own_dims()
-            inputs = [frame.argument(i, x.type) for i, x in enumerate(graph.inputs)]
-            targets = {r: frame.out_pointer(r) for r in range(len(graph.results))}
+            frame.addresses = Addresses(frame, {}, [*inputs, *targets.values()])
             self._finish(frame, region, inputs, targets)
+            self.functions[id(graph)] = (graph, name, None if own_arena else region, frame.fails)
         return self.functions[id(graph)][1:]
 
     def fresh_number(self) -> int:
@@ -146,11 +159,22 @@ class Host:
     def _finish(self, frame: Frame, region: Region, inputs: list[str], targets) -> None:
         """The body of a function: everything in the region, then the results in registers."""
         for r, value in region.emit(frame, inputs, targets).items():
-            frame.store_register(region.graph.results[r].type, value, targets[r])
+            frame.store_register(region.graph.results[r].type, value, frame.register(targets[r]))
         frame.drops_tapes = frame.f.name == "program" and self.has_tapes
         frame.close()
 
-    def kernel(self, node: Apply) -> Unit:
+    def _write_kernels(self, graph: Graph, done: set[Graph]) -> None:
+        """The kernels of a graph and of those it runs, each once."""
+        done.add(graph)
+        for node in graph.body:
+            if needs_kernel(node) and node not in self.unit_of:
+                self.unit_of[node] = self._written_once(node)
+            elif node.prim.name in ("call", "cond", "while"):
+                for inner in subgraphs(node).values():
+                    if inner not in done:
+                        self._write_kernels(inner, done)
+
+    def _written_once(self, node: Apply) -> Unit:
         """The kernel of a group; groups of one structure share one."""
         key = structure(node)
         if key not in self.kernels:
@@ -159,7 +183,11 @@ class Host:
             text = module.text()
             self.kernels[key] = Unit(f"kernel.{len(self.kernels)}", kernel, text,
                                      self.written(text, kernel.codegen))
-        unit = self.kernels[key]
+        return self.kernels[key]
+
+    def kernel(self, node: Apply) -> Unit:
+        """The kernel of a group, once more."""
+        unit = self.unit_of[node]
         self.flops += unit.kernel.flops
         self.bytes += unit.kernel.bytes
         return unit
@@ -209,6 +237,30 @@ def found_unit(type) -> str | None:
     if not isinstance(type, TensorType):
         return None
     return next((n.name for n in type.shape if isinstance(n, Dim) and n.is_found), None)
+
+
+def _parameters(graph: Graph) -> list[tuple[str, str]]:
+    """What the function of a graph takes behind the bases."""
+    values = [*graph.inputs, *graph.results]
+    tables = [] if all(in_register(x.type) for x in values) else [("ptr", "given"),
+                                                                  ("ptr", "table")]
+    return [*tables,
+            *((register_type(x.type), f"x{i}") for i, x in enumerate(graph.inputs)
+              if in_register(x.type)),
+            *(("ptr", f"r{i}") for i, r in enumerate(graph.results) if in_register(r.type))]
+
+
+def _received(f: Function, graph: Graph) -> tuple[list[str], dict[int, str]]:
+    """The registers and addresses of the inputs, and the addresses of the results."""
+    numbers = itertools.count()
+
+    def array() -> str:
+        at = f.load("i32", f.gep("i32", "%table", str(next(numbers))))
+        return f.load("ptr", f.op(f"getelementptr ptr, ptr %given, i32 {at}", "p"))
+
+    inputs = [f"%x{i}" if in_register(x.type) else array() for i, x in enumerate(graph.inputs)]
+    return inputs, {i: f"%r{i}" if in_register(r.type) else array()
+                    for i, r in enumerate(graph.results)}
 
 
 def stack_bytes() -> int:

@@ -110,8 +110,8 @@ class _Words:
         self.kept: list[Any] = []
 
     def array(self, values: Sequence[int]) -> int:
-        """The address of a new array with these values."""
-        words = (ctypes.c_int64 * max(len(values), 1))(*(_signed(value) for value in values))
+        """The address of a new array with these values, of which 64 bits are kept."""
+        words = (ctypes.c_int64 * max(len(values), 1))(*values)
         self.kept.append(words)
         return ctypes.addressof(words)
 
@@ -129,13 +129,13 @@ class _Words:
         return words
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
 GUARD, ROW, OUT, VARIANT = (
     (native.GUARD, native.GUARD_BYTES), (native.ROW, native.ROW_BYTES),
     (native.OUT, native.OUT_BYTES), (native.VARIANT, native.VARIANT_BYTES))
+
+
+WITH_SLOT = (TensorArg, FloatArg, IntArg, BoolArg)
+WITH_RESULT = (TensorOut, FloatOut, IntOut, BoolOut)
 
 
 class Packed:
@@ -147,6 +147,7 @@ class Packed:
         self.rows: list[list[int]] = []
         self.row_at: dict[tuple[int, ...], int] = {}     # argument path -> row
         self.outs: list[list[int]] = []
+        self.values: dict[int, dict[str, int]] = {}      # of equal weights and results: by their id
         self.bound: set[int] = set()
         self._found = frozenset(range(len(spec.symbols), len(spec.symbols) + spec.found))
         self.n_slots = self.n_results = 0
@@ -167,12 +168,11 @@ class Packed:
         number = len(self.rows)
         if path is not None:
             self.row_at[path] = number
-        values = self._arg_values(arg)
-        if isinstance(arg, TensorArg | FloatArg | IntArg | BoolArg):
-            values["out"] = self.n_slots
-            self.n_slots += 1
-        self.rows.append(self.words.record(ROW, source=source, index=index,
-                                           **{"from": origin}, **values))
+        values = self.values.get(id(arg)) or self._arg_values(arg)
+        row = self.words.record(ROW, **values, source=source, index=index, out=self.n_slots,
+                                **{"from": origin})
+        self.n_slots += isinstance(arg, WITH_SLOT)
+        self.rows.append(row)
         if isinstance(arg, SequenceArg):
             inner = native.SOURCE_TUPLE if arg.type is tuple else native.SOURCE_LIST
             for i, item in enumerate(arg.items):
@@ -187,7 +187,7 @@ class Packed:
                 return {"kind": native.ARG_SCALAR, "expected": of(cls)}
             case TensorArg():
                 cls, layout = _layout_of(arg.type)
-                return {
+                values = {
                     "kind": native.ARG_TENSOR,
                     "expected": of(cls),
                     "slot": layout.slot,
@@ -196,6 +196,9 @@ class Packed:
                     "count": len(arg.dims),
                     "dims": self.words.array([self._dim_code(dim) for dim in arg.dims]),
                 }
+                if not any(isinstance(dim, Symbol) for dim in arg.dims):
+                    self.values[id(arg)] = values
+                return values
             case FloatArg():
                 return {"kind": native.ARG_FLOAT, "expected": of(float)}
             case IntArg():
@@ -268,11 +271,9 @@ class Packed:
         if isinstance(out, TupleOut):
             for item in out.items:
                 self._pack_out(item)
-        values = self._out_values(out)
-        if isinstance(out, TensorOut | FloatOut | IntOut | BoolOut):
-            values["out"] = self.n_results
-            self.n_results += 1
-        self.outs.append(self.words.record(OUT, **values))
+        values = self.values.get(id(out)) or self._out_values(out)
+        self.outs.append(self.words.record(OUT, **values, out=self.n_results))
+        self.n_results += isinstance(out, WITH_RESULT)
 
     def _out_values(self, out: Out) -> dict[str, int]:
         of = self.words.object
@@ -304,7 +305,7 @@ class Packed:
         literal = all(isinstance(dim, int | np.integer) for dim in out.dims)
         codes = [word for dim in out.dims for word in self._size_code(dim, self._found)]
         found = any(map(self._found.intersection, map(_symbols, out.dims)))
-        return {
+        values = self.values[id(out)] = {
             "kind": native.OUT_FOUND if found else native.OUT_TENSOR,
             "type": self.words.object(cls),
             "slot": layout.slot,
@@ -316,6 +317,7 @@ class Packed:
             "defaults": self.words.array(defaults),
             "n_defaults": len(layout.defaults),
         }
+        return values
 
     def _size_code(self, dim: Dim, found: frozenset[int] = frozenset()) -> list[int]:
         if isinstance(dim, Symbol):

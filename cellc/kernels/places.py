@@ -167,7 +167,7 @@ class Places:
                     self.swapped.add(r)
             if free:
                 slot.target = r
-                self.blocks.remove(slot.block)
+                slot.block.size = 0             # it is not planned
                 slot.block = None
                 continue
             through = None
@@ -230,6 +230,11 @@ def done_in_registers(node: Apply) -> bool:
     return (in_register(node.type) and all(in_register(x.type) for x in node.operands)
             and (node.prim.kind == "view"
                  or node.prim.kind == "elementwise" and node.prim.scalar is not None))
+
+
+def needs_kernel(node: Apply) -> bool:
+    """Is an apply the call of a kernel?"""
+    return node.prim.name not in NO_KERNEL and not done_in_registers(node)
 
 
 def fills_place(node: Apply, operand: int) -> bool:

@@ -2,7 +2,8 @@
 
 Lifetimes are intervals of positions in the list of applies. Two blocks may share bytes where their
 intervals do not overlap. Large blocks are placed first, each at the lowest offset that is free for
-its whole life (the greedy-by-size order of Pisarchyk and Lee, 2020). A size that depends on a
+its whole life (the greedy-by-size order of Pisarchyk and Lee, 2020). Blocks of one life, such as
+all that a call gives its gradient, are placed side by side as one. A size that depends on a
 symbolic dimension `n` is `bytes * n`; such blocks are planned apart, in units of n, so that one
 plan serves every n.
 """
@@ -43,18 +44,32 @@ def plan(blocks: list[Block]) -> dict[str, int]:
     """Set every block's offset; returns the bytes needed for each unit."""
     totals: dict[str, int] = {}
     placed: dict[str, list[tuple]] = {}     # of each unit (offset, its end, life), by offset
-    for block in sorted(blocks, key=lambda b: (-b.size, b.start)):
-        others = placed.setdefault(block.unit, [])
-        size, offset = _aligned(block.size), 0
-        for low, high, start, end in others:
-            if start <= block.end and block.start <= end:
-                if offset + size <= low:
-                    break
-                offset = max(offset, high)
-        block.offset = offset
-        insort(others, (offset, offset + size, block.start, block.end))
-        totals[block.unit] = max(totals.get(block.unit, 0), offset + size)
+    together: dict[tuple[str, int, int], list[Block]] = {}
+    for block in blocks:
+        together.setdefault((block.unit, block.start, block.end), []).append(block)
+    sizes = {life: sum(_aligned(b.size) for b in group) for life, group in together.items()}
+    for life in sorted(sizes, key=lambda life: (-sizes[life], life[1])):
+        unit, first, last = life
+        others = placed.setdefault(unit, [])
+        offset = _lowest(others, first, last, sizes[life])
+        insort(others, (offset, offset + sizes[life], first, last))
+        for block in together[life]:
+            block.offset = offset
+            offset += _aligned(block.size)
+        totals[unit] = max(totals.get(unit, 0), offset)
     return totals
+
+
+def _lowest(placed: list[tuple], first: int, last: int, size: int) -> int:
+    """The lowest offset at which so many bytes are free from `first` to `last`."""
+    offset = 0
+    for low, high, start, end in placed:
+        if start <= last and first <= end:
+            if offset + size <= low:
+                break
+            if high > offset:
+                offset = high
+    return offset
 
 
 def _aligned(size: int) -> int:

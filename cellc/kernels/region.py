@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Constant, Graph, Node
 from cellc.ir.prims.control import state_size
-from cellc.ir.types import Dim, TapeType, TensorType
+from cellc.ir.types import Dim, TapeType
 from cellc.kernels import polling, rows
+from cellc.kernels.addresses import Address, Pointers, constants
 from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
     Places,
+    Slot,
     changed_operand,
     done_in_registers,
     fills_place,
     in_register,
+    needs_kernel,
     result_types,
 )
 from cellc.kernels.plan_memory import Block, byte_size
@@ -65,7 +68,7 @@ class Region(Places, Effects, Tapes):
             for i in body.swapped:
                 self.spares[node, i] = (self.slots[node, i], self.temporary(
                     *byte_size(result_types(node)[i]), position))
-        elif name not in NO_KERNEL and not done_in_registers(node):
+        elif needs_kernel(node):
             unit = self.made[node] = self.host.kernel(node)
             if unit.kernel.scratch:
                 self.scratch[node] = self.temporary("", unit.kernel.scratch, position)
@@ -94,8 +97,9 @@ class Region(Places, Effects, Tapes):
         self.registers: dict[tuple[Node, int], str] = {
             (x, 0): register for x, register in zip(self.graph.inputs, inputs, strict=True)
             if in_register(x.type)}
-        self.pointers: dict[int, str] = {
-            id(slot): inputs[slot.input] for slot in self.inputs.values()}
+        self.pointers = Pointers(frame.addresses)
+        for slot in self.inputs.values():
+            self.pointers[id(slot)] = inputs[slot.input]
         self.targets = dict(targets)
         self.settle_places(frame, None)
         for node in self.graph.body:
@@ -104,7 +108,8 @@ class Region(Places, Effects, Tapes):
             if through:
                 frame.copy(slot.type, self.pointers[id(slot)], self.pointers[id(through)])
         for slot, r, through in sorted(self.copies, key=lambda c: c[2] is not None):
-            frame.copy(slot.type, self.pointers[id(through or slot)], self.targets[r])
+            frame.copy(slot.type, self.pointers[id(through or slot)],
+                       frame.register(self.targets[r]))
         return {r: self.register(x) for r, x in enumerate(self.graph.results)
                 if in_register(x.type)}
 
@@ -112,18 +117,23 @@ class Region(Places, Effects, Tapes):
         """The addresses of all arrays, and what constants hold: of those of a size that has just
         been found, or of all others."""
         for slot in [*self.slots.values(), *(t for *_, t in self.copies if t)]:
-            unit = byte_size(slot.type)[0]
-            if found != (unit if unit in self.found else None):
+            if self.found and found != self._found_size(slot):
                 continue
             if slot.target is not None:
                 self.pointers[id(slot)] = self.targets[slot.target]
             elif slot.block is not None:
-                self.pointers[id(slot)] = self._at(frame, slot.block)
-            if slot.constant is not None:
+                self.pointers[id(slot)] = _address(frame, slot.block)
+        for slot in self.constants:
+            if not self.found or found == self._found_size(slot):
                 frame.fill(slot.constant, self.pointers[id(slot)])
 
+    def _found_size(self, slot: Slot) -> str | None:
+        """The size of an array that this graph finds, where it is one."""
+        unit = byte_size(slot.type)[0]
+        return unit if unit in self.found else None
+
     def _at(self, frame: Frame, block: Block) -> str:
-        return frame.f.gep("i8", frame.bases[block.unit], frame.size(block.unit, block.offset))
+        return frame.register(_address(frame, block))
 
     def pointer(self, x: Node) -> str:
         return self.pointers[id(self.slot(x))]
@@ -305,31 +315,23 @@ class Region(Places, Effects, Tapes):
     # -- control -------------------------------------------------------------------------------
     def _emit_call(self, frame: Frame, node: Apply) -> None:
         f = frame.f
-        name, _ = self.host.function(node.attrs["graph"])
-        arguments = frame.alloca(f"[{max(1, len(node.operands))} x i64]")
-        for i, x in enumerate(node.operands):
-            place = f.gep("i64", arguments, str(i))
-            if isinstance(x.type, TensorType):
-                f.store("ptr", frame.spilled(x.type, self.register(x)) if in_register(x.type)
-                        else self.pointer(x), place)
-            else:
-                frame.store_register(x.type, self.register(x), place)
+        name, region, fails = self.host.function(node.attrs["graph"])
+        blocks = self.inner_blocks[node] if region else {}
+        given = [f"ptr {frame.dims}", "ptr %error",
+                 *(f"ptr {self._at(frame, b)}" for b in blocks.values())]
         types = result_types(node)
-        outs = frame.alloca(f"[{max(1, len(types))} x ptr]")
-        cells = {}
-        for i, t in enumerate(types):
-            if in_register(t):
-                pointer = cells[i] = frame.alloca("i64")
-            else:
-                pointer = self.pointers[id(self.slots[node, i])]
-            f.store("ptr", pointer, f.gep("ptr", outs, str(i)))
-        bases = frame.alloca(f"[{len(self.host.units)} x ptr]")
-        for i, unit in enumerate(self.host.units):
-            f.store("ptr", self._at(frame, self.inner_blocks[node][unit]),
-                    f.gep("ptr", bases, str(i)))
-        status = f.op(f"call i32 @{name}(ptr {arguments}, ptr {outs}, ptr {frame.dims}, "
-                      f"ptr {bases}, ptr %error)")
-        frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
+        slots = [self.slot(x) for x in node.operands if not in_register(x.type)]
+        slots += [self.slots[node, i] for i, t in enumerate(types) if not in_register(t)]
+        if slots:
+            numbers = [frame.addresses.entry(self.pointers.held[id(slot)]) for slot in slots]
+            given += ["ptr %places", f"ptr {constants(f.module, 'i32', numbers)}"]
+        given += [f"{register_type(x.type)} {self.register(x)}" for x in node.operands
+                  if in_register(x.type)]
+        cells = {i: frame.alloca("i64") for i, t in enumerate(types) if in_register(t)}
+        given += [f"ptr {cell}" for cell in cells.values()]
+        status = f.op(f"call i32 @{name}({', '.join(given)})")
+        if fails:
+            frame.fail_if(f.op(f"icmp ne i32 {status}, 0"))
         for i, cell in cells.items():
             self.registers[node, i] = frame.load_register(types[i], cell)
 
@@ -430,3 +432,11 @@ class Region(Places, Effects, Tapes):
             elif i in spares:
                 with f.when(f.op(f"icmp ne ptr {state[i]}, {homes[i]}")):
                     frame.copy(type, state[i], homes[i])
+
+
+def _address(frame: Frame, block: Block) -> Address:
+    """Where a block is; a size that the program finds is known in this place, not at the beginning
+    of the function."""
+    if block.unit.startswith("?"):
+        return frame.f.gep("i8", frame.bases[block.unit], frame.size(block.unit, block.offset))
+    return ("bytes", frame.bases[block.unit], block.unit, block.offset)

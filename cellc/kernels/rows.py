@@ -14,6 +14,7 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Graph, Input, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
 from cellc.kernels import polling
+from cellc.kernels.addresses import Addresses
 from cellc.kernels.effects import may_fail
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register, result_types
@@ -159,6 +160,7 @@ def _function(host, name: str, node: Apply, counter: int, body) -> None:
         word = f.load("ptr", f.gep("i64", "%words", str(place)))
         inputs.append(frame.load_register(x.type, word) if in_register(x.type) else word)
         place += 1
+    frame.addresses = Addresses(frame, {}, inputs)
     n = state_size(node)
     targets = {i: inputs[i] for i in range(n) if i != counter}
     begin, end = (f.op(f"udiv i64 {f.mul(rounds, t)}, %tasks")

@@ -224,7 +224,7 @@ class Tapes:
         for r, x in enumerate(self.graph.results):
             if r in self.sized and self.sized[r] == unit:
                 block = f.call("ptr", "cellc_alloc", ("i64", frame.size(*byte_size(x.type))))
-                f.store("ptr", block, self.targets[r])
+                f.store("ptr", block, frame.register(self.targets[r]))
                 self._fail(frame, f.op(f"icmp eq ptr {block}, null"), node.loc, str(ERROR_MEMORY))
                 self.targets[r] = block
         self.settle_places(frame, unit)

@@ -205,7 +205,7 @@ class Session:
         """The n results that a `call` or `cond` gives: itself, or its items."""
         if not isinstance(node.type, TupleType):
             return [node]
-        return [control.item(node, index=i) for i in range(n)]
+        return control.items(node)[:n]
 
     def fresh_size(self) -> Dim:
         """A size for the program to find."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Constant, Graph, Node, has_effect
 from cellc.ir.types import TapeType
-from cellc.passes.rebuild import everywhere, renew
+from cellc.passes.rebuild import everywhere, renew, touched
 
 
 def run(graph: Graph) -> Graph:
@@ -23,13 +23,13 @@ def _number(graph: Graph) -> Graph:
     seen: dict[tuple, Apply] = {}
     body = []
     for node in graph.body:
-        new = renew(node, env) if any(x in env for x in node.operands) else node
+        new = renew(node, env) if touched(node, env) else node
         if has_effect(node) or any(isinstance(x.type, TapeType) for x in node.operands):
             if new is not node:
                 env[node] = new
             body.append(new)
             continue
-        key = (node.prim.name, tuple(map(_identity, new.operands)), _frozen(node.attrs))
+        key = (node.prim, *map(_identity, new.operands), _frozen(node.attrs))
         first = seen.setdefault(key, new)
         if first is not new:
             env[node] = first
@@ -50,5 +50,5 @@ def _identity(node: Node):
 
 
 def _frozen(attrs: dict) -> tuple:
-    return tuple((key, id(value) if value.__hash__ is None else value)
-                 for key, value in sorted(attrs.items()))
+    items = sorted(attrs.items()) if len(attrs) > 1 else attrs.items()
+    return tuple([(key, id(value) if value.__hash__ is None else value) for key, value in items])

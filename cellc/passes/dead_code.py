@@ -23,9 +23,11 @@ def sweep(graph: Graph) -> Graph:
     """One list of applies without those that nobody needs."""
     live: set[Node] = {graph.result}
     kept: list[Apply] = []
-    uses = Counter(x for node in graph.body for x in node.operands if isinstance(x.type, TapeType))
+    effects = graph.has_effects
+    uses = Counter(x for node in graph.body for x in node.operands
+                   if isinstance(x.type, TapeType)) if effects else Counter()
     for node in reversed(graph.body):
-        if node in live or has_effect(node) and not _unused_tape(node, uses):
+        if node in live or effects and has_effect(node) and not _unused_tape(node, uses):
             kept.append(node)
             live.update(node.operands)
     if len(kept) == len(graph.body):

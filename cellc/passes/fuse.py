@@ -33,6 +33,7 @@ from cellc.passes.fuse_groups import (
     Group,
     Joining,
     elements,
+    foldable,
     fusable,
     is_tensor,
     start,
@@ -84,15 +85,14 @@ class Clusters:
         self.bodies: dict[Group, tuple] = {}      # what is tried in `lowers` is what is built
         self.group_of: dict[Node, Group] = {}
         self.readers: dict[Node, set] = {}        # source -> who reads it, floating nodes aside
-        for node in graph.body:
-            if node not in self.floating:
-                for x in self.floating.sources(*node.operands):
-                    self.readers.setdefault(x, set()).add(node)
+        standing = [node for node in graph.body if node not in self.floating.nodes]
+        for node in standing:
+            for x in self.floating.sources(*node.operands):
+                self.readers.setdefault(x, set()).add(node)
         for x in self.floating.sources(*graph.results):
             self.readers.setdefault(x, set()).add(None)
-        for node in graph.body:
-            if node not in self.floating:
-                self._place(node)
+        for node in standing:
+            self._place(node)
 
     def _must_exist(self, graph: Graph) -> set[Node]:
         """Views that something unfusable reads or that are results: they must be in memory."""
@@ -105,7 +105,7 @@ class Clusters:
                 else:
                     continue
             if node is not None and node.prim.name == "dot":
-                operands = [x for x in operands if not _foldable(node, x)]
+                operands = [x for x in operands if not foldable(node, x)]
             for x in operands:
                 while isinstance(x, Apply) and x.prim.name == "reshape":
                     x = x.operands[0]             # costs nothing where its operand exists
@@ -124,7 +124,7 @@ class Clusters:
                 self._grow_epilogue(node, group)
             return
         if not fusable(node):
-            self._new("single", node).index[node] = []
+            self._keep(node)
             return
         if node not in self.alone:
             for group in self._candidates(node):
@@ -134,10 +134,18 @@ class Clusters:
                     self._draw_in(node, group)
                     return
         if done_in_registers(node):
-            self._new("single", node).index[node] = []
+            self._keep(node)
             return
         group = self._new("loop", node)
         start(group, node)
+
+    def _keep(self, node: Apply) -> None:
+        """An apply that stays as it is; the items of such a one stay with it."""
+        whole = self.group_of.get(node.operands[0]) if node.prim.name == "item" else None
+        if whole is None or whole.kind != "single":
+            whole = self._new("single", node)
+        whole.index[node] = []
+        self.group_of[node] = whole
 
     def _new(self, kind: str, node: Apply) -> Group:
         group = Group(kind)
@@ -421,7 +429,8 @@ class Clusters:
         """Groups after those they depend on, else in the order of their last members."""
         place = {node: i for i, node in enumerate(self.graph.body)}
         done: dict[Group, None] = {}
-        for group in sorted(self.groups, key=lambda g: max(place[m] for m in g.index)):
+        for group in sorted(self.groups, key=lambda g: place[next(iter(g.index))] if (
+                g.kind == "single") else max(place[m] for m in g.index)):
             stack = [group]
             while stack:
                 waiting = [d for d in stack[-1].deps if d not in done]
@@ -437,14 +446,15 @@ class Clusters:
             return x
         if x not in self.env:
             operands = tuple(map(self._outside, x.operands))
-            self.env[x] = Apply(x.prim, operands, x.attrs, x.type, x.name, x.loc)
+            self.env[x] = x if operands == x.operands else Apply(
+                x.prim, operands, x.attrs, x.type, x.name, x.loc)
             self.body.append(self.env[x])
         return self.env[x]
 
     def _emit(self, group: Group) -> None:
         if group.kind == "single":
-            (node,) = group.index
-            self._outside(node)
+            for node in group.index:
+                self._outside(node)
             return
         graph, operands, results = self.bodies[group]
         if not results:
@@ -460,35 +470,3 @@ class Clusters:
             self.env[node] = Apply(PRIMITIVES["item"], (made,), {"index": i}, node.type, node.name,
                                    node.loc)
             self.body.append(self.env[node])
-
-
-def _foldable(dot: Apply, x: Node) -> bool:
-    """Whether a product can read its operand x through the views that lead to it."""
-    if not isinstance(x, Apply):
-        return True
-    try:
-        product_of(_alone(dot, x))
-    except NoProduct:
-        return False
-    return True
-
-
-def _alone(dot: Apply, x: Node) -> Graph:
-    """The product by itself, with the views above x."""
-    env: dict[Node, Node] = {}
-    body: list[Apply] = []
-    inputs: list[Input] = []
-
-    def given(y: Node, viewed: bool) -> Node:
-        if y not in env:
-            if viewed and isinstance(y, Apply) and y.prim.name in VIEWS:
-                env[y] = Apply(y.prim, (given(y.operands[0], True),), y.attrs, y.type)
-                body.append(env[y])
-            else:
-                env[y] = Input(y.type, f"x{len(inputs)}")
-                inputs.append(env[y])
-        return env[y]
-
-    operands = tuple(given(y, y is x) for y in dot.operands)
-    product = Apply(dot.prim, operands, dot.attrs, dot.type)
-    return Graph("dot", inputs, [*body, product], product)

@@ -15,10 +15,11 @@ import math
 from collections import Counter
 
 from cellc.errors import SymbolicFault
-from cellc.ir.graph import Apply, Constant, Input, Node
+from cellc.ir.graph import Apply, Constant, Graph, Input, Node
 from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import ScalarType, TensorType, boolean
 from cellc.kernels.loops import COST, EXPENSIVE
+from cellc.kernels.product import NoProduct, product_of
 from cellc.kernels.schedule import assumed
 from cellc.kernels.views import (
     Affine,
@@ -164,6 +165,9 @@ class Floating:
 
     def sources(self, *nodes: Node) -> list[Node]:
         """The nodes themselves, or what is read through those that float; no filled constants."""
+        if self.nodes.isdisjoint(nodes):
+            return list(dict.fromkeys(
+                [x for x in nodes if not isinstance(x, Constant) or not x.is_fill]))
         found: dict[Node, None] = {}
         stack = list(reversed(nodes))
         while stack:
@@ -328,3 +332,35 @@ def start(group: Group, node: Apply) -> None:
     else:
         group.index[node] = group.new_axes(node.shape)
     group.sweep[node] = 1 if group.reduced else 0
+
+
+def foldable(dot: Apply, x: Node) -> bool:
+    """Whether a product can read its operand x through the views that lead to it."""
+    if not isinstance(x, Apply):
+        return True
+    try:
+        product_of(_alone(dot, x))
+    except NoProduct:
+        return False
+    return True
+
+
+def _alone(dot: Apply, x: Node) -> Graph:
+    """The product by itself, with the views above x."""
+    env: dict[Node, Node] = {}
+    body: list[Apply] = []
+    inputs: list[Input] = []
+
+    def given(y: Node, viewed: bool) -> Node:
+        if y not in env:
+            if viewed and isinstance(y, Apply) and y.prim.name in VIEWS:
+                env[y] = Apply(y.prim, (given(y.operands[0], True),), y.attrs, y.type)
+                body.append(env[y])
+            else:
+                env[y] = Input(y.type, f"x{len(inputs)}")
+                inputs.append(env[y])
+        return env[y]
+
+    operands = tuple(given(y, y is x) for y in dot.operands)
+    product = Apply(dot.prim, operands, dot.attrs, dot.type)
+    return Graph("dot", inputs, [*body, product], product)

@@ -102,8 +102,9 @@ def value_and_grad_graph(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int,
 
 
 def ready(graph: Graph) -> Graph:
-    """The graph as it is differentiated: what is not simplified yet would be kept twice."""
-    return prune.run(cse.run(simplify.run(ranges.run(graph))))
+    """The graph as it is differentiated: what is not simplified yet would be kept twice, and each
+    call that is not worth keeping would become two."""
+    return prune.run(cse.run(simplify.run(ranges.run(inline.run(graph, keep_rules=True)))))
 
 
 def halves_of(graph: Graph, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Halves:
@@ -297,7 +298,7 @@ class Differentiator(Activity):
             predicate = env.get(node.operands[0], node.operands[0])
             value = control.cond(predicate, *given, then=_padded(halves, count, 0),
                                  orelse=_padded(halves, count, 1))
-        items = [control.item(value, index=i) for i in range(len(value.type.items))]
+        items = control.items(value)
         self.tape = items.pop() if taped else outer
         residuals, start = [], 0
         for h in halves:
@@ -327,10 +328,11 @@ class Differentiator(Activity):
             then, orelse = (_answer(h, together, own, wanted, c.arguments)
                             for h, own in zip(c.halves, operands, strict=True))
             result = control.cond(c.predicate, *together, *outer, then=then, orelse=orelse)
-        for position, i in enumerate(wanted):
-            cotangents.add(_arguments(node)[i], control.item(result, index=position))
+        items = control.items(result)
+        for i, dx in zip(wanted, items, strict=False):
+            cotangents.add(_arguments(node)[i], dx)
         if taped:
-            self.tape = control.item(result, index=len(wanted))
+            self.tape = items[-1]
 
 
 @record(frozen=True)

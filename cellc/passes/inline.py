@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 
 from cellc.ir.graph import Builder, Graph, Node, calling_themselves, subgraphs
-from cellc.passes.rebuild import copy_body, everywhere, found_sizes, renew
+from cellc.passes.rebuild import copy_body, everywhere, found_sizes, renew, touched, with_attrs
 
 GROWTH = 160     # applies that sharing a graph must save before it stays a call
 
@@ -24,7 +24,7 @@ def run(graph: Graph, keep_rules: bool = False) -> Graph:
     if not keep_rules:
         graph = everywhere(graph, _without_rules)
     graphs = graph.reachable()
-    calls = Counter(id(node.attrs["graph"]) for g in graphs for node in g.body
+    calls = Counter(id(node.attrs["graph"]) for g in graphs for node in g.holders
                     if node.prim.name == "call")
     stay = {id(g) for g in graphs if len(g.body) * (calls[id(g)] - 1) > GROWTH}
     stay |= (themselves := calling_themselves(graphs))
@@ -36,29 +36,41 @@ def run(graph: Graph, keep_rules: bool = False) -> Graph:
             return done[id(g)]
         if id(g) in themselves:
             done[id(g)] = Graph.declare(g.name, g.inputs, g.type)
-        builder = Builder(g.name, g.inputs)
-        env: dict[Node, Node] = {}
-        for node in g.body:
-            inner = {key: visit(h) for key, h in subgraphs(node).items()}
+        attrs: dict[Node, dict] = {}
+        opened: dict[Node, Graph] = {}
+        for node in g.holders:
+            before = subgraphs(node)
+            inner = {key: visit(h) for key, h in before.items()}
             if (node.prim.name == "call" and id(node.attrs["graph"]) not in stay
                     and "bwd" not in node.attrs):
-                operands = [env.get(x, x) for x in node.operands]
-                env[node] = copy_body(builder, inner["graph"], operands)
-            else:
-                env[node] = builder.append(renew(node, env, node.attrs | inner if inner else None))
-        made = done.get(id(g)) or Graph.declare(g.name, g.inputs, g.type)
-        done[id(g)] = made.define(builder.body, env.get(g.result, g.result))
-        return made
+                opened[node] = inner["graph"]
+            elif any(h is not before[key] for key, h in inner.items()):
+                attrs[node] = node.attrs | inner
+        new = _opened(g, opened, attrs) if opened else with_attrs(g, attrs)
+        if id(g) in themselves:
+            new = done[id(g)].define(new.body, new.result)
+        done[id(g)] = new
+        return new
 
     return visit(graph)
 
 
-def _without_rules(graph: Graph) -> Graph:
-    """The graph with plain calls only."""
-    if not any("bwd" in node.attrs for node in graph.body):
-        return graph
+def _opened(graph: Graph, opened: dict[Node, Graph], attrs: dict[Node, dict]) -> Graph:
+    """The graph with bodies of graphs in place of some calls, and other attributes of others."""
+    builder = Builder(graph.name, graph.inputs)
     env: dict[Node, Node] = {}
     for node in graph.body:
-        plain = {"graph": node.attrs["graph"]} if "bwd" in node.attrs else None
-        env[node] = renew(node, env, plain)
-    return Graph(graph.name, graph.inputs, env.values(), env.get(graph.result, graph.result))
+        if node in opened:
+            operands = [env.get(x, x) for x in node.operands]
+            env[node] = copy_body(builder, opened[node], operands)
+        elif node in attrs or touched(node, env):
+            env[node] = builder.append(renew(node, env, attrs.get(node)))
+        else:
+            builder.append(node)
+    return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+
+
+def _without_rules(graph: Graph) -> Graph:
+    """The graph with plain calls only."""
+    return with_attrs(graph, {node: {"graph": node.attrs["graph"]} for node in graph.holders
+                              if "bwd" in node.attrs})

@@ -28,7 +28,7 @@ def copy_body(builder: Builder, graph: Graph, operands: Iterable[Node]) -> Node:
 
 def renew(node: Apply, env: dict[Node, Node], attrs: dict | None = None) -> Apply:
     """The same apply on the operands that `env` maps to, with the type it is known to have."""
-    operands = tuple(env.get(x, x) for x in node.operands)
+    operands = tuple([env.get(x, x) for x in node.operands])
     return Apply(node.prim, operands, node.attrs if attrs is None else attrs, node.type, node.name,
                  node.loc)
 
@@ -57,18 +57,13 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
             found = memo[id(graph)] = (graph, Graph.declare(graph.name, graph.inputs, graph.type))
         return found[1]
     memo[id(graph)] = (graph, None)
-    if any(subgraphs(node) for node in graph.body):
-        env: dict[Node, Node] = {}
-        body = []
-        for node in graph.body:
-            inner = {key: everywhere(g, run, memo) for key, g in subgraphs(node).items()}
-            new = renew(node, env, node.attrs | inner if inner else None)
-            env[node] = new
-            body.append(new)
-        renewed = Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
-    else:
-        renewed = graph
-    result = run(renewed)
+    attrs: dict[Node, dict] = {}
+    for node in graph.holders:
+        before = subgraphs(node)
+        inner = {key: everywhere(g, run, memo) for key, g in before.items()}
+        if any(g is not before[key] for key, g in inner.items()):
+            attrs[node] = node.attrs | inner
+    result = run(with_attrs(graph, attrs))
     declared = memo[id(graph)][1]
     if declared is not None:
         result = declared.define(result.body, result.result)
@@ -114,6 +109,27 @@ def renamed(graph: Graph, names: dict[str, str]) -> Graph:
         return done[id(old)]
 
     return copied(graph)
+
+
+def with_attrs(graph: Graph, attrs: dict[Node, dict]) -> Graph:
+    """The graph in which these applies have other attributes; itself where there are none."""
+    if not attrs:
+        return graph
+    env: dict[Node, Node] = {}
+    body = []
+    for node in graph.body:
+        new = node
+        if node in attrs:
+            new = env[node] = renew(node, env, attrs[node])
+        elif touched(node, env):
+            new = env[node] = renew(node, env)
+        body.append(new)
+    return Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
+
+
+def touched(node: Apply, env: dict[Node, Node]) -> bool:
+    """Does `env` map any of the operands to something else?"""
+    return not env.keys().isdisjoint(node.operands)
 
 
 def use_counts(graph: Graph) -> Counter[Node]:

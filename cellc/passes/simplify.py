@@ -21,7 +21,7 @@ import numpy as np
 from cellc.errors import IRFault
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Constant, Graph, Node, fill
 from cellc.ir.types import TupleType
-from cellc.passes.rebuild import everywhere, renew
+from cellc.passes.rebuild import everywhere, renew, touched
 from cellc.record import record
 
 LIMIT = 64       # rewrites of one apply
@@ -122,9 +122,14 @@ def simplified(graph: Graph) -> Graph:
     builder = Builder(graph.name, graph.inputs)
     env: dict[Node, Node] = {}
     for node in graph.body:
-        new = _normal_form(builder, renew(node, env))
-        _append(builder, new)
-        env[node] = new
+        new = _normal_form(builder, renew(node, env) if touched(node, env) else node)
+        if new is node:
+            builder.append(node)
+        else:
+            env[node] = new
+            _append(builder, new)
+    if not env:
+        return graph
     return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
 
 
@@ -132,7 +137,8 @@ def _append(builder: Builder, node: Node) -> None:
     """Append a new apply, and what it is made of as far as that is new."""
     if isinstance(node, Apply) and not builder.owns(node):
         for x in node.operands:
-            _append(builder, x)
+            if isinstance(x, Apply):
+                _append(builder, x)
         builder.append(node)
 
 
@@ -148,13 +154,9 @@ def _normal_form(builder: Builder, node: Node) -> Node:
 
 def _once(node: Apply) -> Node:
     """One rewrite of an apply; the apply itself where none fits."""
-    if node.prim.name == "item" and isinstance(node.operands[0], Apply):
-        source = node.operands[0]
-        if source.prim.name == "tuple":
-            return source.operands[node.attrs["index"]]
-    for better in (_fold(node), _accumulated(node), _put_together(node)):
-        if better is not None:
-            return better
+    better = SPECIAL.get(node.prim.name, _fold)(node)
+    if better is not None:
+        return better
     for candidate in RULES.get(node.prim.name, ()):
         bindings: dict = {}
         if _matches(candidate.pattern, node, bindings) and (
@@ -193,10 +195,19 @@ def _build(expression: ast.expr, bindings: dict, root: Apply) -> Node | None:
     return new if new.type == root.type else None
 
 
-def _accumulated(node: Apply) -> Apply | None:
+def _item_of_tuple(node: Apply) -> Node | None:
+    """item(tuple(a, b), 1) -> b"""
+    source = node.operands[0]
+    if isinstance(source, Apply) and source.prim.name == "tuple":
+        return source.operands[node.attrs["index"]]
+    return None
+
+
+def _added(node: Apply) -> Node | None:
     """add(x, accumulate(0, v, i)) -> accumulate(x, v, i): one element is touched instead of all."""
-    if node.prim.name != "add":
-        return None
+    folded = _fold(node)
+    if folded is not None:
+        return folded
     for x, other in (node.operands, node.operands[::-1]):
         steps, begin = [], other
         while isinstance(begin, Apply) and begin.prim.name == "accumulate":
@@ -212,8 +223,7 @@ def _accumulated(node: Apply) -> Apply | None:
 
 def _put_together(node: Apply) -> Node | None:
     """concat of neighbouring slices of one array -> one slice of it, or the array itself."""
-    if node.prim.name != "concat" or not all(
-            isinstance(x, Apply) and x.prim.name == "slice" for x in node.operands):
+    if not all(isinstance(x, Apply) and x.prim.name == "slice" for x in node.operands):
         return None
     first, axis = node.operands[0], node.attrs["axis"]
     end = first.attrs["starts"][axis]
@@ -240,8 +250,10 @@ _FOLDED_VIEWS = ("reshape", "transpose", "broadcast", "slice", "flip", "windows"
 
 def _fold(node: Apply) -> Constant | None:
     """The constant that an elementwise apply or a view of constants filled with one value gives."""
-    if not node.operands or isinstance(node.type, TupleType) or not all(
-            isinstance(x, Constant) and x.is_fill for x in node.operands):
+    for x in node.operands:
+        if not isinstance(x, Constant) or not x.is_fill:
+            return None
+    if not node.operands or isinstance(node.type, TupleType):
         return None
     if node.prim.name in _FOLDED_VIEWS:
         return fill(node.type, node.operands[0].value)
@@ -257,6 +269,9 @@ def _fold(node: Apply) -> Constant | None:
     return Constant(node.type, value.astype(node.type.dtype.numpy).item())
 
 
+SPECIAL = {"item": _item_of_tuple, "add": _added, "concat": _put_together}
+
+
 def _mask_from_result(graph: Graph) -> Graph:
     """Where x > 0 has selected y = x or 0, later uses of x > 0 ask y > 0 instead.
 
@@ -265,6 +280,8 @@ def _mask_from_result(graph: Graph) -> Graph:
     The same for every x, NaN too. So the gradient of a relu needs its result, which is kept anyway,
     and neither the mask nor the input has to be stored.
     """
+    if all(_relu_mask(node) is None for node in graph.body if node.prim.name == "select"):
+        return graph
     users: dict[Node, list[Apply]] = {}
     for node in graph.body:
         for x in node.operands:
@@ -272,7 +289,7 @@ def _mask_from_result(graph: Graph) -> Graph:
     env: dict[Node, Node] = {}
     builder = Builder(graph.name, graph.inputs)
     for node in graph.body:
-        new = builder.append(renew(node, env) if any(x in env for x in node.operands) else node)
+        new = builder.append(renew(node, env) if touched(node, env) else node)
         if new is not node:
             env[node] = new
         mask = _relu_mask(node)
