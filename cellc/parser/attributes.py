@@ -277,6 +277,7 @@ def store_plainly(session, value, name: str, new) -> None:
     if setter is not None:
         session.call(setter, [on_class, value, new])
         return
+    session.aliases.check(session, value, f"the attribute {name} of an object is set")
     session.journal(value)
     object.__setattr__(value, name, new)
 
@@ -295,6 +296,7 @@ def delete(session, value, name: str) -> None:
     elif operators.user_special(on_class, "__delete__") is not None:
         session.call(operators.user_special(on_class, "__delete__"), [on_class, value])
     else:
+        session.aliases.check(session, value, f"the attribute {name} of an object is deleted")
         session.journal(value)
         object.__delattr__(value, name)
 

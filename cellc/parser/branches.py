@@ -156,16 +156,20 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
             elif not reach.is_dead(session, frame, node, value, (then, orelse), leaving):
                 joined.refuse(f"a {type(value).__name__} changed in one branch")
     leaves = joiner.append(condition)
+    shared: dict = {}
 
     def fill(structure):
-        return unflatten(structure, leaves, made=session.owned.add, keep=True)
+        return unflatten(structure, leaves, made=session.owned.add, keep=True, shared=shared)
 
     for value, joined in changes:
         session.journal(value)
         restore(value, fill(joined))
     for parameter, slot in zip(parameters, assigned, strict=True):
         session.builder.assigned[id(parameter)] = (parameter, leaves[slot.index])
-    return fill(returned)
+    returned = fill(returned)
+    for value, a, b in joiner.objects(leaves, shared):
+        session.aliases.joined(value, a, b)
+    return returned
 
 
 def _value(branch: Branch):
@@ -191,10 +195,40 @@ class Joiner:
         self.session, self.then, self.orelse, self.loc, self.what = session, then, orelse, loc, what
         self.state = state
         self.pairs: list[tuple] = []        # (then value, else value, type)
+        self._slots: dict[tuple, Slot] = {}
+        self._containers: dict[tuple, tuple] = {}   # ids of two -> (their structure, the two)
+        self._left: dict[str, dict] = {"values": {}, "structures": {}, "made": {}}
+        self._leaves: list = []             # of what only one side has, and
+        self._pairs: list = []              # their pairs
 
     def pair(self, a, b, type: Type | None = None) -> Slot:
-        self.pairs.append((a, b, type or meeting_type(a, b)))
-        return Slot(len(self.pairs) - 1)
+        """The slot of a pair; two tensors that are the same in both stay one tensor."""
+        type = type or meeting_type(a, b)
+        if not isinstance(type, TensorType):
+            self.pairs.append((a, b, type))
+            return Slot(len(self.pairs) - 1)
+        itself = self.session.aliases.itself
+        key = id(itself(a)), id(itself(b)), type
+        if key not in self._slots:
+            self.pairs.append((a, b, type))
+            self._slots[key] = Slot(len(self.pairs) - 1)
+        return self._slots[key]
+
+    def forget(self, a, b) -> None:
+        """These two are copies of what a container holds, and nobody else's."""
+        self._containers.pop((id(a), id(b)), None)
+
+    def containers(self) -> list:
+        """(structure, container, container) of those that were joined."""
+        return list(self._containers.values())
+
+    def objects(self, leaves: list[Node], shared: dict):
+        """What the pairs have become, with what they were in both: tensors and containers."""
+        for leaf, (a, b, type) in zip(leaves, self.pairs, strict=False):
+            if isinstance(type, TensorType):
+                yield leaf, *(None if x is NOTHING else x for x in (a, b))
+        for structure, a, b in self.containers():
+            yield shared.get(id(structure), (None, structure))[1], a, b
 
     def variables(self, frame, node, held: dict, live: frozenset | None) -> dict:
         """The variables after the `if`: only those that can still be read."""
@@ -233,11 +267,18 @@ class Joiner:
 
     def one_sided(self, value, in_second: bool):
         """A value that only one side has: the other gives anything."""
-        leaves: list = []
-        value = as_left(self.orelse if in_second else self.then, value, self.session.owned.add)
-        structure = flatten(value, leaves, self.session.lift_anywhere)
-        slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add)
+        session, memo = self.session, self._left
+        side = self.orelse if in_second else self.then
+        value = as_left(side, value, session.owned.add, memo["values"])
+        structure = flatten(value, self._leaves, session.lift_anywhere, memo["structures"])
+        for x in self._leaves[len(self._pairs):]:
+            outside = session.aliases.itself(x)
+            if self.what == "if" and not side.builder.owns(outside):
+                self._pairs.append(outside)     # it was there before: no result of the branch
+            else:
+                self._pairs.append(self.pair(*((NOTHING, x) if in_second else (x, NOTHING)),
+                                             x.type))
+        return unflatten(structure, self._pairs, made=session.owned.add, shared=memo["made"])
 
     def unchanged(self, value):
         """What both have alike: itself, but what is state of a loop is so in all its rounds."""
@@ -249,11 +290,22 @@ class Joiner:
         if not isinstance(value, tuple) and self.orelse.knew(value):
             return value
         leaves: list = []
-        structure = flatten(value, leaves, self.session.lift_anywhere)
-        if not any(id(x) in self.state for x in leaves):
-            return value
+        flatten(value, leaves, self.session.lift_anywhere)
+        return self.as_it_is(value) if any(id(x) in self.state for x in leaves) else value
+
+    def as_it_is(self, value):
+        """The structure of what both have alike, with a pair for each traced part of it."""
+        leaves: list = []
+        flat: dict = {}
+        made: dict = {}
+        structure = flatten(value, leaves, self.session.lift_anywhere, flat)
         slots = [self.pair(x, x, x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
+        found = unflatten(structure, slots, made=self.session.owned.add, keep=True, shared=made)
+        for held, inner in flat.values():
+            if not isinstance(held, (tuple, frozenset)):
+                inner = made.get(id(inner), (None, inner))[1]
+                self._containers.setdefault((id(held), id(held)), (inner, held, held))
+        return found
 
     def container(self, value):
         """A list, dict, set or object that was there before the `if`; perhaps a Conflict."""
@@ -282,6 +334,14 @@ class Joiner:
             return a if isinstance(a, Conflict) else b
         if type(a) is not type(b):
             return self._conflict(a, b, name)
+        if (id(a), id(b)) in self._containers:
+            return self._containers[id(a), id(b)][0]
+        joined = self._container(a, b, name)
+        if not isinstance(joined, (tuple, frozenset, Conflict)):
+            self._containers[id(a), id(b)] = joined, a, b
+        return joined
+
+    def _container(self, a, b, name: str):
         if isinstance(a, (list, tuple)):
             items = self._items(self._held(self.then, a), self._held(self.orelse, b), name)
             if items is None:
@@ -347,21 +407,25 @@ class Joiner:
         return in_type(self.session, value, type)
 
 
-def as_left(side: Branch, value, made):
+def as_left(side: Branch, value, made, memo: dict):
     """The value with what its containers hold at the end of a side of the join; those that were
-    there before it stay themselves."""
+    there before it stay themselves. `memo` knows the containers met before."""
     if isinstance(value, tuple):
-        items = [as_left(side, x, made) for x in value]
+        items = [as_left(side, x, made, memo) for x in value]
         return value._make(items) if hasattr(value, "_make") else tuple(items)
-    if isinstance(value, (list, dict)) or is_instance_of_dataclass(value):
-        if side.knew(value):
-            return Itself(value)
+    if not isinstance(value, (list, dict)) and not is_instance_of_dataclass(value):
+        return value
+    if side.knew(value):
+        return Itself(value)
+    if id(value) not in memo:
         held = side.view(value)
         if isinstance(value, list):
-            return [as_left(side, x, made) for x in held]
-        items = {key: as_left(side, x, made) for key, x in held.items()}
-        return items if isinstance(value, dict) else made(same_object(value, items))
-    return value
+            left = [as_left(side, x, made, memo) for x in held]
+        else:
+            items = {key: as_left(side, x, made, memo) for key, x in held.items()}
+            left = items if isinstance(value, dict) else made(same_object(value, items))
+        memo[id(value)] = value, left
+    return memo[id(value)][1]
 
 
 def in_type(session, value, type: Type) -> Node:

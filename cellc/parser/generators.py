@@ -142,6 +142,7 @@ class Generator(Iterator):
         self.frame.handling = [task.error for task in self.tasks()
                                if isinstance(task, Handler)][::-1]
         task = self.stack[0]
+        self.frame.node = None
         try:
             return task.run(self)
         except Exception as error:

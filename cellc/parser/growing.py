@@ -58,6 +58,7 @@ class Growing:
         if repr(structure) != repr(known.items) or types != known.types or known.arrays is None:
             known.items, known.types, self._changed = structure, types, True
         known.round = leaves, known.arrays, self._at
+        self.session.aliases.grow(value, leaves)
         return True
 
     def _has_grown(self, now, later) -> bool:
@@ -115,6 +116,7 @@ class Growing:
                 leaves = [hooks.getitem(a, i) for a in own]
                 leaves = [shape.to_scalar(x) if isinstance(t, ScalarType) else x
                           for x, t in zip(leaves, g.types, strict=True)]
+                self.session.aliases.leave_grown(g.owner, leaves)
                 grown += unflatten(g.items, leaves, made=self.session.owned.add)
             self.session.journal(g.owner)
             restore(g.owner, [*contents(g.owner), *grown])

@@ -289,19 +289,22 @@ def compare(session, kind: type, x, y):
             return equal(session, x, y, arith.not_equal)
         return negate(truth(session, equal(session, x, y)))
     if kind is gast.Is:
-        return _identical(x, y)
+        return _identical(session, x, y)
     if kind is gast.IsNot:
-        return negate(_identical(x, y))
+        return negate(_identical(session, x, y))
     found = contains(session, y, x)
     return found if kind is gast.In else negate(found)
 
 
-def _identical(x, y):
+def _identical(session, x, y):
     """`x is y`; of a traced bool and True or False, which there are only one of, equality."""
     for value, other in ((x, y), (y, x)):
         if type(other) is bool and isinstance(value, Node) and value.type == arith.type_of(True):
             return value if other else negate(value)
-    return x is y
+    if session.aliases.may_be_one(x, y):
+        raise TypeFault("whether these are the same object is known only when the program runs",
+                        "keep in a variable which of the two it is")
+    return session.aliases.itself(x) is session.aliases.itself(y)
 
 
 def equal(session, x, y, function=arith.equal):

@@ -13,6 +13,7 @@ import gast
 
 from cellc.parser import branches
 from cellc.parser.iteration import Items, Iterator
+from cellc.parser.liveness import readable
 from cellc.parser.session import fields_of
 from cellc.parser.values import Closure, Maybe
 
@@ -36,6 +37,32 @@ def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
     roots += [x for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
     roots += session.managers
     return not _reaches(frame, roots, value, sides)
+
+
+def may_be_seen(session, written, test) -> str | None:
+    """What a program that goes on from here can see that the test holds of: the name of a variable
+    that it is, or is in. `written` is the statement that has just been done, if one has been."""
+    roots = []
+    for depth, frame in enumerate(reversed(session.frames)):
+        for outer in _chain(frame):
+            live = readable(outer, None if depth else written)
+            roots += [(name, x) for name, x in outer.variables.items() if live is None
+                      or name in live or name in outer.source.captured or name.startswith("$")]
+        roots += [("an exception", error) for error in frame.handling]
+    roots += [("an iterator", x) for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
+    roots += [("a context manager", x) for x in session.managers]
+    seen: set[int] = set()
+    for name, root in roots:
+        todo = [root]
+        while todo:
+            found = todo.pop()
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            if test(found):
+                return name if found is root else f"what {name} holds"
+            todo += _parts(session.frames[-1], found)
+    return None
 
 
 def _chain(frame):

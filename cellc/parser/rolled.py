@@ -23,6 +23,7 @@ from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.types import Dim
 from cellc.parser import branches, control, operators
+from cellc.parser.changes import LoopObjects
 from cellc.parser.frame import Ended
 from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
@@ -96,6 +97,7 @@ class Rolled:
         self.own: list[int] = []                # slots of what the parsed code made itself
         self.bound: dict[tuple, Any] = {}       # what the places are bound to in this attempt
         self.growing = Growing(self)
+        self.objects = LoopObjects(self.session)
 
     def run(self, rest):
         """Parse it all; returns how the loop ends."""
@@ -150,9 +152,10 @@ class Rolled:
         inputs = [builder.input(type, self._name_of(i)) for i, type in enumerate(self.types)]
         for i in self.own:
             session.owned.add(inputs[i])
-        self.bound = {}
+        self.bound, shared = {}, {}
         for place in self.places:
-            value = unflatten(place.structure, inputs, made=session.owned.add, keep=True)
+            value = unflatten(place.structure, inputs, made=session.owned.add, keep=True,
+                              shared=shared)
             if place.kind == "variable":
                 self.frame.variables[place.owner] = self.bound[place.key] = value
             elif place.kind == "contents":
@@ -162,6 +165,7 @@ class Rolled:
             else:
                 builder.assigned[id(place.owner)] = (place.owner, value)
                 self.bound[place.key] = value
+        self.objects.note(inputs, shared)
         self.growing.bind()
 
     def _name_of(self, slot: int) -> str:
@@ -201,13 +205,15 @@ class Rolled:
     def _settle(self):
         """Parse rounds until one leaves just the state it was given: (its branch, the values)."""
         for _ in range(MOST_ATTEMPTS):
+            self.objects.begin()
             body, ends = self._inside("round", self._round)
             body.never_ends = not ends
             joiner = branches.Joiner(self.session, _Before(self, body), body, self.loc, self.word,
                                      {id(x) for x in body.builder.inputs})
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
-            settled = (types == self.types and self.growing.settled()
+            settled = (self.objects.settled(joiner, [p.structure for p in places])
+                       and types == self.types and self.growing.settled()
                        and [p.key for p in places] == [p.key for p in self.places]
                        and all(_alike(p.structure, q.structure) for p, q in
                                zip(places, self.places, strict=True)))
@@ -244,6 +250,7 @@ class Rolled:
             if ("contents", key) in known or not _same_contents(now, later):
                 what = f"a {type(value).__name__} changed in a loop"
                 joined = self._joined(joiner, now, later, what)
+                joiner.forget(now, later)
                 if isinstance(joined, Conflict):
                     joined.refuse(what)
                 found.append(Place("contents", value, joined))
@@ -274,12 +281,7 @@ class Rolled:
 
     def _joined(self, joiner, now, later, name: str):
         """Both values as a structure; of what a round leaves as it was, the leaves as well."""
-        if now is not later:
-            return joiner.value(now, later, name)
-        leaves: list = []
-        structure = flatten(now, leaves, self.session.lift_anywhere)
-        slots = [joiner.pair(x, x, x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
+        return joiner.value(now, later, name) if now is not later else joiner.as_it_is(now)
 
     # -- putting it together -----------------------------------------------------------------------
     def _test(self):
@@ -365,10 +367,11 @@ class Rolled:
         return values
 
     def _leave_state(self, leaves: list[Node], body) -> None:
-        session, variables = self.session, self.frame.variables
+        session, variables, shared = self.session, self.frame.variables, {}
         session.journal(variables)
         for place in self.places:
-            value = unflatten(place.structure, leaves, made=session.owned.add, keep=True)
+            value = unflatten(place.structure, leaves, made=session.owned.add, keep=True,
+                              shared=shared)
             if place.kind == "variable":
                 if value is MISSING:
                     variables.pop(place.owner, None)
@@ -379,6 +382,7 @@ class Rolled:
                 restore(place.owner, value)
             else:
                 session.builder.assigned[id(place.owner)] = (place.owner, value)
+        self.objects.note(leaves, shared)
         self.frame.bound_at |= body._bound_at
 
     # -- behind the loop ---------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
+from cellc.parser.aliases import Aliases
 from cellc.parser.guards import Guard, Record, look
 from cellc.parser.values import Owned, describe, unknown
 
@@ -36,6 +37,12 @@ class TraceBuilder(Builder):
             if found is not None:
                 return found[1]
         return super().lift(value)
+
+    def capture(self, value) -> Node:
+        node = super().capture(value)
+        if self.session is not None:
+            self.session.aliases.captured(node, value)
+        return node
 
     def assign(self, parameter, value) -> Node:
         """From here on the Parameter has this value: cast to its dtype, broadcast to its shape."""
@@ -80,6 +87,9 @@ class Session:
         self.checkpoint: str | None = None  # how the gradients of loops save memory
         self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []
+        self.builders: list[TraceBuilder] = []      # those around here
+        self.closures: list[Any] = []       # functions with defaults that were defined
+        self.aliases = Aliases()            # what may be one object
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
         self.managers: list[Any] = []       # what was entered by `with`
@@ -103,11 +113,12 @@ class Session:
         """Append to another builder for a while."""
         outer, self.builder = self.builder, builder
         builder.loc, builder.session = outer.loc, self
+        self.builders.append(outer)
         try:
             with builder:
                 yield builder
         finally:
-            self.builder = outer
+            self.builder = self.builders.pop()
 
     @contextmanager
     def running(self, builder: TraceBuilder):
@@ -240,6 +251,7 @@ class Session:
                 f"{what} would change {_kind(value)} made outside the compiled call, which happens "
                 "once, while compiling, and not at each call",
                 "work on a copy made here, such as list(x) or dict(x), and return it")
+        self.aliases.check(self, value, f"{_kind(value)} is changed")
         self.journal(value)
 
     def journal(self, value) -> None:
@@ -277,7 +289,20 @@ class Session:
         if frame.entered is None:       # a generator is entered again and again
             frame.entered = len(self.owned)
         self.frames.append(frame)
-        self.owned.add(frame.variables)
+        kept = bool(frame.source.captured) or frame.source.generator is not None
+        self.owned.add(frame.variables, holds=kept)
+
+    def holders(self):
+        """All that this graph's code has made and that can hold a tensor."""
+        seen = set()
+        for frame in self.frames:
+            while frame is not None:
+                if id(frame.variables) not in seen:
+                    seen.add(id(frame.variables))
+                    yield frame.variables
+                frame = frame.parent
+        yield from (x for x in self.owned.holders() if id(x) not in seen)
+        yield from self.closures
 
     def message(self, message) -> int:
         """The number by which the program knows a message."""

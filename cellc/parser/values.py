@@ -111,11 +111,15 @@ class Owned:
 
     def __init__(self, journals: list):
         self._objects: dict[int, Any] = {}
+        self._holders: dict[int, Any] = {}
         self._journals = journals
         self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
         self._order: dict[int, int] = {}        # id of an object -> how many were made before it
 
-    def add(self, value):
+    def add(self, value, holds: bool = True):
+        """`holds`: what it holds can be seen as long as it can."""
+        if holds and not isinstance(value, hooks.traced):
+            self._holders[id(value)] = value
         if self._journals and id(value) not in self._objects:
             self._made_in[id(value)] = self._journals[-1]
         self._order.setdefault(id(value), len(self._order))
@@ -143,6 +147,10 @@ class Owned:
             if made_in is journal:
                 self._made_in[key] = self._journals[-1]
 
+    def holders(self) -> list:
+        """Containers and objects; of activations that have ended, what their functions share."""
+        return list(self._holders.values())
+
     def of_kind(self, *kinds: type) -> list:
         """All that are of these classes."""
         return [x for x in self._objects.values() if isinstance(x, kinds)]
@@ -153,31 +161,42 @@ class Owned:
 
 # -- structures ------------------------------------------------------------------------------------
 
-def flatten(value, leaves: list, lift):
-    """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`."""
+def flatten(value, leaves: list, lift, shared: dict | None = None):
+    """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`.
+
+    With `shared`, a container found twice has one structure.
+    """
     kind = type(value)
     if kind in SIMPLE or kind is Itself:
         return value
     if isinstance(value, hooks.traced):
         leaves.append(lift(value))
         return Slot(len(leaves) - 1)
+    if shared is not None and id(value) in shared:
+        return shared[id(value)][1]
+    structure = value
     if isinstance(value, (tuple, list)):
-        return _same_kind(value, [flatten(x, leaves, lift) for x in value])
-    if isinstance(value, dict):
-        return _same_dict(value, {k: flatten(x, leaves, lift) for k, x in value.items()})
-    if kind is Maybe:
-        return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
-                     value.unbound)
-    if is_instance_of_dataclass(value) and traced_in(value):
-        return same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
-                                    for f in fields(value)})
-    return value
+        structure = _same_kind(value, [flatten(x, leaves, lift, shared) for x in value])
+    elif isinstance(value, dict):
+        structure = _same_dict(value, {k: flatten(x, leaves, lift, shared)
+                                       for k, x in value.items()})
+    elif kind is Maybe:
+        return Maybe(flatten(value.value, leaves, lift, shared),
+                     flatten(value.flag, leaves, lift, shared), value.unbound)
+    elif is_instance_of_dataclass(value) and traced_in(value):
+        structure = same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift, shared)
+                                        for f in fields(value)})
+    if shared is not None:
+        shared[id(value)] = value, structure
+    return structure
 
 
-def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
+def unflatten(structure, leaves, known=None, made=None, keep: bool = False,
+              shared: dict | None = None):
     """The value of a structure: slots filled from `leaves`, known parts through `known`.
 
-    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay.
+    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay. With
+    `shared`, a structure found twice gives one container.
     """
     kind = type(structure)
     if kind is Slot:
@@ -186,22 +205,27 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
         return structure.value
     if kind in SIMPLE or (keep and not slots_in(structure)):
         return structure
+    if shared is not None and id(structure) in shared:
+        return shared[id(structure)][1]
+    again = (known, made, keep, shared)
     if isinstance(structure, (tuple, list)):
-        result = _same_kind(structure, [unflatten(x, leaves, known, made, keep) for x in structure])
+        result = _same_kind(structure, [unflatten(x, leaves, *again) for x in structure])
     elif kind is Maybe:
-        return Maybe(unflatten(structure.value, leaves, known, made, keep),
-                     unflatten(structure.flag, leaves, known, made, keep), structure.unbound)
+        return Maybe(unflatten(structure.value, leaves, *again),
+                     unflatten(structure.flag, leaves, *again), structure.unbound)
     elif isinstance(structure, dict):
-        result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
+        result = _same_dict(structure, {k: unflatten(x, leaves, *again)
                                         for k, x in structure.items()})
     elif is_instance_of_dataclass(structure) and slots_in(structure):
         result = same_object(structure, {
-            f.name: unflatten(getattr(structure, f.name), leaves, known, made, keep)
+            f.name: unflatten(getattr(structure, f.name), leaves, *again)
             for f in fields(structure)})
     else:
         return known(structure) if known else structure
     if made is not None and not isinstance(result, tuple):
         made(result)
+    if shared is not None:
+        shared[id(structure)] = structure, result
     return result
 
 
