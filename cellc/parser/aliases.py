@@ -20,6 +20,7 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Node
 from cellc.ir.types import TensorType
 from cellc.parser import hooks
+from cellc.parser.values import LISTS, is_instance_of_dataclass
 
 NONE: frozenset[int] = frozenset()
 
@@ -67,11 +68,23 @@ class Aliases:
     def changed(self, old, new) -> None:
         """The same object, with another value."""
         self._origins[id(new)] = new, self.origins(old)
+        self._kept[id(new)] = new
 
     def relate(self, a: int, b: int) -> None:
         """The two objects may be one."""
         self._related.setdefault(a, set()).add(b)
         self._related.setdefault(b, set()).add(a)
+
+    def relate_values(self, a, b) -> None:
+        """The two values may be one object."""
+        if self.itself(a) is not self.itself(b):
+            for x in self.related(self.origins(a)):
+                for y in self.related(self.origins(b)):
+                    self.relate(x, y)
+
+    def is_made_here(self, session, value) -> bool:
+        """Is all that it may be made by the code that is being parsed?"""
+        return all(session.is_made_here(self._kept[x]) for x in self.related(self.origins(value)))
 
     def related(self, origins) -> frozenset[int]:
         """The objects, and all that they may be."""
@@ -96,14 +109,6 @@ class Aliases:
         """The list holds what such leaves were in each round of a loop."""
         self._grown[id(value)] = value, NONE.union(*map(self.origins, leaves))
 
-    def leave_grown(self, value: list, leaves: list) -> None:
-        """These are what it holds of a round, behind the loop."""
-        origins = self._grown[id(value)][1]
-        for x in filter(_has_identity, leaves):
-            self._kept[id(x)] = x
-            for origin in origins:
-                self.relate(id(x), origin)
-
     def _is_growing(self, session, value) -> bool:
         """May a list that grows in a loop around here hold it?"""
         return any(self.meet(self._grown[key][1], self.origins(value))
@@ -122,14 +127,15 @@ class Aliases:
 
     def note_state(self, values: list, outside: list[frozenset], one: frozenset) -> None:
         """The state of a loop as it is found in a round, or behind the loop."""
-        for value, origins in zip(values, outside, strict=True):
+        for value, origins in zip(values, outside, strict=bool(outside)):
             if _has_identity(value):
                 self._kept[id(value)] = value
                 self._origins.pop(id(value), None)
                 for origin in origins - {id(value)}:
                     self.relate(id(value), origin)
         for i, j in one:
-            self.relate(id(values[i]), id(values[j]))
+            if values[i] is not None and values[j] is not None:
+                self.relate(id(values[i]), id(values[j]))
 
     # -- changing ----------------------------------------------------------------------------------
     def check(self, session, value, what: str, written=None) -> None:
@@ -155,5 +161,5 @@ def _has_identity(value) -> bool:
     """Is it something that can be changed in place?"""
     if isinstance(value, hooks.traced):
         return isinstance(value.type, TensorType)
-    return isinstance(value, (list, dict, set)) or hasattr(value, "__dict__") or hasattr(
-        type(value), "__slots__")
+    return isinstance(value, (*LISTS, dict, set)) or is_instance_of_dataclass(value) or hasattr(
+        value, "__dict__")

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import gast
-
 from cellc.errors import CellcError, Loc
 from cellc.ir import arith
 from cellc.ir.graph import Graph, Input, Node, has_effect
@@ -26,6 +24,7 @@ from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
+    LISTS,
     Conflict,
     Itself,
     Maybe,
@@ -34,14 +33,12 @@ from cellc.parser.values import (
     describe,
     flatten,
     is_instance_of_dataclass,
+    same_kind,
     same_object,
     unflatten,
 )
-from cellc.passes.rebuild import copy_body
 
 NOTHING = object()      # the side of a pair that has no value: whatever it gives is not read
-_CHEAP_APPLIES = 8
-_CHEAP_SIZE = 16
 
 
 class Branch:
@@ -284,7 +281,7 @@ class Joiner:
         """What both have alike: itself, but what is state of a loop is so in all its rounds."""
         if id(value) in self.state:
             return self.pair(value, value, value.type)
-        if not self.state or not isinstance(value, (tuple, list, dict)) and (
+        if not self.state or not isinstance(value, (tuple, *LISTS, dict)) and (
                 not is_instance_of_dataclass(value)):
             return value
         if not isinstance(value, tuple) and self.orelse.knew(value):
@@ -342,11 +339,11 @@ class Joiner:
         return joined
 
     def _container(self, a, b, name: str):
-        if isinstance(a, (list, tuple)):
+        if isinstance(a, (tuple, *LISTS)):
             items = self._items(self._held(self.then, a), self._held(self.orelse, b), name)
             if items is None:
                 return self._conflict(a, b, name)
-            return a._make(items) if hasattr(a, "_make") else self._made(type(a)(items))
+            return self._made(same_kind(a, items))
         if isinstance(a, dict):
             first, second = self.then.view(a), self.orelse.view(b)
             if list(first) != list(second):
@@ -355,8 +352,10 @@ class Joiner:
             return self._conflict(a, b, name) if items is None else self._made(
                 dict(zip(first, items, strict=True)))
         if isinstance(a, (set, frozenset)):
-            same_items = self._held(self.then, a) == self._held(self.orelse, b)
-            return a if same_items else self._conflict(a, b, name)
+            items = self._held(self.then, a)
+            if items != self._held(self.orelse, b):
+                return self._conflict(a, b, name)
+            return a if isinstance(a, frozenset) else self._made(set(items))
         if is_instance_of_dataclass(a) and a in self.session.owned and b in self.session.owned:
             first, second = self.then.view(a), self.orelse.view(b)
             names = [f.name for f in fields(a)]
@@ -372,7 +371,7 @@ class Joiner:
         return value if isinstance(value, tuple) else self.session.owned.add(value)
 
     def _held(self, branch: Branch, value):
-        return branch.view(value) if isinstance(value, (list, set)) else value
+        return branch.view(value) if isinstance(value, (*LISTS, set)) else value
 
     def _items(self, first, second, name: str) -> list | None:
         first, second = list(first), list(second)
@@ -412,15 +411,15 @@ def as_left(side: Branch, value, made, memo: dict):
     there before it stay themselves. `memo` knows the containers met before."""
     if isinstance(value, tuple):
         items = [as_left(side, x, made, memo) for x in value]
-        return value._make(items) if hasattr(value, "_make") else tuple(items)
-    if not isinstance(value, (list, dict)) and not is_instance_of_dataclass(value):
+        return same_kind(value, items)
+    if not isinstance(value, (*LISTS, dict)) and not is_instance_of_dataclass(value):
         return value
     if side.knew(value):
         return Itself(value)
     if id(value) not in memo:
         held = side.view(value)
-        if isinstance(value, list):
-            left = [as_left(side, x, made, memo) for x in held]
+        if isinstance(value, LISTS):
+            left = same_kind(value, [as_left(side, x, made, memo) for x in held])
         else:
             items = {key: as_left(side, x, made, memo) for key, x in held.items()}
             left = items if isinstance(value, dict) else made(same_object(value, items))
@@ -479,83 +478,3 @@ def is_live(frame, node, name: str, live: frozenset | None = None) -> bool:
         outermost = frame.loops[0]
         return last >= (outermost.lineno, outermost.col_offset)
     return last > (node.end_lineno, node.end_col_offset - 1)
-
-
-# -- expressions -----------------------------------------------------------------------------------
-
-def choose(frame, node, condition: Node, first, second):
-    """The joined value of two pieces of work, of which one is done when the program runs."""
-    then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
-    values = then.run_if_known(first), orelse.run_if_known(second)
-    if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
-        raise Unsettled
-    then.returned, orelse.returned = map(_Made, values)
-    frame.here(node)
-    value = join(frame, node, condition, then, orelse)
-    if then.never_ends and orelse.never_ends:
-        raise Ended
-    return value
-
-
-class _Made:
-    """The value of an expression, where a statement's branch has an Outcome."""
-
-    def __init__(self, value):
-        self.value, self.loc = value, None
-
-
-def short_circuit(frame, node: gast.BoolOp, evaluate):
-    """`a and b and ...` or `a or b or ...`: Python's meaning, whatever is known when.
-
-    A right side that is a few scalar operations is computed in any case, which costs less than a
-    branch; anything longer is computed only where the left side asks for it.
-    """
-    stop_at = isinstance(node.op, gast.Or)
-    value = evaluate(frame, node.values[0])
-    for right in node.values[1:]:
-        frame.here(node)
-        known = operators.truth(frame.session, value)
-        if isinstance(known, bool):
-            if known is stop_at:
-                return value
-            value = evaluate(frame, right)
-            continue
-        value = _either_side(frame, node, known, value, right, evaluate, stop_at)
-    return value
-
-
-def conjunction(frame, node, known: Node, work):
-    """`known and work()` in a comparison chain: `work` does the comparisons after `known`."""
-    return _either_side(frame, node, known, known, node, lambda *_: work(), stop_at=False)
-
-
-def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool):
-    branch, other = Branch(frame, right, known, "then"), Branch(frame, node, known, "else")
-    found = branch.run_if_known(lambda: evaluate(frame, right))
-    frame.here(node)
-    if not branch.never_ends and value is known and _is_truth(found) and _is_cheap(branch):
-        if isinstance(found, Node):
-            graph = branch.builder.finish(found)        # this captures, too
-            outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
-            found = copy_body(frame.session.builder, graph, outside)
-        return (operators.either if stop_at else operators.both)(known, found)
-    branch.returned, other.returned = _Made(found), _Made(other.run(lambda: value))
-    if stop_at:
-        return join(frame, node, known, other, branch)
-    return join(frame, node, known, branch, other)
-
-
-def _is_truth(value) -> bool:
-    return isinstance(value, bool) or (
-        isinstance(value, Node) and value.type == arith.type_of(True))
-
-
-def _is_cheap(branch: Branch) -> bool:
-    """A few scalar operations that cannot fail and change nothing."""
-    body = branch.builder.body
-    variables = branch.frame.variables
-    return (len(body) <= _CHEAP_APPLIES and not branch.builder.assigned
-            and set(branch.changed()) <= {id(variables)}
-            and all(value is variables.get(name) for name, value in branch.view(variables).items())
-            and all(x.prim.kind in ("elementwise", "view") and isinstance(x.type.size, int)
-                    and x.type.size <= _CHEAP_SIZE for x in body))

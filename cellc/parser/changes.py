@@ -11,8 +11,7 @@ from cellc.errors import TypeFault
 from cellc.ir.graph import Constant, Node
 from cellc.parser.iteration import Items, Iterator
 from cellc.parser.session import fields_of
-from cellc.parser.values import Closure, Maybe
-
+from cellc.parser.values import LISTS, Closure, Maybe
 
 
 def replace(session, old, new) -> None:
@@ -21,14 +20,14 @@ def replace(session, old, new) -> None:
         if isinstance(holder, (Iterator, Closure)):
             _replace_within(session, holder, old, new)
             continue
-        items = holder if isinstance(holder, (list, dict)) else fields_of(holder)
+        items = holder if isinstance(holder, (*LISTS, dict)) else fields_of(holder)
         found = [(key, x, renewed(x, old, new)) for key, x in (
-            enumerate(items) if isinstance(items, list) else items.items())]
+            enumerate(items) if isinstance(items, LISTS) else items.items())]
         found = [(key, x) for key, before, x in found if x is not before]
         if found:
             session.journal(holder)
         for key, x in found:
-            if isinstance(holder, (list, dict)):
+            if isinstance(holder, (*LISTS, dict)):
                 holder[key] = x
             else:
                 object.__setattr__(holder, key, x)
@@ -79,7 +78,7 @@ def _replace_within(session, holder, old, new) -> None:
 def is_held(session, value) -> bool:
     """Does a variable or container of this graph's code hold it?"""
     for holder in session.holders():
-        items = holder if isinstance(holder, list) else (
+        items = holder if isinstance(holder, LISTS) else (
             holder if isinstance(holder, dict) else fields_of(holder)).values()
         if any(renewed(x, value, None) is not x for x in items):
             return True
@@ -92,19 +91,26 @@ class LoopObjects:
     def __init__(self, session):
         self.session, self.aliases = session, session.aliases
         self.made_before = 0
-        self.found: tuple = ([], frozenset())   # of the slots, then of the containers
+        self.found: tuple = ((), frozenset())   # of the slots, then of the containers
         self.containers: list = []              # their structures
+        self.grown: list = []                   # what a round appends to lists
+        self.lasting: set[int] = set()          # those of it that rounds before it have, too
         self.shape: tuple = ()                  # which of them are one
 
     def begin(self) -> None:
         """A round is about to be parsed."""
         self.made_before = len(self.session.owned)
 
-    def settled(self, joiner, structures: list) -> bool:
+    def settled(self, joiner, structures: list, grown: list) -> bool:
         """Note what the round has made of its state; is it as it was assumed?"""
         pairs = [pair[:2] for pair in joiner.pairs]
         pairs += [(a, b) for _, a, b in joiner.containers()]
         before = self.found, self.shape
+        self.grown = grown
+        self.lasting = {id(x) for x in grown if any(
+            self.aliases.meet(self.aliases.origins(now), self.aliases.origins(x))
+            for now, _ in pairs)}
+        pairs += [(None, x) for x in grown]
         self.found = self.aliases.after_round(pairs, self._is_outside)
         self.shape = tuple(_identities(structures, {}))
         self.containers = [structure for structure, _, _ in joiner.containers()]
@@ -118,19 +124,30 @@ class LoopObjects:
             return any(b.owns(value) for b in (*self.session.builders, self.session.builder))
         return not self.session.owned.is_made_since(value, self.made_before)
 
-    def note(self, leaves: list, shared: dict) -> None:
-        """The state is these leaves, and the containers in `shared`, now."""
+    def note(self, leaves: list, shared: dict, behind: bool = False) -> None:
+        """The state is these leaves, and the containers in `shared`, now: in a round, or behind
+        the loop."""
         objects = [shared.get(id(x), (None, x))[1] for x in self.containers]
-        outside, one = self.found
-        if outside:
-            self.aliases.note_state([*leaves, *objects], outside, one)
+        self.aliases.note_state([*leaves, *objects, *[None] * len(self.grown)], *self.found)
+        n = len(leaves) + len(objects)
+        for i, j in self.found[1] if behind else ():
+            if i < n <= j:
+                self.aliases.relate_values((*leaves, *objects)[i], self.grown[j - n])
+
+    def leave_grown(self, leaves: list, rows: list) -> None:
+        """Behind the loop the rows are what a round appended as `leaves`, of one round each."""
+        for leaf, row in zip(leaves, rows, strict=True):
+            if id(leaf) in self.lasting:
+                self.aliases.joined(row, leaf, leaf)
+            else:
+                self.aliases.relate_values(row, leaf)
 
 
 def _identities(structure, known: dict):
     """A number for each container in it, the same for the same one."""
-    if isinstance(structure, (list, dict)) or hasattr(structure, "__dict__"):
+    if isinstance(structure, (*LISTS, dict)) or hasattr(structure, "__dict__"):
         yield known.setdefault(id(structure), len(known))
     parts = structure.values() if isinstance(structure, dict) else structure if isinstance(
-        structure, (list, tuple)) else (structure.value,) if isinstance(structure, Maybe) else ()
+        structure, (tuple, *LISTS)) else (structure.value,) if isinstance(structure, Maybe) else ()
     for part in parts:
         yield from _identities(part, known)

@@ -6,7 +6,7 @@ import gast
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Apply
-from cellc.parser import attributes, branches, calls, control, generators, hooks, operators
+from cellc.parser import attributes, calls, choices, control, generators, hooks, operators
 from cellc.parser.frame import Frame
 from cellc.parser.statements import assign, define, mangled
 from cellc.parser.syntax import evaluators
@@ -48,7 +48,22 @@ def eval_slice(frame, node):
 @evaluators.handles(gast.Call)
 def eval_call(frame, node):
     function = frame.eval(node.func)
-    args, kwargs = [], {}
+    args, kwargs = _arguments(frame, node) if _may_change(node) else _plain_arguments(frame, node)
+    frame.here(node)
+    if function is super and not args:
+        return _super(frame)
+    return calls.call(frame.session, function, args, kwargs)
+
+
+def _arguments(frame, node):
+    """The arguments, of which a later one may change an earlier one: a tensor is an object."""
+    with frame.session.owned.holding() as held:
+        return _plain_arguments(frame, node, held([]), held({}))
+
+
+def _plain_arguments(frame, node, args: list | None = None, kwargs: dict | None = None):
+    args = [] if args is None else args
+    kwargs = {} if kwargs is None else kwargs
     for arg in node.args:
         if type(arg) is gast.Starred:
             args.extend(control.items_of(frame.session, frame.eval(arg.value)))
@@ -65,10 +80,20 @@ def eval_call(frame, node):
             if repeated:
                 raise TypeFault(f"the argument {repeated.pop()} is given twice")
             kwargs.update(value)
-    frame.here(node)
-    if function is super and not args:
-        return _super(frame)
-    return calls.call(frame.session, function, args, kwargs)
+    return args, kwargs
+
+
+def _may_change(node) -> bool:
+    """May computing a later part of the expression change what an earlier part has given? Only a
+    function can."""
+    found = getattr(node, "_may_change", None)
+    if found is None:
+        parts = list(gast.iter_child_nodes(node))
+        if type(node) is gast.Call:
+            parts = parts[1:]
+        found = node._may_change = any(
+            isinstance(inner, gast.Call) for part in parts[1:] for inner in gast.walk(part))
+    return found
 
 
 def _super(frame):
@@ -84,7 +109,10 @@ def _super(frame):
 
 @evaluators.handles(gast.BinOp)
 def eval_binary(frame, node):
-    x, y = frame.eval(node.left), frame.eval(node.right)
+    if _may_change(node):
+        x, y = _items(frame, (node.left, node.right))
+    else:
+        x, y = frame.eval(node.left), frame.eval(node.right)
     frame.here(node)
     return operators.binary(frame.session, type(node.op), x, y)
 
@@ -100,14 +128,20 @@ def eval_unary(frame, node):
 
 @evaluators.handles(gast.BoolOp)
 def eval_boolean(frame, node):
-    return branches.short_circuit(frame, node, Frame.eval)
+    return choices.short_circuit(frame, node, Frame.eval)
 
 
 @evaluators.handles(gast.Compare)
 def eval_compare(frame, node):
     left = frame.eval(node.left)
     if len(node.ops) == 1:
-        right = frame.eval(node.comparators[0])
+        if _may_change(node):
+            with frame.session.owned.holding() as held:
+                items = held([left])
+                right = frame.eval(node.comparators[0])
+                left = items[0]
+        else:
+            right = frame.eval(node.comparators[0])
         frame.here(node)
         return operators.compare(frame.session, type(node.ops[0]), left, right)
     return _chain(frame, node, left, 0)
@@ -125,7 +159,7 @@ def _chain(frame, node, left, i: int):
         return found
     if known is True:
         return _chain(frame, node, right, i + 1)
-    return branches.conjunction(frame, node, known, lambda: _chain(frame, node, right, i + 1))
+    return choices.conjunction(frame, node, known, lambda: _chain(frame, node, right, i + 1))
 
 
 @evaluators.handles(gast.IfExp)
@@ -133,7 +167,7 @@ def eval_choice(frame, node):
     condition = control.test(frame, node.test)
     if isinstance(condition, bool):
         return frame.eval(node.body if condition else node.orelse)
-    return branches.choose(frame, node, condition, lambda: frame.eval(node.body),
+    return choices.choose(frame, node, condition, lambda: frame.eval(node.body),
                            lambda: frame.eval(node.orelse))
 
 
@@ -153,7 +187,12 @@ def eval_walrus(frame, node):
 # -- displays --------------------------------------------------------------------------------------
 
 def _items(frame, nodes) -> list:
-    items = []
+    """The values one after another; what is computed later may change an earlier one."""
+    with frame.session.owned.holding() as held:
+        return _plain_items(frame, nodes, held([]))
+
+
+def _plain_items(frame, nodes, items: list) -> list:
     for node in nodes:
         if type(node) is gast.Starred:
             items.extend(control.items_of(frame.session, frame.eval(node.value)))

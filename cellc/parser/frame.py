@@ -72,7 +72,8 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth", "node")
+                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth",
+                 "node")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):

@@ -71,6 +71,10 @@ class Growing:
         changed, self._changed = self._changed, False
         return not changed
 
+    def leaves(self) -> list:
+        """What the last round has added."""
+        return [x for g in self.lists for x in g.round[0]]
+
     def size(self) -> int:
         return sum(len(g.types) for g in self.lists)
 
@@ -116,7 +120,7 @@ class Growing:
                 leaves = [hooks.getitem(a, i) for a in own]
                 leaves = [shape.to_scalar(x) if isinstance(t, ScalarType) else x
                           for x, t in zip(leaves, g.types, strict=True)]
-                self.session.aliases.leave_grown(g.owner, leaves)
+                self.loop.objects.leave_grown(g.round[0], leaves)
                 grown += unflatten(g.items, leaves, made=self.session.owned.add)
             self.session.journal(g.owner)
             restore(g.owner, [*contents(g.owner), *grown])

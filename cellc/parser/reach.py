@@ -15,7 +15,7 @@ from cellc.parser import branches
 from cellc.parser.iteration import Items, Iterator
 from cellc.parser.liveness import readable
 from cellc.parser.session import fields_of
-from cellc.parser.values import Closure, Maybe
+from cellc.parser.values import LISTS, Closure, Maybe
 
 
 def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
@@ -95,7 +95,7 @@ def _reaches(frame, roots: list, value, sides) -> bool:
 
 def _parts(frame, value) -> list:
     """What one gets at through a value; of the frame itself the roots have what is still read."""
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (tuple, *LISTS, set, frozenset)):
         return list(value)
     if isinstance(value, dict):
         return list(value.values())

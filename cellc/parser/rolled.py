@@ -22,14 +22,14 @@ from cellc.ir import arith
 from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.types import Dim
-from cellc.parser import branches, control, operators
+from cellc.parser import branches, choices, control, operators
 from cellc.parser.changes import LoopObjects
 from cellc.parser.frame import Ended
 from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
-from cellc.parser.values import Conflict, Maybe, Slot, flatten, is_instance_of_dataclass, unflatten
+from cellc.parser.values import Conflict, Maybe, Slot, is_instance_of_dataclass, unflatten
 from cellc.record import record
 
 MOST_ATTEMPTS = 12      # at finding what a loop's state is
@@ -212,7 +212,8 @@ class Rolled:
                                      {id(x) for x in body.builder.inputs})
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
-            settled = (self.objects.settled(joiner, [p.structure for p in places])
+            settled = (self.objects.settled(joiner, [p.structure for p in places],
+                                            self.growing.leaves())
                        and types == self.types and self.growing.settled()
                        and [p.key for p in places] == [p.key for p in self.places]
                        and all(_alike(p.structure, q.structure) for p, q in
@@ -313,7 +314,7 @@ class Rolled:
         ask = partial(control.test, self.frame, self.node.test)
         if isinstance(goes_on, bool):
             return ask()
-        return branches.conjunction(self.frame, self.node, goes_on, ask)
+        return choices.conjunction(self.frame, self.node, goes_on, ask)
 
     def _number(self, n):
         return operators.as_number(self.session, n) if isinstance(n, Dim) else n
@@ -382,7 +383,7 @@ class Rolled:
                 restore(place.owner, value)
             else:
                 session.builder.assigned[id(place.owner)] = (place.owner, value)
-        self.objects.note(leaves, shared)
+        self.objects.note(leaves, shared, behind=True)
         self.frame.bound_at |= body._bound_at
 
     # -- behind the loop ---------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from cellc.ir.types import TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.aliases import Aliases
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe, unknown
+from cellc.parser.values import LISTS, Owned, describe, unknown
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
 MAX_UNROLLED = 100_000  # rounds of one unrolled loop
@@ -312,7 +312,7 @@ class Session:
 
 def contents(value):
     """A copy of what a container or object holds."""
-    if isinstance(value, (list, dict, set)):
+    if isinstance(value, (*LISTS, dict, set)):
         return value.copy()
     if hasattr(type(value), "restore"):     # an iterator
         return value.state()
@@ -334,6 +334,9 @@ def restore(value, held) -> None:
     """Put back what `contents` copied."""
     if isinstance(value, list):
         value[:] = held
+    elif isinstance(value, LISTS):
+        value.clear()
+        value.extend(held)
     elif isinstance(value, (dict, set)):
         value.clear()
         value.update(held)

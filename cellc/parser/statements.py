@@ -97,8 +97,9 @@ def replace_tensor(frame, place, old, new, written) -> None:
     if isinstance(old, hooks.Parameter):
         attributes.assign(session, old, new)
         return
-    if not session.is_made_here(old):
-        raise TypeFault("an item of a tensor made outside is assigned, which would change the "
+    if not session.aliases.is_made_here(session, old):
+        what = "what may be a tensor" if session.is_made_here(old) else "a tensor"
+        raise TypeFault(f"an item of {what} made outside is assigned, which would change the "
                         "caller's tensor", "work on a copy: x = x.copy()")
     if any(other.home is not session.owned and held is old
            for other in session.frames for held in other.variables.values()):

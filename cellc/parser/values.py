@@ -7,6 +7,8 @@ A *structure* is a nesting of tuples, lists, dicts and objects whose traced part
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
@@ -18,6 +20,7 @@ from cellc.parser import hooks
 from cellc.parser.source import Source
 from cellc.record import record
 
+LISTS = (list, deque)
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
 
 
@@ -115,6 +118,7 @@ class Owned:
         self._journals = journals
         self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
         self._order: dict[int, int] = {}        # id of an object -> how many were made before it
+        self._made = 0
 
     def add(self, value, holds: bool = True):
         """`holds`: what it holds can be seen as long as it can."""
@@ -122,12 +126,14 @@ class Owned:
             self._holders[id(value)] = value
         if self._journals and id(value) not in self._objects:
             self._made_in[id(value)] = self._journals[-1]
-        self._order.setdefault(id(value), len(self._order))
+        if id(value) not in self._order:
+            self._order[id(value)] = self._made
+            self._made += 1
         self._objects[id(value)] = value
         return value
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return self._made
 
     def is_made_since(self, value, n: int) -> bool:
         """Was it made when there were n objects, or later?"""
@@ -146,6 +152,22 @@ class Owned:
         for key, made_in in self._made_in.items():
             if made_in is journal:
                 self._made_in[key] = self._journals[-1]
+
+    @contextmanager
+    def holding(self):
+        """For a while, containers of the parser's own are such, too."""
+        held = []
+
+        def hold(value):
+            held.append(self.add(value))
+            return value
+
+        try:
+            yield hold
+        finally:
+            for value in held:
+                for found in (self._holders, self._objects, self._made_in, self._order):
+                    found.pop(id(value), None)
 
     def holders(self) -> list:
         """Containers and objects; of activations that have ended, what their functions share."""
@@ -175,8 +197,8 @@ def flatten(value, leaves: list, lift, shared: dict | None = None):
     if shared is not None and id(value) in shared:
         return shared[id(value)][1]
     structure = value
-    if isinstance(value, (tuple, list)):
-        structure = _same_kind(value, [flatten(x, leaves, lift, shared) for x in value])
+    if isinstance(value, (tuple, *LISTS)):
+        structure = same_kind(value, [flatten(x, leaves, lift, shared) for x in value])
     elif isinstance(value, dict):
         structure = _same_dict(value, {k: flatten(x, leaves, lift, shared)
                                        for k, x in value.items()})
@@ -184,8 +206,8 @@ def flatten(value, leaves: list, lift, shared: dict | None = None):
         return Maybe(flatten(value.value, leaves, lift, shared),
                      flatten(value.flag, leaves, lift, shared), value.unbound)
     elif is_instance_of_dataclass(value) and traced_in(value):
-        structure = same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift, shared)
-                                        for f in fields(value)})
+        structure = same_object(value, {
+            f.name: flatten(getattr(value, f.name), leaves, lift, shared) for f in fields(value)})
     if shared is not None:
         shared[id(value)] = value, structure
     return structure
@@ -208,8 +230,8 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False,
     if shared is not None and id(structure) in shared:
         return shared[id(structure)][1]
     again = (known, made, keep, shared)
-    if isinstance(structure, (tuple, list)):
-        result = _same_kind(structure, [unflatten(x, leaves, *again) for x in structure])
+    if isinstance(structure, (tuple, *LISTS)):
+        result = same_kind(structure, [unflatten(x, leaves, *again) for x in structure])
     elif kind is Maybe:
         return Maybe(unflatten(structure.value, leaves, *again),
                      unflatten(structure.flag, leaves, *again), structure.unbound)
@@ -233,12 +255,12 @@ def is_instance_of_dataclass(value) -> bool:
     return is_dataclass(value) and not isinstance(value, type)
 
 
-def _same_kind(old, items: list):
+def same_kind(old, items: list):
     if type(old) is tuple:
         return tuple(items)
     if hasattr(old, "_make"):           # a namedtuple
         return old._make(items)
-    return type(old)(items)
+    return deque(items, old.maxlen) if isinstance(old, deque) else type(old)(items)
 
 
 def _same_dict(old, items: dict):
@@ -253,7 +275,7 @@ def same_object(old, items: dict):
 
 
 def _parts(value):
-    if isinstance(value, (tuple, list, set, frozenset)):
+    if isinstance(value, (tuple, *LISTS, set, frozenset)):
         return value
     if isinstance(value, dict):
         return value.values()
