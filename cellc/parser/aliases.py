@@ -32,6 +32,7 @@ class Aliases:
         self._origins: dict[int, tuple[Any, frozenset[int]]] = {}
         self._shared: set[int] = set()              # objects that something noted may be
         self._related: dict[int, set[int]] = {}
+        self._states: set[int] = set()              # objects that stand for others in a round
         self._captured: dict[int, tuple[Node, Any]] = {}
         self._grown: dict[int, tuple[list, frozenset[int]]] = {}
         self._kept: dict[int, Any] = {}             # objects by id, which stays theirs
@@ -84,7 +85,9 @@ class Aliases:
 
     def is_made_here(self, session, value) -> bool:
         """Is all that it may be made by the code that is being parsed?"""
-        return all(session.is_made_here(self._kept[x]) for x in self.related(self.origins(value)))
+        return session.is_made_here(value) and all(
+            x in self._states or session.is_made_here(self._kept[x])
+            for x in self.related(self.origins(value)))
 
     def related(self, origins) -> frozenset[int]:
         """The objects, and all that they may be."""
@@ -130,6 +133,7 @@ class Aliases:
         for value, origins in zip(values, outside, strict=bool(outside)):
             if _has_identity(value):
                 self._kept[id(value)] = value
+                self._states.add(id(value))
                 self._origins.pop(id(value), None)
                 for origin in origins - {id(value)}:
                     self.relate(id(value), origin)

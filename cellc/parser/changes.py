@@ -9,24 +9,28 @@ from types import MethodType
 
 from cellc.errors import TypeFault
 from cellc.ir.graph import Constant, Node
+from cellc.parser import reach
 from cellc.parser.iteration import Items, Iterator
 from cellc.parser.session import fields_of
 from cellc.parser.values import LISTS, Closure, Maybe
 
+_HOLDING = frozenset([Maybe, MethodType, partial])      # beside tuples
+
 
 def replace(session, old, new) -> None:
     """All that is `old` becomes `new`: in variables, containers and objects of this graph."""
-    for holder in session.holders():
+    for holder in list(reach.holders(session)):
         if isinstance(holder, (Iterator, Closure)):
             _replace_within(session, holder, old, new)
             continue
         items = holder if isinstance(holder, (*LISTS, dict)) else fields_of(holder)
-        found = [(key, x, renewed(x, old, new)) for key, x in (
-            enumerate(items) if isinstance(items, LISTS) else items.items())]
-        found = [(key, x) for key, before, x in found if x is not before]
-        if found:
+        pairs = enumerate(items) if isinstance(items, LISTS) else items.items()
+        for key, before in [(k, x) for k, x in pairs if x is old or type(x) in _HOLDING or
+                            isinstance(x, tuple)]:
+            x = renewed(before, old, new)
+            if x is before:
+                continue
             session.journal(holder)
-        for key, x in found:
             if isinstance(holder, (*LISTS, dict)):
                 holder[key] = x
             else:
@@ -77,7 +81,7 @@ def _replace_within(session, holder, old, new) -> None:
 
 def is_held(session, value) -> bool:
     """Does a variable or container of this graph's code hold it?"""
-    for holder in session.holders():
+    for holder in reach.holders(session):
         items = holder if isinstance(holder, LISTS) else (
             holder if isinstance(holder, dict) else fields_of(holder)).values()
         if any(renewed(x, value, None) is not x for x in items):

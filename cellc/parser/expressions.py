@@ -57,13 +57,14 @@ def eval_call(frame, node):
 
 def _arguments(frame, node):
     """The arguments, of which a later one may change an earlier one: a tensor is an object."""
-    with frame.session.owned.holding() as held:
-        return _plain_arguments(frame, node, held([]), held({}))
+    with frame.session.owned.holding() as args, frame.session.owned.holding() as named:
+        return _plain_arguments(frame, node, args, named)
 
 
-def _plain_arguments(frame, node, args: list | None = None, kwargs: dict | None = None):
+def _plain_arguments(frame, node, args: list | None = None, named: list | None = None):
     args = [] if args is None else args
-    kwargs = {} if kwargs is None else kwargs
+    named = [] if named is None else named
+    names: list[str] = []
     for arg in node.args:
         if type(arg) is gast.Starred:
             args.extend(control.items_of(frame.session, frame.eval(arg.value)))
@@ -71,16 +72,15 @@ def _plain_arguments(frame, node, args: list | None = None, kwargs: dict | None 
             args.append(frame.eval(arg))
     for keyword in node.keywords:
         value = frame.eval(keyword.value)
-        if keyword.arg is not None:
-            kwargs[keyword.arg] = value
-        elif not isinstance(value, dict):
+        if keyword.arg is None and not isinstance(value, dict):
             raise TypeFault(f"found {describe(value)} after **, expected a dict")
-        else:
-            repeated = kwargs.keys() & value.keys()
-            if repeated:
-                raise TypeFault(f"the argument {repeated.pop()} is given twice")
-            kwargs.update(value)
-    return args, kwargs
+        given = {keyword.arg: value} if keyword.arg is not None else value
+        for name, x in given.items():
+            if name in names:
+                raise TypeFault(f"the argument {name} is given twice")
+            names.append(name)
+            named.append(x)
+    return args, dict(zip(names, named, strict=True))
 
 
 def _may_change(node) -> bool:
@@ -136,10 +136,9 @@ def eval_compare(frame, node):
     left = frame.eval(node.left)
     if len(node.ops) == 1:
         if _may_change(node):
-            with frame.session.owned.holding() as held:
-                items = held([left])
+            with frame.session.owned.holding(left) as held:
                 right = frame.eval(node.comparators[0])
-                left = items[0]
+                left = held[0]
         else:
             right = frame.eval(node.comparators[0])
         frame.here(node)
@@ -188,8 +187,8 @@ def eval_walrus(frame, node):
 
 def _items(frame, nodes) -> list:
     """The values one after another; what is computed later may change an earlier one."""
-    with frame.session.owned.holding() as held:
-        return _plain_items(frame, nodes, held([]))
+    with frame.session.owned.holding() as items:
+        return _plain_items(frame, nodes, items)
 
 
 def _plain_items(frame, nodes, items: list) -> list:

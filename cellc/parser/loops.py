@@ -20,7 +20,6 @@ from cellc.parser.iteration import rounds_of
 from cellc.parser.rolled import Rolled
 from cellc.parser.sequence import sequence_of
 from cellc.parser.session import MAX_UNROLLED
-from cellc.parser.values import traced_in
 
 FEW_ROUNDS = 8          # of a loop that is unrolled although it need not be
 MOST_APPLIES = 200      # that its rounds may be together; nested loops multiply
@@ -87,9 +86,9 @@ def run_for(frame, node, value, rest):
     if sequence is None:
         items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
         run = control.run_rounds if isinstance(items, list) else control.run_lazily
-        if traced_in(items):
-            frame.session.owned.add(items)      # what a round changes, a later one sees
-        return run(frame, node, items, rest, 0)
+        with frame.session.owned.holding(items):    # what a round changes, a later one sees
+            frame.session.owned.add(items)
+            return run(frame, node, items, rest, 0)
     known = isinstance(sequence.length, int)
     if known and sequence.length <= (FEW_ROUNDS if wanted is None else wanted):
         most = None if wanted else len(frame.session.builder.body) + MOST_APPLIES

@@ -7,10 +7,11 @@ returns, or does not read the list any more, and nobody else holds it, none is n
 from __future__ import annotations
 
 from functools import partial
-from types import MethodType
+from types import FunctionType, MethodType
 
 import gast
 
+from cellc.ir.graph import Apply, Constant, Input
 from cellc.parser import branches
 from cellc.parser.iteration import Items, Iterator
 from cellc.parser.liveness import readable
@@ -61,8 +62,26 @@ def may_be_seen(session, written, test) -> str | None:
             seen.add(id(found))
             if test(found):
                 return name if found is root else f"what {name} holds"
-            todo += _parts(session.frames[-1], found)
+            todo += _parts(None, found, session)
     return None
+
+
+def holders(session):
+    """The containers, objects, iterators and functions that can still be seen, each once, as far as
+    the code of this graph has made them: what can hold a tensor that has changed."""
+    todo: list = [x.variables for frame in session.frames for x in _chain(frame)]
+    todo += session.owned.held
+    todo += [x for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
+    todo += [x for frame in session.frames for x in frame.handling] + session.managers
+    seen: set[int] = set()
+    while todo:
+        found = todo.pop()
+        if type(found) in _PLAIN or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, (Iterator, Closure)) or found in session.owned:
+            yield found
+        todo += _parts(None, found, session)
 
 
 def _chain(frame):
@@ -85,7 +104,7 @@ def _reaches(frame, roots: list, value, sides) -> bool:
         if id(found) in seen:
             continue
         seen.add(id(found))
-        todo += _parts(frame, found)
+        todo += _parts(frame, found, frame.session)
         for side in sides:
             after = side.after(found)
             if after is not None:
@@ -93,7 +112,10 @@ def _reaches(frame, roots: list, value, sides) -> bool:
     return False
 
 
-def _parts(frame, value) -> list:
+_PLAIN = frozenset([Apply, Input, Constant, int, float, bool, str, type(None), type, FunctionType])
+
+
+def _parts(frame, value, session) -> list:
     """What one gets at through a value; of the frame itself the roots have what is still read."""
     if isinstance(value, (tuple, *LISTS, set, frozenset)):
         return list(value)
@@ -113,4 +135,4 @@ def _parts(frame, value) -> list:
         inside = list(vars(value).values())
         outer = _chain(getattr(value, "frame", None))       # of a generator
         return [*inside, *(f.variables for f in outer if f is not frame)]
-    return list(fields_of(value).values()) if value in frame.session.owned else []
+    return list(fields_of(value).values()) if value in session.owned else []

@@ -88,7 +88,6 @@ class Session:
         self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []
         self.builders: list[TraceBuilder] = []      # those around here
-        self.closures: list[Any] = []       # functions with defaults that were defined
         self.aliases = Aliases()            # what may be one object
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
@@ -289,20 +288,7 @@ class Session:
         if frame.entered is None:       # a generator is entered again and again
             frame.entered = len(self.owned)
         self.frames.append(frame)
-        kept = bool(frame.source.captured) or frame.source.generator is not None
-        self.owned.add(frame.variables, holds=kept)
-
-    def holders(self):
-        """All that this graph's code has made and that can hold a tensor."""
-        seen = set()
-        for frame in self.frames:
-            while frame is not None:
-                if id(frame.variables) not in seen:
-                    seen.add(id(frame.variables))
-                    yield frame.variables
-                frame = frame.parent
-        yield from (x for x in self.owned.holders() if id(x) not in seen)
-        yield from self.closures
+        self.owned.add(frame.variables)
 
     def message(self, message) -> int:
         """The number by which the program knows a message."""

@@ -198,10 +198,7 @@ def define(frame, node, name: str) -> Closure:
     defaults = tuple(map(frame.eval, node.args.defaults))
     named = [(arg.id, default) for arg, default in zip(
         node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is not None]
-    made = Closure(source, frame, defaults, {arg: frame.eval(default) for arg, default in named})
-    if defaults or named:
-        frame.session.closures.append(made)
-    return made
+    return Closure(source, frame, defaults, {arg: frame.eval(default) for arg, default in named})
 
 
 @executors.handles(gast.Assert)

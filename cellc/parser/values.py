@@ -114,16 +114,13 @@ class Owned:
 
     def __init__(self, journals: list):
         self._objects: dict[int, Any] = {}
-        self._holders: dict[int, Any] = {}
+        self.held: list[list] = []              # what `holding` keeps
         self._journals = journals
         self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
         self._order: dict[int, int] = {}        # id of an object -> how many were made before it
         self._made = 0
 
-    def add(self, value, holds: bool = True):
-        """`holds`: what it holds can be seen as long as it can."""
-        if holds and not isinstance(value, hooks.traced):
-            self._holders[id(value)] = value
+    def add(self, value):
         if self._journals and id(value) not in self._objects:
             self._made_in[id(value)] = self._journals[-1]
         if id(value) not in self._order:
@@ -154,24 +151,17 @@ class Owned:
                 self._made_in[key] = self._journals[-1]
 
     @contextmanager
-    def holding(self):
-        """For a while, containers of the parser's own are such, too."""
-        held = []
-
-        def hold(value):
-            held.append(self.add(value))
-            return value
-
+    def holding(self, *values):
+        """For a while, a list of the parser's own is one that can be seen, as what an expression
+        has computed so far; `values` are its first items."""
+        held = list(values)
+        self.held.append(self.add(held))
         try:
-            yield hold
+            yield held
         finally:
-            for value in held:
-                for found in (self._holders, self._objects, self._made_in, self._order):
-                    found.pop(id(value), None)
-
-    def holders(self) -> list:
-        """Containers and objects; of activations that have ended, what their functions share."""
-        return list(self._holders.values())
+            self.held.pop()
+            for found in (self._objects, self._made_in, self._order):
+                found.pop(id(held), None)
 
     def of_kind(self, *kinds: type) -> list:
         """All that are of these classes."""
