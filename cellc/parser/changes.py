@@ -94,16 +94,12 @@ class LoopObjects:
 
     def __init__(self, session):
         self.session, self.aliases = session, session.aliases
-        self.made_before = 0
+        self.made_before = len(session.owned)
         self.found: tuple = ((), frozenset())   # of the slots, then of the containers
         self.containers: list = []              # their structures
         self.grown: list = []                   # what a round appends to lists
         self.lasting: set[int] = set()          # those of it that rounds before it have, too
         self.shape: tuple = ()                  # which of them are one
-
-    def begin(self) -> None:
-        """A round is about to be parsed."""
-        self.made_before = len(self.session.owned)
 
     def settled(self, joiner, structures: list, grown: list) -> bool:
         """Note what the round has made of its state; is it as it was assumed?"""
@@ -121,7 +117,7 @@ class LoopObjects:
         return (self.found, self.shape) == before
 
     def _is_outside(self, value) -> bool:
-        """Was it there before the round?"""
+        """Was it there before the loop?"""
         if isinstance(value, Constant):
             return is_held(self.session, value)
         if isinstance(value, Node):

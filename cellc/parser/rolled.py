@@ -205,7 +205,6 @@ class Rolled:
     def _settle(self):
         """Parse rounds until one leaves just the state it was given: (its branch, the values)."""
         for _ in range(MOST_ATTEMPTS):
-            self.objects.begin()
             body, ends = self._inside("round", self._round)
             body.never_ends = not ends
             joiner = branches.Joiner(self.session, _Before(self, body), body, self.loc, self.word,

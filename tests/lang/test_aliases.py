@@ -521,7 +521,8 @@ def statements(draw, depth=0):
         return [f"if {draw(CONDITIONS)}:", *body, "else:", *other]
     if kind == 8:
         return [f"for i in range({draw(st.sampled_from(['n', '2', '12']))}):", *body]
-    return ["k = 0", f"while k < n and {draw(CONDITIONS)}:", *body, "    k = k + 1"]
+    k = f"k{depth}"
+    return [f"{k} = 0", f"while {k} < n and {draw(CONDITIONS)}:", *body, f"    {k} = {k} + 1"]
 
 
 @st.composite
@@ -572,3 +573,18 @@ def test_generated(body):
             return
         assert_same(found, expected, "compiled", 1e-9, 1e-9)
         assert_same(interpreted(program, *args), expected, "interpreted", 1e-9, 1e-9)
+
+
+@same_everywhere(*((x, n) for x in (0.3, 0.7) for n in (0, 3)))
+def test_two_results_of_one_array(x, n):
+    """Of the branches' two results only one may be written over the array that they come from."""
+    a = new(x)
+    z = a
+    if x > 0.5:
+        k = 0
+        while k < n and x > 0.5:
+            z = a * 1.5
+            k = k + 1
+    else:
+        a[0] = 5.0
+    return a, z
