@@ -116,6 +116,10 @@ class LoopObjects:
         self.containers = [structure for structure, _, _ in joiner.containers()]
         return (self.found, self.shape) == before
 
+    def ids(self) -> frozenset[int]:
+        """The structures of the containers, each of which a round finds as one of its own."""
+        return frozenset(map(id, self.containers))
+
     def _is_outside(self, value) -> bool:
         """Was it there before the loop?"""
         if isinstance(value, Constant):

@@ -155,7 +155,7 @@ class Rolled:
         self.bound, shared = {}, {}
         for place in self.places:
             value = unflatten(place.structure, inputs, made=session.owned.add, keep=True,
-                              shared=shared)
+                              shared=shared, anew=self.objects.ids())
             if place.kind == "variable":
                 self.frame.variables[place.owner] = self.bound[place.key] = value
             elif place.kind == "contents":
@@ -166,6 +166,9 @@ class Rolled:
                 builder.assigned[id(place.owner)] = (place.owner, value)
                 self.bound[place.key] = value
         self.objects.note(inputs, shared)
+        for _, made in shared.values():
+            if not isinstance(made, (tuple, frozenset)):
+                self.bound["contents", id(made)] = contents(made)
         self.growing.bind()
 
     def _name_of(self, slot: int) -> str:

@@ -15,8 +15,8 @@ import gast
 from cellc.errors import SyntaxFault
 
 STATEMENTS: dict[str, str] = {
-    "Assign": "`a = b = x`, `a, (b, *c) = x`, `x.a = y`, `x[i] = y`; `x[i] = y` of a tensor gives "
-              "every variable that is this tensor the changed one",
+    "Assign": "`a = b = x`, `a, (b, *c) = x`, `x.a = y`, `x[i] = y`; `x[i] = y` of a tensor "
+              "changes it under every name and in every container, as in Python",
     "AugAssign": "`x += y` and the like; a list, dict or set changes in place, a Parameter is "
                  "assigned at each call",
     "AnnAssign": "`x: T = y`; the annotation is not looked at",
@@ -136,6 +136,9 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "their items have types of their own", "ops.stack them, and index the tensor"),
     ("a list, dict or object that one branch changes in another way than the other, and that is "
      "read afterwards", "what follows is compiled once", "make both branches leave the same parts"),
+    ("whether a tensor, list or object that is changed is the same as another that is read "
+     "afterwards (`old = y`, `y = y * 2 if c else y`, `y[0] = 1`)", "Python changes both or one, "
+     "as data have it", "make a copy where the two part: old = y.copy(), list(y)"),
     ("where an iterator stands after an `if`, and in the rounds of a loop of the program",
      "its items were made while compiling", "go through a list, or take the items before"),
     ("whether a function raises an exception that a `try` or `with` of its caller would catch; "

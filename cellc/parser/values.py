@@ -204,22 +204,23 @@ def flatten(value, leaves: list, lift, shared: dict | None = None):
 
 
 def unflatten(structure, leaves, known=None, made=None, keep: bool = False,
-              shared: dict | None = None):
+              shared: dict | None = None, anew: frozenset[int] = frozenset()):
     """The value of a structure: slots filled from `leaves`, known parts through `known`.
 
-    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay. With
-    `shared`, a structure found twice gives one container.
+    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay, but
+    for those whose ids are in `anew`. With `shared`, a structure found twice gives one container.
     """
     kind = type(structure)
     if kind is Slot:
         return leaves[structure.index]
     if kind is Itself:
         return structure.value
-    if kind in SIMPLE or (keep and not slots_in(structure)):
+    if kind in SIMPLE or (keep and not slots_in(structure) and not (
+            anew and _is_in(structure, anew))):
         return structure
     if shared is not None and id(structure) in shared:
         return shared[id(structure)][1]
-    again = (known, made, keep, shared)
+    again = (known, made, keep, shared, anew)
     if isinstance(structure, (tuple, *LISTS)):
         result = same_kind(structure, [unflatten(x, leaves, *again) for x in structure])
     elif kind is Maybe:
@@ -228,7 +229,8 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False,
     elif isinstance(structure, dict):
         result = _same_dict(structure, {k: unflatten(x, leaves, *again)
                                         for k, x in structure.items()})
-    elif is_instance_of_dataclass(structure) and slots_in(structure):
+    elif is_instance_of_dataclass(structure) and (
+            slots_in(structure) or id(structure) in anew):
         result = same_object(structure, {
             f.name: unflatten(getattr(structure, f.name), leaves, *again)
             for f in fields(structure)})
@@ -239,6 +241,10 @@ def unflatten(structure, leaves, known=None, made=None, keep: bool = False,
     if shared is not None:
         shared[id(structure)] = structure, result
     return result
+
+
+def _is_in(structure, ids: frozenset[int]) -> bool:
+    return id(structure) in ids or any(_is_in(x, ids) for x in _parts(structure))
 
 
 def is_instance_of_dataclass(value) -> bool:

@@ -588,3 +588,18 @@ def test_two_results_of_one_array(x, n):
     else:
         a[0] = 5.0
     return a, z
+
+
+@same_everywhere(*COUNTS)
+def test_a_list_that_is_changed_and_made_anew(x, n):
+    held = [x, 1.0]
+    k = 0
+    while k < n and n > 2:
+        held[1] = x
+        held = [2.0, x]
+        k = k + 1
+    m = [1.0]
+    for _ in range(n):
+        m[0] = x
+        m = [2.0]
+    return held, m
