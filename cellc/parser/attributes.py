@@ -18,6 +18,7 @@ from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks, operators
 from cellc.parser.guards import MISSING, is_steady, look
+from cellc.parser.text import METHODS, Text, TextMethod, unseen
 from cellc.parser.values import describe, need_sizes, unknown
 
 _BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set,
@@ -45,6 +46,10 @@ def load(session, value, name: str):
         return _of_tensor(session, value, name)
     if kind is super:
         return _plain(value, name)
+    if kind is Text:
+        if name not in METHODS:
+            raise unseen()
+        return TextMethod(value, name)
     if kind is ModuleType:
         found = _plain(value, name)
         if not is_steady(value.__name__):

@@ -73,7 +73,9 @@ EXPRESSIONS: dict[str, str] = {
     "Yield": "`yield x`, `y = yield x`, `return (yield x)`: the generator is run while compiling, "
              "in Python's order; how many values come must be known",
     "YieldFrom": "`yield from x`, `y = yield from x`",
-    "JoinedStr": "f-strings; with values known only when the program runs they can be printed",
+    "JoinedStr": "f-strings; as `%`, `format`, `str`, `+`, `join` and methods that give strings, "
+                 "also with values known only when the program runs: to be printed, or the message "
+                 "of an exception",
     "NamedExpr": "`(n := x)`", "Starred": "`*x` in calls, displays and assignments",
 }
 PATTERNS: dict[str, str] = {
@@ -148,8 +150,9 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "leave traced values out of it"),
     ("the order of sorted(), .sort(), min() and max() with a key",
      "they move values about while compiling", "put them into a tensor: ops.sort, ops.minimum"),
-    ("strings of traced values", "strings are made while compiling", "print them; or return the "
-     "values and make the string outside"),
+    ("what a string of traced values holds: its length, its parts, whether it equals another",
+     "it is made when it is printed or raised", "decide on the values; return them, and make the "
+     "string outside"),
 )
 
 WORDS = {
