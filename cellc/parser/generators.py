@@ -24,9 +24,9 @@ from cellc.parser.tasks import (
     Loop,
     NoRest,
     Yielded,
-    nested_yield,
-    yields,
+    divide,
 )
+from cellc.parser.yields import yields
 
 
 class Generator(Iterator):
@@ -172,8 +172,7 @@ class Generator(Iterator):
             outcome = self.frame.execute(node, NoRest(node))
             return None if outcome is None or outcome.rank == control.END else outcome
         start = STARTERS.get(type(node))
-        if start is None:
-            raise nested_yield(self.frame, node)
+        start = start or divide
         return self.frame.guarded(lambda: start(self, node), node)
 
 

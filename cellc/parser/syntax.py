@@ -70,9 +70,10 @@ EXPRESSIONS: dict[str, str] = {
     "ListComp": "`[f(x) for x in xs if c]`, c known", "SetComp": "`{f(x) for x in xs}`",
     "DictComp": "`{k: f(x) for k, x in xs}`",
     "GeneratorExp": "`(f(x) for x in xs)`, computed when it is gone through",
-    "Yield": "`yield x`, `y = yield x`, `return (yield x)`: the generator is run while compiling, "
-             "in Python's order; how many values come must be known",
-    "YieldFrom": "`yield from x`, `y = yield from x`",
+    "Yield": "`yield x`, `y = yield x`, `f((yield x), 1 + (yield y))`: the generator is run while "
+             "compiling, in Python's order; how many values come must be known; not in the test of "
+             "a `while`, nor in a target",
+    "YieldFrom": "`yield from x`, as `yield`",
     "JoinedStr": "f-strings; as `%`, `format`, `str`, `+`, `join` and methods that give strings, "
                  "also with values known only when the program runs: to be printed, or the message "
                  "of an exception",
