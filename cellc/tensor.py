@@ -308,7 +308,7 @@ class Tensor(arith.Operators):
         return ops.getitem(self, index)
 
     def __setitem__(self, index, value):
-        """Rebind to a tensor with the place replaced; other names of the old value keep it."""
+        """Take the value with the place replaced: seen under every name of this tensor."""
         from cellc.eager import state
 
         if self.requires_grad and self._record is None and state.recording:

@@ -136,8 +136,9 @@ class Places:
     def _taken_over(self, node: Apply, index: int, position: int) -> Slot | None:
         """The place of an operand that result `index` may change in place."""
         k = changed_operand(node, index)
-        if k is None:
-            return None
+        if k is None or any(i != index and changed_operand(node, i) == k
+                            for i in range(len(result_types(node)))):
+            return None                     # two results cannot both have it
         x = node.operands[k]
         if isinstance(x, Constant) or not is_array(x):
             return None

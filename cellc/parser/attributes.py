@@ -18,6 +18,7 @@ from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks, lists, operators
 from cellc.parser.guards import MISSING, is_steady, look
+from cellc.parser.text import METHODS, Text, TextMethod, unseen
 from cellc.parser.values import describe, need_sizes, unknown
 
 _BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set,
@@ -45,6 +46,10 @@ def load(session, value, name: str):
         return _of_tensor(session, value, name)
     if kind is super:
         return _plain(value, name)
+    if kind is Text:
+        if name not in METHODS:
+            raise unseen()
+        return TextMethod(value, name)
     if kind is ModuleType:
         found = _plain(value, name)
         if not is_steady(value.__name__):
@@ -277,6 +282,7 @@ def store_plainly(session, value, name: str, new) -> None:
     if setter is not None:
         session.call(setter, [on_class, value, new])
         return
+    session.aliases.check(session, value, f"the attribute {name} of an object is set")
     session.journal(value)
     object.__setattr__(value, name, new)
 
@@ -295,6 +301,7 @@ def delete(session, value, name: str) -> None:
     elif operators.user_special(on_class, "__delete__") is not None:
         session.call(operators.user_special(on_class, "__delete__"), [on_class, value])
     else:
+        session.aliases.check(session, value, f"the attribute {name} of an object is deleted")
         session.journal(value)
         object.__delattr__(value, name)
 

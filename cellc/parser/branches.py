@@ -14,37 +14,35 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import gast
-
 from cellc.errors import CellcError, Loc
 from cellc.ir import arith
 from cellc.ir.graph import Graph, Input, Node, has_effect
 from cellc.ir.prims import control, shape
 from cellc.ir.prims.tape import TAPE
-from cellc.ir.types import Dim, ScalarType, TensorType, Type
+from cellc.ir.types import Dim, ScalarType, TapeType, TensorType, Type
 from cellc.parser import hooks, lists, operators
 from cellc.parser.frame import Ended, NeedsTape, Unsettled
 from cellc.parser.guards import MISSING, same
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
+    LISTS,
     Conflict,
     Itself,
     Maybe,
     OnTape,
+    Side,
     Slot,
     Unbound,
     describe,
     flatten,
     is_instance_of_dataclass,
     on_tape,
+    same_kind,
     same_object,
     unflatten,
 )
-from cellc.passes.rebuild import copy_body
 
 NOTHING = object()      # the side of a pair that has no value: whatever it gives is not read
-_CHEAP_APPLIES = 8
-_CHEAP_SIZE = 16
 
 
 class Branch:
@@ -159,16 +157,20 @@ def join(frame, node, condition: Node, then: Branch, orelse: Branch, leaving: bo
             elif not reach.is_dead(session, frame, node, value, (then, orelse), leaving):
                 joined.refuse(f"a {type(value).__name__} changed in one branch")
     leaves = joiner.append(condition)
+    shared: dict = {}
 
     def fill(structure):
-        return unflatten(structure, leaves, made=session.owned.add, keep=True)
+        return unflatten(structure, leaves, made=session.owned.add, keep=True, shared=shared)
 
     for value, joined in changes:
         session.journal(value)
         restore(value, fill(joined))
     for parameter, slot in zip(parameters, assigned, strict=True):
         session.builder.assigned[id(parameter)] = (parameter, leaves[slot.index])
-    return fill(returned)
+    returned = fill(returned)
+    for value, a, b in joiner.objects(leaves, shared):
+        session.aliases.joined(value, a, b)
+    return returned
 
 
 def _value(branch: Branch):
@@ -194,10 +196,40 @@ class Joiner:
         self.session, self.then, self.orelse, self.loc, self.what = session, then, orelse, loc, what
         self.state = state
         self.pairs: list[tuple] = []        # (then value, else value, type)
+        self._slots: dict[tuple, Slot] = {}
+        self._containers: dict[tuple, tuple] = {}   # ids of two -> (their structure, the two)
+        self._left: dict[str, dict] = {"values": {}, "structures": {}, "made": {}}
+        self._leaves: list = []             # of what only one side has, and
+        self._pairs: list = []              # their pairs
 
     def pair(self, a, b, type: Type | None = None) -> Slot:
-        self.pairs.append((a, b, type or meeting_type(a, b)))
-        return Slot(len(self.pairs) - 1)
+        """The slot of a pair; two tensors that are the same in both stay one tensor."""
+        type = type or meeting_type(a, b)
+        if not isinstance(type, TensorType):
+            self.pairs.append((a, b, type))
+            return Slot(len(self.pairs) - 1)
+        itself = self.session.aliases.itself
+        key = id(itself(a)), id(itself(b)), type
+        if key not in self._slots:
+            self.pairs.append((a, b, type))
+            self._slots[key] = Slot(len(self.pairs) - 1)
+        return self._slots[key]
+
+    def forget(self, a, b) -> None:
+        """These two are copies of what a container holds, and nobody else's."""
+        self._containers.pop((id(a), id(b)), None)
+
+    def containers(self) -> list:
+        """(structure, container, container) of those that were joined."""
+        return list(self._containers.values())
+
+    def objects(self, leaves: list[Node], shared: dict):
+        """What the pairs have become, with what they were in both: tensors and containers."""
+        for leaf, (a, b, type) in zip(leaves, self.pairs, strict=False):
+            if isinstance(type, (TensorType, TapeType)):
+                yield leaf, *(None if x is NOTHING else x for x in (a, b))
+        for structure, a, b in self.containers():
+            yield shared.get(id(structure), (None, structure))[1], a, b
 
     def variables(self, frame, node, held: dict, live: frozenset | None) -> dict:
         """The variables after the `if`: only those that can still be read."""
@@ -236,27 +268,45 @@ class Joiner:
 
     def one_sided(self, value, in_second: bool):
         """A value that only one side has: the other gives anything."""
-        leaves: list = []
-        value = as_left(self.orelse if in_second else self.then, value, self.session.owned.add)
-        structure = flatten(value, leaves, self.session.lift_anywhere)
-        slots = [self.pair(*((NOTHING, x) if in_second else (x, NOTHING)), x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add)
+        session, memo = self.session, self._left
+        side = self.orelse if in_second else self.then
+        value = as_left(side, value, session.owned.add, memo["values"])
+        structure = flatten(value, self._leaves, session.lift_anywhere, memo["structures"])
+        for x in self._leaves[len(self._pairs):]:
+            outside = session.aliases.itself(x)
+            if self.what == "if" and not side.builder.owns(outside):
+                self._pairs.append(outside)     # it was there before: no result of the branch
+            else:
+                self._pairs.append(self.pair(*((NOTHING, x) if in_second else (x, NOTHING)),
+                                             x.type))
+        return unflatten(structure, self._pairs, made=session.owned.add, shared=memo["made"])
 
     def unchanged(self, value):
         """What both have alike: itself, but what is state of a loop is so in all its rounds."""
         if id(value) in self.state:
             return self.pair(value, value, value.type)
-        if not self.state or not isinstance(value, (tuple, list, dict)) and (
+        if not self.state or not isinstance(value, (tuple, *LISTS, dict)) and (
                 not is_instance_of_dataclass(value)):
             return value
         if not isinstance(value, tuple) and self.orelse.knew(value):
             return value
         leaves: list = []
-        structure = flatten(value, leaves, self.session.lift_anywhere)
-        if not any(id(x) in self.state for x in leaves):
-            return value
+        flatten(value, leaves, self.session.lift_anywhere)
+        return self.as_it_is(value) if any(id(x) in self.state for x in leaves) else value
+
+    def as_it_is(self, value):
+        """The structure of what both have alike, with a pair for each traced part of it."""
+        leaves: list = []
+        flat: dict = {}
+        made: dict = {}
+        structure = flatten(value, leaves, self.session.lift_anywhere, flat)
         slots = [self.pair(x, x, x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
+        found = unflatten(structure, slots, made=self.session.owned.add, keep=True, shared=made)
+        for held, inner in flat.values():
+            if not isinstance(held, (tuple, frozenset)):
+                inner = made.get(id(inner), (None, inner))[1]
+                self._containers.setdefault((id(held), id(held)), (inner, held, held))
+        return found
 
     def container(self, value):
         """A list, dict, set or object that was there before the `if`; perhaps a Conflict."""
@@ -285,19 +335,27 @@ class Joiner:
             return a if isinstance(a, Conflict) else b
         if type(a) is not type(b):
             return self._conflict(a, b, name)
+        if (id(a), id(b)) in self._containers:
+            return self._containers[id(a), id(b)][0]
+        joined = self._container(a, b, name)
+        if not isinstance(joined, (tuple, frozenset, Conflict)):
+            self._containers[id(a), id(b)] = joined, a, b
+        return joined
+
+    def _container(self, a, b, name: str):
         if type(a) is type(b) is list:
             first, second = self._held(self.then, a), self._held(self.orelse, b)
             met = lists.meeting(self.session, first, second)
             if met is not None:
                 if self.session.untaped and on_tape(first) is on_tape(second) is None:
                     raise NeedsTape
-                sides = (lists.Side(x, met[1]) for x in (first, second))
+                sides = (Side(x, met[1]) for x in (first, second))
                 return self._made([OnTape(self.pair(*sides, TAPE), *met)])
-        if isinstance(a, (list, tuple)):
+        if isinstance(a, (tuple, *LISTS)):
             items = self._items(self._held(self.then, a), self._held(self.orelse, b), name)
             if items is None:
                 return self._conflict(a, b, name)
-            return a._make(items) if hasattr(a, "_make") else self._made(type(a)(items))
+            return self._made(same_kind(a, items))
         if isinstance(a, dict):
             first, second = self.then.view(a), self.orelse.view(b)
             if list(first) != list(second):
@@ -306,8 +364,10 @@ class Joiner:
             return self._conflict(a, b, name) if items is None else self._made(
                 dict(zip(first, items, strict=True)))
         if isinstance(a, (set, frozenset)):
-            same_items = self._held(self.then, a) == self._held(self.orelse, b)
-            return a if same_items else self._conflict(a, b, name)
+            items = self._held(self.then, a)
+            if items != self._held(self.orelse, b):
+                return self._conflict(a, b, name)
+            return a if isinstance(a, frozenset) else self._made(set(items))
         if is_instance_of_dataclass(a) and a in self.session.owned and b in self.session.owned:
             first, second = self.then.view(a), self.orelse.view(b)
             names = [f.name for f in fields(a)]
@@ -323,7 +383,7 @@ class Joiner:
         return value if isinstance(value, tuple) else self.session.owned.add(value)
 
     def _held(self, branch: Branch, value):
-        return branch.view(value) if isinstance(value, (list, set)) else value
+        return branch.view(value) if isinstance(value, (*LISTS, set)) else value
 
     def _items(self, first, second, name: str) -> list | None:
         first, second = list(first), list(second)
@@ -358,21 +418,25 @@ class Joiner:
         return in_type(self.session, value, type)
 
 
-def as_left(side: Branch, value, made):
+def as_left(side: Branch, value, made, memo: dict):
     """The value with what its containers hold at the end of a side of the join; those that were
-    there before it stay themselves."""
+    there before it stay themselves. `memo` knows the containers met before."""
     if isinstance(value, tuple):
-        items = [as_left(side, x, made) for x in value]
-        return value._make(items) if hasattr(value, "_make") else tuple(items)
-    if isinstance(value, (list, dict)) or is_instance_of_dataclass(value):
-        if side.knew(value):
-            return Itself(value)
+        items = [as_left(side, x, made, memo) for x in value]
+        return same_kind(value, items)
+    if not isinstance(value, (*LISTS, dict)) and not is_instance_of_dataclass(value):
+        return value
+    if side.knew(value):
+        return Itself(value)
+    if id(value) not in memo:
         held = side.view(value)
-        if isinstance(value, list):
-            return [as_left(side, x, made) for x in held]
-        items = {key: as_left(side, x, made) for key, x in held.items()}
-        return items if isinstance(value, dict) else made(same_object(value, items))
-    return value
+        if isinstance(value, LISTS):
+            left = same_kind(value, [as_left(side, x, made, memo) for x in held])
+        else:
+            items = {key: as_left(side, x, made, memo) for key, x in held.items()}
+            left = items if isinstance(value, dict) else made(same_object(value, items))
+        memo[id(value)] = value, left
+    return memo[id(value)][1]
 
 
 def in_type(session, value, type: Type) -> Node:
@@ -380,7 +444,7 @@ def in_type(session, value, type: Type) -> Node:
     if value is NOTHING:
         return control.empty(type=type)
     if type == TAPE:
-        return value.on_tape(session) if isinstance(value, lists.Side) else session.lift(value)
+        return lists.tape_of(session, value) if isinstance(value, Side) else session.lift(value)
     if isinstance(value, Dim):
         value = operators.as_number(session, value)
     own = arith.type_of(value)
@@ -428,83 +492,3 @@ def is_live(frame, node, name: str, live: frozenset | None = None) -> bool:
         outermost = frame.loops[0]
         return last >= (outermost.lineno, outermost.col_offset)
     return last > (node.end_lineno, node.end_col_offset - 1)
-
-
-# -- expressions -----------------------------------------------------------------------------------
-
-def choose(frame, node, condition: Node, first, second):
-    """The joined value of two pieces of work, of which one is done when the program runs."""
-    then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
-    values = then.run_if_known(first), orelse.run_if_known(second)
-    if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
-        raise Unsettled
-    then.returned, orelse.returned = map(_Made, values)
-    frame.here(node)
-    value = join(frame, node, condition, then, orelse)
-    if then.never_ends and orelse.never_ends:
-        raise Ended
-    return value
-
-
-class _Made:
-    """The value of an expression, where a statement's branch has an Outcome."""
-
-    def __init__(self, value):
-        self.value, self.loc = value, None
-
-
-def short_circuit(frame, node: gast.BoolOp, evaluate):
-    """`a and b and ...` or `a or b or ...`: Python's meaning, whatever is known when.
-
-    A right side that is a few scalar operations is computed in any case, which costs less than a
-    branch; anything longer is computed only where the left side asks for it.
-    """
-    stop_at = isinstance(node.op, gast.Or)
-    value = evaluate(frame, node.values[0])
-    for right in node.values[1:]:
-        frame.here(node)
-        known = operators.truth(frame.session, value)
-        if isinstance(known, bool):
-            if known is stop_at:
-                return value
-            value = evaluate(frame, right)
-            continue
-        value = _either_side(frame, node, known, value, right, evaluate, stop_at)
-    return value
-
-
-def conjunction(frame, node, known: Node, work):
-    """`known and work()` in a comparison chain: `work` does the comparisons after `known`."""
-    return _either_side(frame, node, known, known, node, lambda *_: work(), stop_at=False)
-
-
-def _either_side(frame, node, known: Node, value, right, evaluate, stop_at: bool):
-    branch, other = Branch(frame, right, known, "then"), Branch(frame, node, known, "else")
-    found = branch.run_if_known(lambda: evaluate(frame, right))
-    frame.here(node)
-    if not branch.never_ends and value is known and _is_truth(found) and _is_cheap(branch):
-        if isinstance(found, Node):
-            graph = branch.builder.finish(found)        # this captures, too
-            outside = [frame.session.builder.lift(x) for x, _ in branch.builder.captured.values()]
-            found = copy_body(frame.session.builder, graph, outside)
-        return (operators.either if stop_at else operators.both)(known, found)
-    branch.returned, other.returned = _Made(found), _Made(other.run(lambda: value))
-    if stop_at:
-        return join(frame, node, known, other, branch)
-    return join(frame, node, known, branch, other)
-
-
-def _is_truth(value) -> bool:
-    return isinstance(value, bool) or (
-        isinstance(value, Node) and value.type == arith.type_of(True))
-
-
-def _is_cheap(branch: Branch) -> bool:
-    """A few scalar operations that cannot fail and change nothing."""
-    body = branch.builder.body
-    variables = branch.frame.variables
-    return (len(body) <= _CHEAP_APPLIES and not branch.builder.assigned
-            and set(branch.changed()) <= {id(variables)}
-            and all(value is variables.get(name) for name, value in branch.view(variables).items())
-            and all(x.prim.kind in ("elementwise", "view") and isinstance(x.type.size, int)
-                    and x.type.size <= _CHEAP_SIZE for x in body))

@@ -14,7 +14,7 @@ from cellc.ir.graph import Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
 from cellc.parser import attributes, branches, calls, control, hooks, lists, operators
-from cellc.parser.text import Printed, Text, say
+from cellc.parser.text import Printed, Text, say, text
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
 
@@ -346,7 +346,7 @@ def call_print(session, args, kwargs):
 def call_str(session, args, kwargs):
     need_sizes(args, "the text")
     if args and traced_in(args[0]):
-        return args[0] if isinstance(args[0], Text) else Text("format", "{}", (args[0],))
+        return args[0] if isinstance(args[0], Text) else text("format", "{}", (args[0],))
     function = operators.user_special(args[0], "__str__") if args else None
     return session.call(function, [args[0]]) if function else str(*args, **kwargs)
 
@@ -355,7 +355,7 @@ def call_str(session, args, kwargs):
 def call_repr(session, args, kwargs):
     need_sizes(args, "the text")
     if traced_in(args[0]):
-        return Text("format", "{!r}", (args[0],))
+        return text("format", "{!r}", (args[0],))
     function = operators.user_special(args[0], "__repr__")
     return session.call(function, [args[0]]) if function else repr(*args)
 
@@ -364,7 +364,7 @@ def call_repr(session, args, kwargs):
 def call_format(session, args, kwargs):
     need_sizes(args, "the text")
     if traced_in(args[0]):
-        return Text("format", "{:" + (args[1] if len(args) > 1 else "") + "}", (args[0],))
+        return text("format", "{:" + (args[1] if len(args) > 1 else "") + "}", (args[0],))
     return format(*args)
 
 

@@ -16,6 +16,7 @@ from cellc.ir.prims import control
 from cellc.parser import hooks
 from cellc.parser.frame import Ended
 from cellc.parser.guards import Record, is_steady
+from cellc.parser.identity import Identity, of_call, relate_given
 from cellc.parser.session import TraceBuilder
 from cellc.parser.values import SIMPLE, Closure, Slot, flatten, unflatten
 from cellc.record import fresh, record
@@ -32,6 +33,7 @@ class Closed:
     structure: Any                      # of the value; its slots count the results
     assigned: list[tuple[Any, int]]     # a Parameter and the result that is its new value
     rule: dict[str, Any] = fresh(dict)      # of its gradient: further attributes of a call
+    identity: Any = None                # which objects the results are: `identity.Identity`
 
     @property
     def has_effects(self) -> bool:
@@ -68,8 +70,9 @@ def call(session, cell, args: list, kwargs: dict):
             mapping, reads = found
             session.replay(reads)
             session.rules += made.gradients is not None
-            return use(session, made.closed, leaves,
-                       lambda value, here=mapping: here.get(id(value), value))
+            value = use(session, made.closed, leaves,
+                        lambda value, here=mapping: here.get(id(value), value))
+            return relate_given(session, made.closed, (args, kwargs), value)
     record, rules = Record(), session.rules
     session.records.append(record)
     try:
@@ -79,7 +82,8 @@ def call(session, cell, args: list, kwargs: dict):
     if not any(isinstance(value, Node) for value in closed.captured):
         gradients = session.gradients if session.rules > rules else None
         known.append(_CellGraph(cell, structure, record, closed, gradients))
-    return use(session, closed, leaves, lambda value: value)
+    value = use(session, closed, leaves, lambda value: value)
+    return relate_given(session, closed, (args, kwargs), value)
 
 
 def construct_of(session, cell):
@@ -119,10 +123,13 @@ def close(session, name: str, structure, leaves: list[Node], work) -> Closed:
     with session.closed(builder):
         inputs = [builder.input(x.type, x.name or f"x{i}") for i, x in enumerate(leaves)]
         try:
-            value = work(unflatten(structure, inputs))
+            given = unflatten(structure, inputs)
+            value = work(given)
         except Ended:
             value = NO_VALUE
-        return finish(session, builder, value)
+        closed = finish(session, builder, value)
+        closed.identity = Identity(session, inputs, given, value)
+        return closed
 
 
 def finish(session, builder: TraceBuilder, value) -> Closed:
@@ -154,5 +161,8 @@ def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
         session.builder.assigned[id(parameter)] = (parameter, results[index])
     if closed.structure is NO_VALUE:
         raise Ended
-    value = unflatten(closed.structure, results, known=known, made=session.owned.add)
+    own = of_call(session, closed, leaves, results, known)
+    value = unflatten(closed.structure, own, known=known, made=session.owned.add)
+    if closed.identity is not None:
+        closed.identity.relate_containers(session, value)
     return (value, results[len(results) - extra:]) if extra else value

@@ -22,7 +22,8 @@ from typing import Any
 import gast
 
 from cellc.errors import Loc, SyntaxFault, TypeFault
-from cellc.parser import branches, cells, loops, operators
+from cellc.ir.graph import Node
+from cellc.parser import branches, cells, choices, loops, operators
 from cellc.parser.frame import Ended, Unsettled
 from cellc.parser.guards import MISSING
 from cellc.parser.iteration import Items, Rows, items_of, iterate  # noqa: F401
@@ -148,7 +149,9 @@ def go_on(frame, rest, outcome: Outcome, target: int, leaving: bool = True) -> O
     if not shared or target != RETURN or outcome.is_return or isinstance(rest, FunctionRest):
         return rest.resume(frame, outcome, target)
     if frame.parent is not None or frame.pinned or any(
-            _is_changeable(session, x) for x in variables.values()):
+            _is_changeable(session, x) for x in variables.values()) or (
+            frame.source.assigns_items and any(
+                session.is_made_here(x) for x in variables.values() if isinstance(x, Node))):
         return rest.resume(frame, outcome, target)
     session.shared[id(rest)] = rest         # kept, so that the id stays its own
     leaves: list = []
@@ -258,7 +261,7 @@ def test(frame, node):
         frame.here(node)
         return operators.negate(found)
     if type(node) is gast.BoolOp:
-        return branches.short_circuit(frame, node, test)
+        return choices.short_circuit(frame, node, test)
     value = frame.eval(node)
     if value is True or value is False:
         return value

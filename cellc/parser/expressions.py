@@ -8,8 +8,8 @@ from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Apply, KnownFault
 from cellc.parser import (
     attributes,
-    branches,
     calls,
+    choices,
     control,
     generators,
     hooks,
@@ -58,7 +58,23 @@ def eval_slice(frame, node):
 @evaluators.handles(gast.Call)
 def eval_call(frame, node):
     function = frame.eval(node.func)
-    args, kwargs = [], {}
+    args, kwargs = _arguments(frame, node) if _may_change(node) else _plain_arguments(frame, node)
+    frame.here(node)
+    if function is super and not args:
+        return _super(frame)
+    return calls.call(frame.session, function, args, kwargs)
+
+
+def _arguments(frame, node):
+    """The arguments, of which a later one may change an earlier one: a tensor is an object."""
+    with frame.session.owned.holding() as args, frame.session.owned.holding() as named:
+        return _plain_arguments(frame, node, args, named)
+
+
+def _plain_arguments(frame, node, args: list | None = None, named: list | None = None):
+    args = [] if args is None else args
+    named = [] if named is None else named
+    names: list[str] = []
     for arg in node.args:
         if type(arg) is gast.Starred:
             args.extend(control.items_of(frame.session, frame.eval(arg.value)))
@@ -66,19 +82,28 @@ def eval_call(frame, node):
             args.append(frame.eval(arg))
     for keyword in node.keywords:
         value = frame.eval(keyword.value)
-        if keyword.arg is not None:
-            kwargs[keyword.arg] = value
-        elif not isinstance(value, dict):
+        if keyword.arg is None and not isinstance(value, dict):
             raise TypeFault(f"found {describe(value)} after **, expected a dict")
-        else:
-            repeated = kwargs.keys() & value.keys()
-            if repeated:
-                raise TypeFault(f"the argument {repeated.pop()} is given twice")
-            kwargs.update(value)
-    frame.here(node)
-    if function is super and not args:
-        return _super(frame)
-    return calls.call(frame.session, function, args, kwargs)
+        given = {keyword.arg: value} if keyword.arg is not None else value
+        for name, x in given.items():
+            if name in names:
+                raise TypeFault(f"the argument {name} is given twice")
+            names.append(name)
+            named.append(x)
+    return args, dict(zip(names, named, strict=True))
+
+
+def _may_change(node) -> bool:
+    """May computing a later part of the expression change what an earlier part has given? Only a
+    function can."""
+    found = getattr(node, "_may_change", None)
+    if found is None:
+        parts = list(gast.iter_child_nodes(node))
+        if type(node) is gast.Call:
+            parts = parts[1:]
+        found = node._may_change = any(
+            isinstance(inner, gast.Call) for part in parts[1:] for inner in gast.walk(part))
+    return found
 
 
 def _super(frame):
@@ -94,7 +119,10 @@ def _super(frame):
 
 @evaluators.handles(gast.BinOp)
 def eval_binary(frame, node):
-    x, y = frame.eval(node.left), frame.eval(node.right)
+    if _may_change(node):
+        x, y = _items(frame, (node.left, node.right))
+    else:
+        x, y = frame.eval(node.left), frame.eval(node.right)
     frame.here(node)
     return operators.binary(frame.session, type(node.op), x, y)
 
@@ -110,14 +138,19 @@ def eval_unary(frame, node):
 
 @evaluators.handles(gast.BoolOp)
 def eval_boolean(frame, node):
-    return branches.short_circuit(frame, node, Frame.eval)
+    return choices.short_circuit(frame, node, Frame.eval)
 
 
 @evaluators.handles(gast.Compare)
 def eval_compare(frame, node):
     left = frame.eval(node.left)
     if len(node.ops) == 1:
-        right = frame.eval(node.comparators[0])
+        if _may_change(node):
+            with frame.session.owned.holding(left) as held:
+                right = frame.eval(node.comparators[0])
+                left = held[0]
+        else:
+            right = frame.eval(node.comparators[0])
         frame.here(node)
         return operators.compare(frame.session, type(node.ops[0]), left, right)
     return _chain(frame, node, left, 0)
@@ -135,7 +168,7 @@ def _chain(frame, node, left, i: int):
         return found
     if known is True:
         return _chain(frame, node, right, i + 1)
-    return branches.conjunction(frame, node, known, lambda: _chain(frame, node, right, i + 1))
+    return choices.conjunction(frame, node, known, lambda: _chain(frame, node, right, i + 1))
 
 
 @evaluators.handles(gast.IfExp)
@@ -143,7 +176,7 @@ def eval_choice(frame, node):
     condition = control.test(frame, node.test)
     if isinstance(condition, bool):
         return frame.eval(node.body if condition else node.orelse)
-    return branches.choose(frame, node, condition, lambda: frame.eval(node.body),
+    return choices.choose(frame, node, condition, lambda: frame.eval(node.body),
                            lambda: frame.eval(node.orelse))
 
 
@@ -163,7 +196,12 @@ def eval_walrus(frame, node):
 # -- displays --------------------------------------------------------------------------------------
 
 def _items(frame, nodes) -> list:
-    items = []
+    """The values one after another; what is computed later may change an earlier one."""
+    with frame.session.owned.holding() as items:
+        return _plain_items(frame, nodes, items)
+
+
+def _plain_items(frame, nodes, items: list) -> list:
     for node in nodes:
         if type(node) is gast.Starred:
             items.extend(control.items_of(frame.session, frame.eval(node.value)))

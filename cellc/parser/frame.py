@@ -76,7 +76,8 @@ class Frame:
 
     __slots__ = ("session", "source", "variables", "parent", "function", "cells", "bound_at",
                  "names", "loops", "rolled", "home", "comprehension", "depth",
-                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth")
+                 "library", "pinned", "handling", "entered", "callee", "given", "traced_depth",
+                 "node")
 
     def __init__(self, session, source: Source, function=None, parent: Frame | None = None,
                  names: set[str] | None = None, comprehension: bool = False):
@@ -100,6 +101,7 @@ class Frame:
         self.traced_depth = 0               # traced branches around the call
         self.pinned = 0     # blocks around here whose state no shared continuation can have
         self.handling: list[BaseException] = []     # what `except` clauses around here caught
+        self.node = None    # the statement that is being run, where that is known
 
     # -- walking -----------------------------------------------------------------------------------
 
@@ -139,6 +141,7 @@ class Frame:
 
     def execute(self, node, rest):
         """Run a statement; what follows it is `rest`, for a branch that must go on by itself."""
+        self.node = node
         try:
             return executors[node.__class__](self, node, rest)
         except Exception as error:

@@ -24,9 +24,9 @@ from cellc.parser.tasks import (
     Loop,
     NoRest,
     Yielded,
-    nested_yield,
-    yields,
+    divide,
 )
+from cellc.parser.yields import yields
 
 
 class Generator(Iterator):
@@ -142,6 +142,7 @@ class Generator(Iterator):
         self.frame.handling = [task.error for task in self.tasks()
                                if isinstance(task, Handler)][::-1]
         task = self.stack[0]
+        self.frame.node = None
         try:
             return task.run(self)
         except Exception as error:
@@ -171,8 +172,7 @@ class Generator(Iterator):
             outcome = self.frame.execute(node, NoRest(node))
             return None if outcome is None or outcome.rank == control.END else outcome
         start = STARTERS.get(type(node))
-        if start is None:
-            raise nested_yield(self.frame, node)
+        start = start or divide
         return self.frame.guarded(lambda: start(self, node), node)
 
 

@@ -61,6 +61,7 @@ class Growing:
         if repr(structure) != repr(known.items) or types != known.types or known.arrays is None:
             known.items, known.types, self._changed = structure, types, True
         known.round = leaves, known.arrays, self._at
+        self.session.aliases.grow(value, leaves)
         return True
 
     def _has_grown(self, now, later) -> bool:
@@ -73,6 +74,10 @@ class Growing:
         """Did the last round grow the lists by what was known?"""
         changed, self._changed = self._changed, False
         return not changed
+
+    def leaves(self) -> list:
+        """What the last round has added."""
+        return [x for g in self.lists for x in g.round[0]]
 
     def size(self) -> int:
         return sum(len(g.types) for g in self.lists)
@@ -115,6 +120,7 @@ class Growing:
                 leaves = [hooks.getitem(a, i) for a in own]
                 leaves = [shape.to_scalar(x) if isinstance(t, ScalarType) else x
                           for x, t in zip(leaves, g.types, strict=True)]
+                self.loop.objects.leave_grown(g.round[0], leaves)
                 grown += unflatten(g.items, leaves, made=self.session.owned.add)
             self.session.journal(g.owner)
             restore(g.owner, [*contents(g.owner), *grown])

@@ -30,6 +30,7 @@ from cellc.parser.text import Raised, check
 from cellc.parser.values import (
     Listed,
     OnTape,
+    Side,
     Slot,
     describe,
     flatten,
@@ -38,7 +39,6 @@ from cellc.parser.values import (
     refuse_whole,
     unflatten,
 )
-from cellc.record import record
 
 FEW_NUMBERS = 32        # of which one is chosen by comparing
 
@@ -131,22 +131,21 @@ def _meet(first: tuple | None, second: tuple) -> tuple | None:
     return tuple(found)
 
 
-@record(eq=False)
-class Side:
-    """The contents of a list on one of two ways that meet, to be put on a tape."""
+def tape_of(session, side: Side):
+    """The tape of a list's contents, in the graph that is being built."""
+    found = on_tape(side.items)
+    if found is not None:
+        return session.builder.lift(found.tape)
+    made = tape.tape_new()
+    for item in side.items:
+        made = _pushed(session, made, record_of(session, item)[1], side.types)
+    return made
 
-    items: list
-    types: tuple
 
-    def on_tape(self, session):
-        """In the graph that is being built."""
-        found = on_tape(self.items)
-        if found is not None:
-            return session.builder.lift(found.tape)
-        made = tape.tape_new()
-        for item in self.items:
-            made = tape.push(made, *_in_types(record_of(session, item)[1], self.types))
-        return made
+def _pushed(session, onto, leaves: list, types: tuple):
+    made = tape.push(onto, *_in_types(leaves, types))
+    session.aliases.pushed(made, onto, leaves)
+    return made
 
 
 def _in_types(leaves: list, types: tuple) -> list:
@@ -159,9 +158,9 @@ def put_on_tape(session, xs: list) -> None:
     found = meeting(session, xs, [])
     if found is None:
         raise Grown(xs)
-    tape_of_it = Side(xs, found[1]).on_tape(session)
+    made = tape_of(session, Side(xs, found[1]))
     session.journal(xs)
-    xs[:] = [OnTape(tape_of_it, *found)]
+    xs[:] = [OnTape(made, *found)]
 
 
 # -- what a list can do ----------------------------------------------------------------------------
@@ -170,6 +169,17 @@ def _put(session, xs: list, now) -> None:
     """The list has this tape from now on."""
     session.journal(xs)
     xs[:] = [OnTape(now, xs[0].item, xs[0].types)]
+
+
+def _taken(session, xs: list, found):
+    """The item that a pop or a read gives beside another tape: it is the object in the list."""
+    on = xs[0]
+    now, *values = session.parts(found, len(on.types) + 1)
+    for x in values:
+        session.aliases.joined(x, on.tape, on.tape)
+    session.aliases.changed(on.tape, now)
+    _put(session, xs, now)
+    return unflatten(on.item, values)
 
 
 def length(session, xs: list):
@@ -181,17 +191,18 @@ def length(session, xs: list):
 def append(session, xs: list, item) -> None:
     """`xs.append(item)`."""
     on = held(session, xs)
-    _put(session, xs, tape.push(on.tape, *_values(session, on, item, "appended to")))
+    leaves = _leaves(session, on, item, "appended to")
+    _put(session, xs, _pushed(session, on.tape, leaves, on.types))
 
 
-def _values(session, on: OnTape, item, what: str) -> list:
-    """The values of an item as the list's other items have them."""
+def _leaves(session, on: OnTape, item, what: str) -> list:
+    """The values of an item that is made as the list's other items are."""
     structure, leaves = record_of(session, item)
     if repr(structure) != repr(on.item) or _meet(
             on.types, tuple(x.type for x in leaves)) != on.types:
         raise TypeFault(f"{describe(item)} is {what} a list of {_shown(on)}, whose length is known "
                         "only when the program runs", "give all items one type")
-    return _in_types(leaves, on.types)
+    return leaves
 
 
 def _shown(on: OnTape) -> str:
@@ -205,9 +216,7 @@ def pop(session, xs: list, index=-1):
     on = held(session, xs)
     _must_hold(session, arith.greater(length(session, xs), 0), IndexError("pop from empty list"))
     found = tape.pop(on.tape, types=on.types, bottomless=True)
-    below, *values = session.parts(found, len(on.types) + 1)
-    _put(session, xs, below)
-    return unflatten(on.item, values)
+    return _taken(session, xs, found)
 
 
 def extend(session, xs: list, items) -> None:
@@ -231,18 +240,19 @@ def item(session, xs: list, index):
     """`xs[index]`, of an int or a number of the program."""
     on = held(session, xs)
     found = tape.tape_read(on.tape, _place(session, xs, index), types=on.types)
-    now, *values = session.parts(found, len(on.types) + 1)
-    _put(session, xs, now)
-    return unflatten(on.item, values)
+    return _taken(session, xs, found)
 
 
 def store(session, xs: list, index, new) -> None:
     """`xs[index] = new`."""
     on = held(session, xs)
-    values = _values(session, on, new, "assigned in")
+    leaves = _leaves(session, on, new, "assigned in")
     place = _place(session, xs, index)
     checked = tape.tape_read(on.tape, place, types=on.types)    # where there is an item
-    _put(session, xs, tape.tape_put(session.parts(checked, len(on.types) + 1)[0], place, *values))
+    changed = tape.tape_put(session.parts(checked, len(on.types) + 1)[0], place,
+                            *_in_types(leaves, on.types))
+    session.aliases.pushed(changed, on.tape, leaves)
+    _put(session, xs, changed)
 
 
 def _place(session, xs: list, index):
@@ -373,7 +383,9 @@ def rows(session, xs: list) -> list:
     dim = session.fresh_size()
     size.set_size(n, dim=dim)
     found = session.parts(tape.tape_rows(on.tape, n, types=on.types, dim=dim), len(on.types))
-    _put(session, xs, tape.tape_of(*found, types=on.types))
+    again = tape.tape_of(*found, types=on.types)
+    session.aliases.changed(on.tape, again)
+    _put(session, xs, again)
     return found
 
 

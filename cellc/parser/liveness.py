@@ -5,7 +5,7 @@
     live at a loop's head   what the test reads + live before a round + live behind the loop,
                             where a round ends at the head again: repeated until nothing is added
 
-Noted on the nodes: `_live_after` on each `if` and loop, `_live_head` on each loop. What may be left
+Noted on the nodes: `_live_after` on each statement, `_live_head` on each loop. What may be left
 in the midst (`try`, `with`) keeps alive within it what is read where it goes on, `_live_anywhere`;
 and what is bound in a pattern, by `with` or by `:=` is not taken for bound, which errs on the safe
 side.
@@ -44,6 +44,7 @@ def _block(body: list, live: frozenset, ways: Ways) -> frozenset:
 def _before(node, live: frozenset, ways: Ways) -> frozenset:
     """What is live before a statement, from what is live after it."""
     kind = type(node)
+    node._live_after = live | ways.anywhere
     if kind is gast.If:
         node._live_after, node._live_anywhere = live, ways.anywhere
         return _reads(node.test) | _block(node.body, live, ways) | _block(node.orelse, live, ways)
@@ -97,6 +98,20 @@ def _before_other(node, live: frozenset, ways: Ways) -> frozenset:
         handled = other.union(*(_block(h.body, other, ways) | _reads(h) for h in node.handlers))
         inside = Ways(ways.broken, ways.again, ways.anywhere | handled)
         return _block(node.body + node.orelse, handled, inside)
+    return live | _reads(node)
+
+
+def readable(frame, written) -> frozenset[str] | None:
+    """The names that can be read after what the frame's statement is doing now; None: all. Where
+    it is `written` that has been assigned to, an only target, the statement is done."""
+    node = frame.node
+    live = getattr(node, "_live_after", None)
+    if live is None or frame.comprehension:
+        return None
+    done = isinstance(node, gast.AugAssign) or (
+        isinstance(node, gast.Assign) and len(node.targets) == 1)
+    if written is not None and done and written in (node, *getattr(node, "targets", ())):
+        return live
     return live | _reads(node)
 
 

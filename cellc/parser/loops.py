@@ -86,9 +86,7 @@ def run_for(frame, node, value, rest):
     if sequence is None:
         try:
             with frame.session.attempt(frame.variables, lists.Grown):
-                items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
-                run = control.run_rounds if isinstance(items, list) else control.run_lazily
-                return run(frame, node, items, rest, 0)
+                return _through(frame, node, value, rest)
         except lists.Grown as grown:
             if grown.xs is not value:
                 raise
@@ -114,6 +112,15 @@ def run_for(frame, node, value, rest):
         return _rolled(frame, node, sequence, rest)
     except CellcError as fault:
         return _all_rounds(frame, node, sequence, rest, fault)
+
+
+def _through(frame, node, value, rest):
+    """Through a container, round by round."""
+    items = frame.guarded(lambda: rounds_of(frame.session, value), node.iter)
+    run = control.run_rounds if isinstance(items, list) else control.run_lazily
+    with frame.session.owned.holding(items):    # what a round changes, a later one sees
+        frame.session.owned.add(items)
+        return run(frame, node, items, rest, 0)
 
 
 def _of_known_length(frame, node, sequence, rest):

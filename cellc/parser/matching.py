@@ -10,7 +10,7 @@ from __future__ import annotations
 import gast
 
 from cellc.errors import AttributeFault, TypeFault
-from cellc.parser import attributes, branches, control, operators
+from cellc.parser import attributes, choices, control, operators
 from cellc.parser.builtins import class_of
 from cellc.parser.control import AT_END, run_block, run_either
 from cellc.parser.syntax import executors, refusal
@@ -74,7 +74,7 @@ def _holds(frame, case, subject):
         _bind(frame, case, bound)
         return control.test(frame, case.guard)
 
-    return operators.truth(frame.session, branches.conjunction(frame, case.guard, found, guard)
+    return operators.truth(frame.session, choices.conjunction(frame, case.guard, found, guard)
                            ), bound
 
 

@@ -13,7 +13,7 @@ from cellc.parser import hooks, lists, operators
 from cellc.parser.calls import callable_outside, check_still, handle, of_library
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Iterator, items_of
-from cellc.parser.text import Text
+from cellc.parser.text import METHODS, text
 from cellc.parser.values import describe, need_sizes, traced_in
 
 _CHANGES = frozenset([
@@ -36,11 +36,13 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
     name = method.__name__
     if isinstance(owner, str):
         need_sizes((args, kwargs), "the text")
+    if isinstance(owner, str) and name == "join":
+        args = [items_of(session, x) for x in args]
     if isinstance(owner, str) and traced_in([args, kwargs]):
-        if name == "format":
-            return Text("format", owner, tuple(args), kwargs)
+        if name in METHODS:
+            return text("method", name, (owner, *args), kwargs)
         raise TypeFault(f"str.{name} of values known only when the program runs",
-                        "only print takes such values, in an f-string or by % or format")
+                        "a string of such values can be printed or raised, and not looked at")
     if lists.on_tape(owner) is not None and name in lists.METHODS:
         return lists.METHODS[name](session, owner, *args, **kwargs)
     if isinstance(owner, (list, dict, set)) or hasattr(type(owner), "popleft"):
@@ -161,7 +163,7 @@ def call_generated(session, function, args: list, kwargs: dict):
                         for x in args)
         return operators.compare(session, _COMPARISONS[name], tuple(mine), tuple(others))
     if traced_in(value) and name == "__repr__":
-        return Text("format", "{!r}", (value,))
+        return text("format", "{!r}", (value,))
     if traced_in([args, kwargs]):
         raise TypeFault(f"{type(value).__name__}.{name} of values known only when the program runs",
                         "use the attributes themselves")

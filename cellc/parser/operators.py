@@ -17,7 +17,7 @@ from cellc.parser import hooks, lists
 from cellc.parser.exceptions import ends_branch
 from cellc.parser.frame import Ended
 from cellc.parser.guards import is_steady, look
-from cellc.parser.text import Piece, Raised, Text, check
+from cellc.parser.text import Piece, Raised, Text, check, text, unseen
 from cellc.parser.values import SIMPLE, describe, need_sizes, traced_in, unknown
 
 BINARY = {
@@ -64,13 +64,13 @@ def binary(session, kind: type, x, y):
     found = _by_user(session, method, x, y)
     if found is not NotImplemented:
         return found
+    if kind is gast.Mod and (isinstance(x, str) and traced_in(y) or isinstance(x, Text)):
+        return x % y if isinstance(x, Text) else text("%", x, y)
     if is_traced(x) or is_traced(y):
         if kind in (gast.FloorDiv, gast.Mod) and _is_int(x) and _is_int(y):
             _check_divisor(session, y)
         return _traced(session, traced, symbol, x, y)
-    if kind is gast.Mod and isinstance(x, str) and traced_in(y):
-        return Text("%", x, y)
-    if isinstance(x, (Dim, str)) or isinstance(y, Dim):
+    if isinstance(x, Dim) or isinstance(y, Dim) or isinstance(x, str) and not isinstance(y, Text):
         return _with_sizes(known, symbol, x, y)
     session.look_at(x), session.look_at(y)
     result = known(x, y)
@@ -229,8 +229,7 @@ def truth(session, value):
         return arith.greater(lists.length(session, value), 0)
     session.look_at(value)
     if isinstance(value, (Text, Piece)):
-        raise TypeFault("found a string with values known only when the program runs; it can only "
-                        "be printed", "decide on the values themselves")
+        raise unseen()
     function = user_special(value, "__bool__") or user_special(value, "__len__")
     if function is not None:
         return truth(session, session.call(function, [value]))
@@ -277,6 +276,8 @@ def either(x, y):
 
 def compare(session, kind: type, x, y):
     """One comparison `x op y`."""
+    if kind not in (gast.Is, gast.IsNot) and (isinstance(x, Text) or isinstance(y, Text)):
+        raise unseen()
     if kind in ORDER:
         known, traced, method, symbol = ORDER[kind]
         found = _by_user(session, method, x, y)
@@ -295,19 +296,22 @@ def compare(session, kind: type, x, y):
             return equal(session, x, y, arith.not_equal)
         return negate(truth(session, equal(session, x, y)))
     if kind is gast.Is:
-        return _identical(x, y)
+        return _identical(session, x, y)
     if kind is gast.IsNot:
-        return negate(_identical(x, y))
+        return negate(_identical(session, x, y))
     found = contains(session, y, x)
     return found if kind is gast.In else negate(found)
 
 
-def _identical(x, y):
+def _identical(session, x, y):
     """`x is y`; of a traced bool and True or False, which there are only one of, equality."""
     for value, other in ((x, y), (y, x)):
         if type(other) is bool and isinstance(value, Node) and value.type == arith.type_of(True):
             return value if other else negate(value)
-    return x is y
+    if session.aliases.may_be_one(x, y):
+        raise TypeFault("whether these are the same object is known only when the program runs",
+                        "keep in a variable which of the two it is")
+    return session.aliases.itself(x) is session.aliases.itself(y)
 
 
 def equal(session, x, y, function=arith.equal):
@@ -315,6 +319,8 @@ def equal(session, x, y, function=arith.equal):
     found = _by_user(session, "__eq__", x, y)
     if found is not NotImplemented:
         return found
+    if isinstance(x, Text) or isinstance(y, Text):
+        raise unseen()
     if is_traced(x) or is_traced(y):
         if not (_is_operand(x) and _is_operand(y)):
             return function is not arith.equal      # never equal, as Python has it

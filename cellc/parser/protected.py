@@ -249,7 +249,9 @@ class _Finally(Block):
         return True
 
     def leave(self, outcome: Outcome) -> Outcome:
-        found = run_block(self.frame, self.body, PendingRest(outcome, self.rest))
+        with self.frame.session.owned.holding(outcome.value) as held:
+            found = run_block(self.frame, self.body, PendingRest(outcome, self.rest))
+            outcome = replace(outcome, value=held[0])
         if found.rank == END:
             return outcome
         if outcome.rank != END and self.frame.rolled:

@@ -7,14 +7,16 @@ returns, or does not read the list any more, and nobody else holds it, none is n
 from __future__ import annotations
 
 from functools import partial
-from types import MethodType
+from types import FunctionType, MethodType
 
 import gast
 
+from cellc.ir.graph import Apply, Constant, Input
 from cellc.parser import branches
 from cellc.parser.iteration import Items, Iterator
+from cellc.parser.liveness import readable
 from cellc.parser.session import fields_of
-from cellc.parser.values import Closure, Maybe
+from cellc.parser.values import LISTS, Closure, Maybe, OnTape
 
 
 def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
@@ -38,6 +40,50 @@ def is_dead(session, frame, node, value, sides, leaving: bool) -> bool:
     return not _reaches(frame, roots, value, sides)
 
 
+def may_be_seen(session, written, test) -> str | None:
+    """What a program that goes on from here can see that the test holds of: the name of a variable
+    that it is, or is in. `written` is the statement that has just been done, if one has been."""
+    roots = []
+    for depth, frame in enumerate(reversed(session.frames)):
+        for outer in _chain(frame):
+            live = readable(outer, None if depth else written)
+            roots += [(name, x) for name, x in outer.variables.items() if live is None
+                      or name in live or name in outer.source.captured or name.startswith("$")]
+        roots += [("an exception", error) for error in frame.handling]
+    roots += [("an iterator", x) for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
+    roots += [("a context manager", x) for x in session.managers]
+    seen: set[int] = set()
+    for name, root in roots:
+        todo = [root]
+        while todo:
+            found = todo.pop()
+            if id(found) in seen:
+                continue
+            seen.add(id(found))
+            if test(found):
+                return name if found is root else f"what {name} holds"
+            todo += _parts(None, found, session)
+    return None
+
+
+def holders(session):
+    """The containers, objects, iterators and functions that can still be seen, each once, as far as
+    the code of this graph has made them: what can hold a tensor that has changed."""
+    todo: list = [x.variables for frame in session.frames for x in _chain(frame)]
+    todo += session.owned.held
+    todo += [x for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
+    todo += [x for frame in session.frames for x in frame.handling] + session.managers
+    seen: set[int] = set()
+    while todo:
+        found = todo.pop()
+        if type(found) in _PLAIN or id(found) in seen:
+            continue
+        seen.add(id(found))
+        if isinstance(found, (Iterator, Closure)) or found in session.owned:
+            yield found
+        todo += _parts(None, found, session)
+
+
 def _chain(frame):
     """The frame and those that its function was defined in."""
     while frame is not None:
@@ -58,7 +104,7 @@ def _reaches(frame, roots: list, value, sides) -> bool:
         if id(found) in seen:
             continue
         seen.add(id(found))
-        todo += _parts(frame, found)
+        todo += _parts(frame, found, frame.session)
         for side in sides:
             after = side.after(found)
             if after is not None:
@@ -66,9 +112,12 @@ def _reaches(frame, roots: list, value, sides) -> bool:
     return False
 
 
-def _parts(frame, value) -> list:
+_PLAIN = frozenset([Apply, Input, Constant, int, float, bool, str, type(None), type, FunctionType])
+
+
+def _parts(frame, value, session) -> list:
     """What one gets at through a value; of the frame itself the roots have what is still read."""
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (tuple, *LISTS, set, frozenset)):
         return list(value)
     if isinstance(value, dict):
         return list(value.values())
@@ -80,10 +129,12 @@ def _parts(frame, value) -> list:
         return [value.__self__]
     if isinstance(value, Maybe):
         return [value.value]
+    if isinstance(value, OnTape):
+        return [value.tape]
     if isinstance(value, BaseException):
         return [value.args, value.__cause__, value.__context__, vars(value)]
     if isinstance(value, Iterator):
         inside = list(vars(value).values())
         outer = _chain(getattr(value, "frame", None))       # of a generator
         return [*inside, *(f.variables for f in outer if f is not frame)]
-    return list(fields_of(value).values()) if value in frame.session.owned else []
+    return list(fields_of(value).values()) if value in session.owned else []

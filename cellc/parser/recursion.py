@@ -17,6 +17,7 @@ from cellc.ir.graph import Graph, Input, Node
 from cellc.ir.prims import control
 from cellc.parser import branches, calls, cells
 from cellc.parser.frame import Signal, Unsettled
+from cellc.parser.identity import relate_all
 from cellc.parser.session import TraceBuilder
 from cellc.parser.values import SIMPLE, Slot, flatten, unflatten
 from cellc.record import record
@@ -87,6 +88,7 @@ def _pending_call(session, function, args: list, kwargs: dict):
     operands = [*leaves, *map(session.builder.lift, found.captured)]
     node = control.call(*operands, graph=found.graph)
     results = session.parts(node, len(found.types)) if found.types else []
+    relate_all(session, operands, results)
     return unflatten(found.structure, results, made=session.owned.add)
 
 

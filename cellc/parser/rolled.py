@@ -23,13 +23,14 @@ from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim
-from cellc.parser import branches, control, lists, operators
+from cellc.parser import branches, choices, control, lists, operators
+from cellc.parser.changes import LoopObjects
 from cellc.parser.frame import Ended
 from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
-from cellc.parser.values import Conflict, Maybe, Slot, flatten, is_instance_of_dataclass, unflatten
+from cellc.parser.values import Conflict, Maybe, Side, Slot, is_instance_of_dataclass, unflatten
 from cellc.record import record
 
 MOST_ATTEMPTS = 12      # at finding what a loop's state is
@@ -97,6 +98,7 @@ class Rolled:
         self.own: list[int] = []                # slots of what the parsed code made itself
         self.bound: dict[tuple, Any] = {}       # what the places are bound to in this attempt
         self.growing = Growing(self)
+        self.objects = LoopObjects(self.session)
 
     def run(self, rest):
         """Parse it all; returns how the loop ends."""
@@ -151,9 +153,10 @@ class Rolled:
         inputs = [builder.input(type, self._name_of(i)) for i, type in enumerate(self.types)]
         for i in self.own:
             session.owned.add(inputs[i])
-        self.bound = {}
+        self.bound, shared = {}, {}
         for place in self.places:
-            value = unflatten(place.structure, inputs, made=session.owned.add, keep=True)
+            value = unflatten(place.structure, inputs, made=session.owned.add, keep=True,
+                              shared=shared, anew=self.objects.ids())
             if place.kind == "variable":
                 self.frame.variables[place.owner] = self.bound[place.key] = value
             elif place.kind == "contents":
@@ -163,6 +166,10 @@ class Rolled:
             else:
                 builder.assigned[id(place.owner)] = (place.owner, value)
                 self.bound[place.key] = value
+        self.objects.note(inputs, shared)
+        for _, made in shared.values():
+            if not isinstance(made, (tuple, frozenset)):
+                self.bound["contents", id(made)] = contents(made)
         self.growing.bind()
 
     def _name_of(self, slot: int) -> str:
@@ -208,7 +215,9 @@ class Rolled:
                                      {id(x) for x in body.builder.inputs})
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
-            settled = (types == self.types and self.growing.settled()
+            settled = (self.objects.settled(joiner, [p.structure for p in places],
+                                            self.growing.leaves())
+                       and types == self.types and self.growing.settled()
                        and [p.key for p in places] == [p.key for p in self.places]
                        and all(_alike(p.structure, q.structure) for p, q in
                                zip(places, self.places, strict=True)))
@@ -245,6 +254,7 @@ class Rolled:
             if ("contents", key) in known or not _same_contents(now, later):
                 what = f"a {type(value).__name__} changed in a loop"
                 joined = self._joined(joiner, now, later, what)
+                joiner.forget(now, later)
                 if isinstance(joined, Conflict):
                     joined.refuse(what)
                 found.append(Place("contents", value, joined))
@@ -275,12 +285,7 @@ class Rolled:
 
     def _joined(self, joiner, now, later, name: str):
         """Both values as a structure; of what a round leaves as it was, the leaves as well."""
-        if now is not later:
-            return joiner.value(now, later, name)
-        leaves: list = []
-        structure = flatten(now, leaves, self.session.lift_anywhere)
-        slots = [joiner.pair(x, x, x.type) for x in leaves]
-        return unflatten(structure, slots, made=self.session.owned.add, keep=True)
+        return joiner.value(now, later, name) if now is not later else joiner.as_it_is(now)
 
     # -- putting it together -----------------------------------------------------------------------
     def _test(self):
@@ -312,7 +317,7 @@ class Rolled:
         ask = partial(control.test, self.frame, self.node.test)
         if isinstance(goes_on, bool):
             return ask()
-        return branches.conjunction(self.frame, self.node, goes_on, ask)
+        return choices.conjunction(self.frame, self.node, goes_on, ask)
 
     def _number(self, n):
         return operators.as_number(self.session, n) if isinstance(n, Dim) else n
@@ -367,10 +372,11 @@ class Rolled:
         return values
 
     def _leave_state(self, leaves: list[Node], body) -> None:
-        session, variables = self.session, self.frame.variables
+        session, variables, shared = self.session, self.frame.variables, {}
         session.journal(variables)
         for place in self.places:
-            value = unflatten(place.structure, leaves, made=session.owned.add, keep=True)
+            value = unflatten(place.structure, leaves, made=session.owned.add, keep=True,
+                              shared=shared)
             if place.kind == "variable":
                 if value is MISSING:
                     variables.pop(place.owner, None)
@@ -381,6 +387,7 @@ class Rolled:
                 restore(place.owner, value)
             else:
                 session.builder.assigned[id(place.owner)] = (place.owner, value)
+        self.objects.note(leaves, shared, behind=True)
         self.frame.bound_at |= body._bound_at
 
     # -- behind the loop ---------------------------------------------------------------------------
@@ -447,7 +454,7 @@ def _spread(structure, value, found: dict[int, Any]) -> None:
         _spread(structure.value, inside, found)
         _spread(structure.flag, flag, found)
     elif (on := lists.on_tape(structure)) is not None and isinstance(on.tape, Slot):
-        found[on.tape.index] = branches.NOTHING if missing else lists.Side(value, on.types)
+        found[on.tape.index] = branches.NOTHING if missing else Side(value, on.types)
     elif isinstance(structure, (tuple, list)):
         for i, part in enumerate(structure):
             _spread(part, MISSING if missing else value[i], found)

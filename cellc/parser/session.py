@@ -15,9 +15,10 @@ from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim, TupleType, boolean
 from cellc.parser import hooks
+from cellc.parser.aliases import Aliases
 from cellc.parser.frame import NeedsTape
 from cellc.parser.guards import Guard, Record, look
-from cellc.parser.values import Owned, describe, on_tape, refuse_whole, unknown
+from cellc.parser.values import LISTS, Owned, describe, on_tape, refuse_whole, unknown
 from cellc.passes.rebuild import copy_body, found_sizes, renamed
 
 MAX_DEPTH = 300         # calls within calls of parsed functions
@@ -39,6 +40,12 @@ class TraceBuilder(Builder):
             if found is not None:
                 return found[1]
         return super().lift(value)
+
+    def capture(self, value) -> Node:
+        node = super().capture(value)
+        if self.session is not None:
+            self.session.aliases.captured(node, value)
+        return node
 
     def assign(self, parameter, value) -> Node:
         """From here on the Parameter has this value: cast to its dtype, broadcast to its shape."""
@@ -83,6 +90,8 @@ class Session:
         self.checkpoint: str | None = None  # how the gradients of loops save memory
         self.growing: dict[int, list] = {}  # lists that may only be appended to: see growing.py
         self.frames: list[Any] = []
+        self.builders: list[TraceBuilder] = []      # those around here
+        self.aliases = Aliases()            # what may be one object
         self.blocks: list[Any] = []         # for each `with` and `try`: the condition around it
         self.generators: list[Any] = []     # all that were made
         self.managers: list[Any] = []       # what was entered by `with`
@@ -108,11 +117,12 @@ class Session:
         """Append to another builder for a while."""
         outer, self.builder = self.builder, builder
         builder.loc, builder.session = outer.loc, self
+        self.builders.append(outer)
         try:
             with builder:
                 yield builder
         finally:
-            self.builder = outer
+            self.builder = self.builders.pop()
 
     @contextmanager
     def running(self, builder: TraceBuilder):
@@ -279,6 +289,7 @@ class Session:
                 f"{what} would change {_kind(value)} made outside the compiled call, which happens "
                 "once, while compiling, and not at each call",
                 "work on a copy made here, such as list(x) or dict(x), and return it")
+        self.aliases.check(self, value, f"{_kind(value)} is changed")
         self.journal(value)
 
     def journal(self, value) -> None:
@@ -326,7 +337,7 @@ class Session:
 
 def contents(value):
     """A copy of what a container or object holds."""
-    if isinstance(value, (list, dict, set)):
+    if isinstance(value, (*LISTS, dict, set)):
         return value.copy()
     if hasattr(type(value), "restore"):     # an iterator
         return value.state()
@@ -348,6 +359,9 @@ def restore(value, held) -> None:
     """Put back what `contents` copied."""
     if isinstance(value, list):
         value[:] = held
+    elif isinstance(value, LISTS):
+        value.clear()
+        value.extend(held)
     elif isinstance(value, (dict, set)):
         value.clear()
         value.update(held)

@@ -52,6 +52,7 @@ class Source:
     globals: set[str] = fresh(set)
     captured: set[str] = fresh(set)
     last_read: dict[str, tuple[int, int]] = fresh(dict)
+    assigns_items: bool = False
     generator: gast.AST | None = None       # the first yield, which makes it a generator function
     class_name: str = ""                    # of the class around it, for names like self.__x
 
@@ -284,6 +285,8 @@ def _scan(source: Source, node: gast.AST, inner: bool | str, own: bool = True) -
         elif own and not inner:
             source.locals.add(node.id)
         return
+    if kind is gast.Subscript and isinstance(node.ctx, gast.Store):
+        source.assigns_items = True
     if kind is gast.AugAssign and isinstance(node.target, gast.Name):
         place = (node.lineno, node.col_offset)      # x += 1 reads x
         source.last_read[node.target.id] = max(place, source.last_read.get(node.target.id, place))

@@ -6,7 +6,7 @@ import gast
 
 from cellc.errors import AssertionFault, CellcError, SyntaxFault, TypeFault, ValueFault
 from cellc.ir.graph import Apply, scalar
-from cellc.parser import attributes, control, hooks, operators
+from cellc.parser import attributes, changes, control, hooks, operators
 from cellc.parser.exceptions import ends_branch, handled
 from cellc.parser.frame import UserRaise
 from cellc.parser.guards import is_steady
@@ -82,33 +82,32 @@ def assign_item(frame, target, value, node) -> None:
     frame.here(node)
     if isinstance(container, hooks.traced):
         replace_tensor(frame, target.value, container,
-                       hooks.setitem(frame.session.lift(container), index, value))
+                       hooks.setitem(frame.session.lift(container), index, value), target)
     else:
         attributes.store_item(frame.session, container, index, value)
 
 
-def replace_tensor(frame, place, old, new) -> None:
+def replace_tensor(frame, place, old, new, written) -> None:
     """The tensor `old`, which the expression `place` gave, has changed into `new`.
 
-    Tensors are values, so every variable of this compiled call that is `old` becomes `new`.
+    Tensors are values in the program: all that is `old` becomes `new`.
     """
-    if isinstance(old, hooks.Parameter):
-        attributes.assign(frame.session, old, new)
-        return
-    if not frame.session.is_made_here(old):
-        raise TypeFault("an item of a tensor made outside is assigned, which would change the "
-                        "caller's tensor", "work on a copy: x = x.copy()")
     session = frame.session
-    holders = [(other, name) for other in session.frames
-               for name, held in other.variables.items() if held is old]
-    if any(other.home is not session.owned for other, _ in holders):
+    old = session.aliases.itself(old)
+    if isinstance(old, hooks.Parameter):
+        attributes.assign(session, old, new)
+        return
+    if not session.aliases.is_made_here(session, old):
+        what = "what may be a tensor" if session.is_made_here(old) else "a tensor"
+        raise TypeFault(f"an item of {what} made outside is assigned, which would change the "
+                        "caller's tensor", "work on a copy: x = x.copy()")
+    if any(other.home is not session.owned and held is old
+           for other in session.frames for held in other.variables.values()):
         raise TypeFault("an item of a tensor made outside this cell or differentiated function is "
                         "assigned", "work on a copy: x = x.copy()")
-    for other, name in holders:
-        session.journal(other.variables)
-        other.variables[name] = new
-    if type(place) is not gast.Name:
-        assign(frame, place, new, place)
+    session.aliases.check(session, old, "an item of a tensor is assigned", written)
+    session.aliases.changed(old, new)
+    changes.replace(session, old, new)
 
 
 @executors.handles(gast.AugAssign)
@@ -142,7 +141,7 @@ def run_augmented(frame, node, rest) -> None:
         new = operators.in_place(session, type(node.op), old, operand)
         if isinstance(container, hooks.traced):
             replace_tensor(frame, target.value, container,
-                           hooks.setitem(session.lift(container), index, new))
+                           hooks.setitem(session.lift(container), index, new), node)
         elif new is not old:
             attributes.store_item(session, container, index, new)
 

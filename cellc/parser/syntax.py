@@ -15,8 +15,8 @@ import gast
 from cellc.errors import SyntaxFault
 
 STATEMENTS: dict[str, str] = {
-    "Assign": "`a = b = x`, `a, (b, *c) = x`, `x.a = y`, `x[i] = y`; `x[i] = y` of a tensor gives "
-              "every variable that is this tensor the changed one",
+    "Assign": "`a = b = x`, `a, (b, *c) = x`, `x.a = y`, `x[i] = y`; `x[i] = y` of a tensor "
+              "changes it under every name and in every container, as in Python",
     "AugAssign": "`x += y` and the like; a list, dict or set changes in place, a Parameter is "
                  "assigned at each call",
     "AnnAssign": "`x: T = y`; the annotation is not looked at",
@@ -72,10 +72,13 @@ EXPRESSIONS: dict[str, str] = {
     "ListComp": "`[f(x) for x in xs if c]`", "SetComp": "`{f(x) for x in xs}`",
     "DictComp": "`{k: f(x) for k, x in xs}`",
     "GeneratorExp": "`(f(x) for x in xs)`, computed when it is gone through",
-    "Yield": "`yield x`, `y = yield x`, `return (yield x)`: the generator is run while compiling, "
-             "in Python's order; how many values come must be known",
-    "YieldFrom": "`yield from x`, `y = yield from x`",
-    "JoinedStr": "f-strings; with values known only when the program runs they can be printed",
+    "Yield": "`yield x`, `y = yield x`, `f((yield x), 1 + (yield y))`: the generator is run while "
+             "compiling, in Python's order; how many values come must be known; not in the test of "
+             "a `while`, nor in a target",
+    "YieldFrom": "`yield from x`, as `yield`",
+    "JoinedStr": "f-strings; as `%`, `format`, `str`, `+`, `join` and methods that give strings, "
+                 "also with values known only when the program runs: to be printed, or the message "
+                 "of an exception",
     "NamedExpr": "`(n := x)`", "Starred": "`*x` in calls, displays and assignments",
 }
 PATTERNS: dict[str, str] = {
@@ -143,6 +146,9 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
     ("a dict or object, or a list of items of several types, that one branch changes in another "
      "way than the other, and that is read afterwards", "what follows is compiled once",
      "make both branches leave the same parts"),
+    ("whether a tensor, list or object that is changed is the same as another that is read "
+     "afterwards (`old = y`, `y = y * 2 if c else y`, `y[0] = 1`)", "Python changes both or one, "
+     "as data have it", "make a copy where the two part: old = y.copy(), list(y)"),
     ("where an iterator stands after an `if`, and in the rounds of a loop of the program",
      "its items were made while compiling", "go through a list, or take the items before"),
     ("whether a function raises an exception that a `try` or `with` of its caller would catch; "
@@ -152,8 +158,9 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "leave traced values out of it"),
     ("the order of sorted(), .sort(), min() and max() with a key",
      "they move values about while compiling", "put them into a tensor: ops.sort, ops.minimum"),
-    ("strings of traced values", "strings are made while compiling", "print them; or return the "
-     "values and make the string outside"),
+    ("what a string of traced values holds: its length, its parts, whether it equals another",
+     "it is made when it is printed or raised", "decide on the values; return them, and make the "
+     "string outside"),
 )
 
 WORDS = {

@@ -20,9 +20,9 @@ from cellc.parser.frame import UserRaise
 from cellc.parser.iteration import Iterator, iterate
 from cellc.parser.syntax import evaluators
 from cellc.parser.values import unknown
+from cellc.parser.yields import NotTaken, divided, yields
 
 _YIELDS = (gast.Yield, gast.YieldFrom)
-_FUNCTIONS = (gast.FunctionDef, gast.AsyncFunctionDef, gast.Lambda, gast.GeneratorExp)
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,6 @@ class NoRest:
                       ).at(frame.loc(self.node))
 
 
-def yields(node) -> bool:
-    """Is there a `yield` in this statement (not in a function defined inside)?"""
-    found = getattr(node, "_yields", None)
-    if found is None:
-        found = node._yields = isinstance(node, _YIELDS) or not isinstance(
-            node, _FUNCTIONS) and any(map(yields, gast.iter_child_nodes(node)))
-    return found
-
-
 @evaluators.handles(gast.Yield, gast.YieldFrom)
 def eval_yield(frame, node):
     raise nested_yield(frame, node)
@@ -60,7 +51,7 @@ def eval_yield(frame, node):
 
 def nested_yield(frame, node) -> SyntaxFault:
     place = next(part for part in gast.walk(node) if isinstance(part, _YIELDS))
-    return SyntaxFault("a `yield` within a larger expression is not taken by the compiler",
+    return SyntaxFault("a `yield` at this place of an expression is not taken by the compiler",
                        "give it a line of its own: value = yield ...").at(frame.loc(place))
 
 
@@ -306,13 +297,21 @@ def _start_expression(gen, node):
     if not isinstance(value, _YIELDS) or any(
             yields(part) for part in gast.iter_child_nodes(node) if part is not value) or (
             value.value is not None and yields(value.value)):
-        raise nested_yield(gen.frame, node)
+        return divide(gen, node)
     found = None if value.value is None else gen.frame.eval(value.value)
     if type(value) is gast.YieldFrom:
         gen.push(_Delegate(node, iterate(gen.session, found)))
         return None
     gen.push(_Receive(node))
     return Yielded(found)
+
+
+def divide(gen, node) -> None:
+    """Go on with a statement that has a `yield` within an expression as several statements."""
+    try:
+        gen.push(Body(divided(gen.frame, node)))
+    except NotTaken:
+        raise nested_yield(gen.frame, node) from None
 
 
 def _bind(gen, node, value):
@@ -330,8 +329,9 @@ def _bind(gen, node, value):
 
 def _start_for(gen, node):
     if yields(node.iter) or yields(node.target):
-        raise nested_yield(gen.frame, node)
-    gen.push(For(node, iterate(gen.session, gen.frame.eval(node.iter))))
+        divide(gen, node)
+    else:
+        gen.push(For(node, iterate(gen.session, gen.frame.eval(node.iter))))
 
 
 def _start_while(gen, node):
@@ -339,7 +339,10 @@ def _start_while(gen, node):
 
 
 def _start_if(gen, node):
-    gen.push(Body(node.body if _known(gen.frame, node.test) else node.orelse))
+    if yields(node.test):
+        divide(gen, node)
+    else:
+        gen.push(Body(node.body if _known(gen.frame, node.test) else node.orelse))
 
 
 def _known(frame, test) -> bool:
@@ -368,6 +371,9 @@ def _start_try(gen, node):
 
 
 def _start_match(gen, node):
+    if yields(node.subject):
+        divide(gen, node)
+        return
     from cellc.parser import matching
 
     for case in matching.known_case(gen.frame, node):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellc.errors import AssertionFault
+from cellc.errors import AssertionFault, TypeFault
 from cellc.ir.prims import effect
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks
@@ -20,7 +20,8 @@ _CONVERSIONS = {-1: lambda x: x, 115: str, 114: repr, 97: ascii}      # none, !s
 
 @record(eq=False)
 class Text:
-    """`how`: "%" (template % args), "format" (template.format(*args)), "join" (parts in a row)."""
+    """`how`: "%" (template % args), "format" (template.format(*args)), "join" (parts in a row),
+    "method" (the method of that name of args[0], with the others), "*" (args[0] * args[1])."""
 
     how: str
     template: Any
@@ -35,7 +36,28 @@ class Text:
             return self.template % args
         if self.how == "format":
             return self.template.format(*args, **_made(self.kwargs))
-        return "".join(args)
+        if self.how == "method":
+            return getattr(str, self.template)(*args, **_made(self.kwargs))
+        return args[0] * args[1] if self.how == "*" else "".join(args)
+
+    def __add__(self, other):
+        return _in_a_row(self, other)
+
+    def __radd__(self, other):
+        return _in_a_row(other, self)
+
+    def __mul__(self, n):
+        return text("*", "", (self, n)) if isinstance(n, int) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __len__(self):
+        raise unseen()
+
+    __iter__ = __getitem__ = __len__
+
+    def __mod__(self, args):
+        return text("method", "__mod__", (self, args))
 
 
 @record(eq=False)
@@ -49,6 +71,48 @@ class Piece:
 
     def make(self) -> str:
         return format(_CONVERSIONS[self.conversion](_made(self.value)), self.spec)
+
+
+@record(frozen=True)
+class TextMethod:
+    """A method of a string that is made later, which gives another."""
+
+    owner: Text
+    name: str
+
+    def call_parsed(self, session, args: list, kwargs: dict) -> Text:
+        return text("method", self.name, (self.owner, *args), kwargs)
+
+
+# What gives a string, and looks at nothing that would have to be known.
+METHODS = frozenset([
+    "capitalize", "casefold", "center", "expandtabs", "format", "join", "ljust", "lower", "lstrip",
+    "removeprefix", "removesuffix", "replace", "rjust", "rstrip", "strip", "swapcase", "title",
+    "upper", "zfill",
+])
+
+
+def unseen() -> TypeFault:
+    """The fault of what would have to know what such a string holds."""
+    return TypeFault("found a string with values known only when the program runs; it can be "
+                     "printed or raised, and not looked at", "decide on the values themselves")
+
+
+def text(how: str, template, args, kwargs: dict | None = None) -> Text:
+    """A string to be made of what the containers among the arguments hold now."""
+    return Text(how, template, *_as_it_is((args, kwargs or {})))
+
+
+def _as_it_is(value):
+    """The value, with copies of what can be changed."""
+    leaves: list = []
+    return unflatten(flatten(value, leaves, lambda x: x), leaves)
+
+
+def _in_a_row(*parts):
+    if not all(isinstance(x, (str, Text)) for x in parts):
+        return NotImplemented
+    return Text("join", "", list(parts))
 
 
 class Message:
@@ -112,7 +176,7 @@ def _as_user_has_it(type, value):
 def format_piece(value, conversion: int, spec: str) -> str | Piece:
     """The piece as a string where all is known, else to be made later."""
     need_sizes(value, "the text")
-    piece = Piece(value, conversion, spec)
+    piece = Piece(_as_it_is(value), conversion, spec)
     return piece if traced_in(value) else piece.make()
 
 

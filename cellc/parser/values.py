@@ -7,6 +7,8 @@ A *structure* is a nesting of tuples, lists, dicts and objects whose traced part
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import Any
@@ -18,6 +20,7 @@ from cellc.parser import hooks
 from cellc.parser.source import Source
 from cellc.record import record
 
+LISTS = (list, deque)
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)
 
 
@@ -95,6 +98,21 @@ class OnTape:
 
 
 @record(eq=False)
+class Side:
+    """The contents of a list on one of two ways that meet, to be put on a tape, with records of
+    these types."""
+
+    items: list
+    types: tuple
+
+    def parts(self) -> list:
+        """The traced parts of the items, or the tape that they are on."""
+        leaves: list = []
+        flatten(self.items, leaves, lambda x: x)
+        return leaves
+
+
+@record(eq=False)
 class Listed:
     """Such a list as a result of the program: the values of all items, as rows of tensors."""
 
@@ -136,19 +154,23 @@ class Owned:
 
     def __init__(self, journals: list):
         self._objects: dict[int, Any] = {}
+        self.held: list[list] = []              # what `holding` keeps
         self._journals = journals
         self._made_in: dict[int, dict] = {}     # id of an object -> the journal of its branch
         self._order: dict[int, int] = {}        # id of an object -> how many were made before it
+        self._made = 0
 
     def add(self, value):
         if self._journals and id(value) not in self._objects:
             self._made_in[id(value)] = self._journals[-1]
-        self._order.setdefault(id(value), len(self._order))
+        if id(value) not in self._order:
+            self._order[id(value)] = self._made
+            self._made += 1
         self._objects[id(value)] = value
         return value
 
     def __len__(self) -> int:
-        return len(self._objects)
+        return self._made
 
     def is_made_since(self, value, n: int) -> bool:
         """Was it made when there were n objects, or later?"""
@@ -168,6 +190,19 @@ class Owned:
             if made_in is journal:
                 self._made_in[key] = self._journals[-1]
 
+    @contextmanager
+    def holding(self, *values):
+        """For a while, a list of the parser's own is one that can be seen, as what an expression
+        has computed so far; `values` are its first items."""
+        held = list(values)
+        self.held.append(self.add(held))
+        try:
+            yield held
+        finally:
+            self.held.pop()
+            for found in (self._objects, self._made_in, self._order):
+                found.pop(id(held), None)
+
     def of_kind(self, *kinds: type) -> list:
         """All that are of these classes."""
         return [x for x in self._objects.values() if isinstance(x, kinds)]
@@ -178,63 +213,81 @@ class Owned:
 
 # -- structures ------------------------------------------------------------------------------------
 
-def flatten(value, leaves: list, lift):
-    """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`."""
+def flatten(value, leaves: list, lift, shared: dict | None = None):
+    """The structure of `value`; its traced parts are appended to `leaves` as `lift(part)`.
+
+    With `shared`, a container found twice has one structure.
+    """
     kind = type(value)
     if kind in SIMPLE or kind is Itself:
         return value
     if isinstance(value, hooks.traced):
         leaves.append(lift(value))
         return Slot(len(leaves) - 1)
-    if isinstance(value, (tuple, list)):
-        return _same_kind(value, [flatten(x, leaves, lift) for x in value])
-    if isinstance(value, dict):
-        return _same_dict(value, {k: flatten(x, leaves, lift) for k, x in value.items()})
-    if kind is Maybe:
-        return Maybe(flatten(value.value, leaves, lift), flatten(value.flag, leaves, lift),
-                     value.unbound)
-    if kind is OnTape:
+    if shared is not None and id(value) in shared:
+        return shared[id(value)][1]
+    structure = value
+    if isinstance(value, (tuple, *LISTS)):
+        structure = same_kind(value, [flatten(x, leaves, lift, shared) for x in value])
+    elif isinstance(value, dict):
+        structure = _same_dict(value, {k: flatten(x, leaves, lift, shared)
+                                       for k, x in value.items()})
+    elif kind is Maybe:
+        return Maybe(flatten(value.value, leaves, lift, shared),
+                     flatten(value.flag, leaves, lift, shared), value.unbound)
+    elif kind is OnTape:
         return OnTape(flatten(value.tape, leaves, lift), value.item, value.types)
-    if kind is Listed:
+    elif kind is Listed:
         return Listed(value.item, value.types, flatten(value.rows, leaves, lift))
-    if is_instance_of_dataclass(value) and traced_in(value):
-        return same_object(value, {f.name: flatten(getattr(value, f.name), leaves, lift)
-                                    for f in fields(value)})
-    return value
+    elif is_instance_of_dataclass(value) and traced_in(value):
+        structure = same_object(value, {
+            f.name: flatten(getattr(value, f.name), leaves, lift, shared) for f in fields(value)})
+    if shared is not None:
+        shared[id(value)] = value, structure
+    return structure
 
 
-def unflatten(structure, leaves, known=None, made=None, keep: bool = False):
+def unflatten(structure, leaves, known=None, made=None, keep: bool = False,
+              shared: dict | None = None, anew: frozenset[int] = frozenset()):
     """The value of a structure: slots filled from `leaves`, known parts through `known`.
 
-    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay.
+    Containers are new ones, and `made` is told of each; with `keep`, those without slots stay, but
+    for those whose ids are in `anew`. With `shared`, a structure found twice gives one container.
     """
     kind = type(structure)
     if kind is Slot:
         return leaves[structure.index]
     if kind is Itself:
         return structure.value
-    if kind in SIMPLE or (keep and not slots_in(structure)):
+    if kind in SIMPLE or (keep and not slots_in(structure) and not (
+            anew and _is_in(structure, anew))):
         return structure
-    if isinstance(structure, (tuple, list)):
-        result = _same_kind(structure, [unflatten(x, leaves, known, made, keep) for x in structure])
+    if shared is not None and id(structure) in shared:
+        return shared[id(structure)][1]
+    again = (known, made, keep, shared, anew)
+    if isinstance(structure, (tuple, *LISTS)):
+        result = same_kind(structure, [unflatten(x, leaves, *again) for x in structure])
     elif kind is Maybe:
-        return Maybe(unflatten(structure.value, leaves, known, made, keep),
-                     unflatten(structure.flag, leaves, known, made, keep), structure.unbound)
+        return Maybe(unflatten(structure.value, leaves, *again),
+                     unflatten(structure.flag, leaves, *again), structure.unbound)
     elif kind is OnTape:
         return OnTape(unflatten(structure.tape, leaves), structure.item, structure.types)
     elif kind is Listed:
         return structure.items(unflatten(structure.rows, leaves))
     elif isinstance(structure, dict):
-        result = _same_dict(structure, {k: unflatten(x, leaves, known, made, keep)
+        result = _same_dict(structure, {k: unflatten(x, leaves, *again)
                                         for k, x in structure.items()})
-    elif is_instance_of_dataclass(structure) and slots_in(structure):
+    elif is_instance_of_dataclass(structure) and (
+            slots_in(structure) or id(structure) in anew):
         result = same_object(structure, {
-            f.name: unflatten(getattr(structure, f.name), leaves, known, made, keep)
+            f.name: unflatten(getattr(structure, f.name), leaves, *again)
             for f in fields(structure)})
     else:
         return known(structure) if known else structure
     if made is not None and not isinstance(result, tuple):
         made(result)
+    if shared is not None:
+        shared[id(structure)] = structure, result
     return result
 
 
@@ -252,16 +305,20 @@ def refuse_whole(tape: Node, what: str):
                   "given to ops.stack")
 
 
+def _is_in(structure, ids: frozenset[int]) -> bool:
+    return id(structure) in ids or any(_is_in(x, ids) for x in _parts(structure))
+
+
 def is_instance_of_dataclass(value) -> bool:
     return is_dataclass(value) and not isinstance(value, type)
 
 
-def _same_kind(old, items: list):
+def same_kind(old, items: list):
     if type(old) is tuple:
         return tuple(items)
     if hasattr(old, "_make"):           # a namedtuple
         return old._make(items)
-    return type(old)(items)
+    return deque(items, old.maxlen) if isinstance(old, deque) else type(old)(items)
 
 
 def _same_dict(old, items: dict):
@@ -276,7 +333,7 @@ def same_object(old, items: dict):
 
 
 def _parts(value):
-    if isinstance(value, (tuple, list, set, frozenset)):
+    if isinstance(value, (tuple, *LISTS, set, frozenset)):
         return value
     if isinstance(value, dict):
         return value.values()

@@ -88,10 +88,11 @@ def with_of_the_library(x):
         return x
 
 
-@refused(SyntaxFault, "a `yield` within a larger expression", "yield", X)
+@refused(SyntaxFault, "a `yield` at this place", "yield", X)
 def nested_yield(x):
     def inner():
-        return x, (yield x)  # <--
+        while (yield x):  # <--
+            pass
 
     return list(inner())
 

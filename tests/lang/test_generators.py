@@ -359,7 +359,7 @@ def test_nothing_is_left_in_the_program():
 REFUSED = {
     "returns a generator": lambda x: scaled(x, 2),
     "returns a generator or iterator": lambda x: iter([x]),
-    "larger expression": lambda x: list(larger(x)),
+    "at this place of an expression": lambda x: list(larger(x)),
     "left within a `with` or `try": lambda x: next(held(x)),
     "the number of items must be known": lambda x: list(picked(x)),
     "the number of its values must be known": lambda x: list(left(x)),
@@ -370,8 +370,8 @@ OUTSIDE = iter([1, 2])
 
 
 def larger(x):
-    y = 1 + (yield x)
-    yield y
+    while (yield x):
+        pass
 
 
 def held(x):

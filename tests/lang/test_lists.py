@@ -375,6 +375,20 @@ def test_in_cells_that_are_used_twice():
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
+@same_everywhere((f32(3), 3))
+def test_items_that_are_changed_before_or_as_copies(x, n):
+    found = []
+    while len(found) < n:
+        y = x * len(found)
+        y[0] = -1.0
+        found.append(y)
+    last = found.pop()
+    last[1] = 7.0
+    first = found[0].copy()
+    first[2] = 9.0
+    return ops.stack(found), last, first
+
+
 # -- what goes wrong while the program runs --------------------------------------------------------
 
 @cellc.jit
@@ -493,7 +507,26 @@ def of_a_size_that_is_needed(x):
     return ops.ones((len(y) + 1,)) if len(y) > 3 else ops.eye(len(y))
 
 
+def of_one_tensor_changed_in_each_round(x):
+    found, y = [], ops.zeros((3,))
+    while len(found) < x:
+        y[0] = float(len(found))
+        found.append(y)
+    return ops.stack(found)
+
+
+def of_what_is_changed_afterwards(x):
+    found, y = [], ops.zeros((3,))
+    while len(found) < x:
+        found.append(y * len(found))
+    first = found[0]
+    first[1] = 5.0
+    return ops.stack(found)
+
+
 @pytest.mark.parametrize("fn, kind, text", [
+    (of_one_tensor_changed_in_each_round, TypeFault, "may be the same object"),
+    (of_what_is_changed_afterwards, TypeFault, "may be the same object"),
     (sliced, KnownFault, "a slice of a list whose length is known only"),
     (popped_first, KnownFault, r"pop\(0\) of a list"),
     (copied, CellcError, "known only when the program runs"),
