@@ -17,11 +17,9 @@ the call here as well; facts that still hold are looked at again, and only a cha
 from __future__ import annotations
 
 import functools
-import gc
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from types import MethodType
 
 import numpy as np
@@ -287,26 +285,7 @@ class Compiled:
 
 # -- one signature, all the way ------------------------------------------------------------------
 
-@contextmanager
-def _uncollected():
-    """Without the collection of cycles, of which compiling makes few, among its many objects.
-
-    What was made is kept, so it goes where old objects are at once, unless someone has put objects
-    of his own aside: the young ones would be looked through as soon as collection goes on.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            if not gc.get_freeze_count():
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
-
-
-@_uncollected()
+@startup.uncollected()
 def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     """Parse, run the passes, emit, compile and load the program for one signature."""
     startup.begin()                     # where graph mode was not chosen before, as with `jit`

@@ -4,14 +4,17 @@ Its code is generated (in 0.1 s, where the cache on disk does not hold it) while
 builds its net and the first callable is parsed. Whoever chose graph mode waits until LLVM is at
 work: the imports that this needs come no later for it, since one thread at a time runs Python,
 while LLVM, which needs none, starts that much earlier. The driver is imported next, on another
-thread.
+thread. What compiling asks of the process is here as well: one at a time, and no collection of
+cycles meanwhile.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cellc import config
@@ -22,6 +25,25 @@ if TYPE_CHECKING:
 compiling = threading.RLock()       # held while anything is compiled
 _lock = threading.Lock()
 _started: list[_Starting] = []
+
+
+@contextmanager
+def uncollected():
+    """Without the collection of cycles, of which compiling makes few, among its many objects.
+
+    What was made is kept, so it goes where old objects are at once, unless someone has put objects
+    of his own aside: the young ones would be looked through as soon as collection goes on.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
+            gc.enable()
 
 
 class _Starting(threading.Thread):

@@ -58,6 +58,8 @@ def eval_slice(frame, node):
 @evaluators.handles(gast.Call)
 def eval_call(frame, node):
     function = frame.eval(node.func)
+    if function is bool and len(node.args) == 1 and type(node.args[0]) is gast.BoolOp:
+        return control.test(frame, node.args[0])    # its parts need no one type
     args, kwargs = _arguments(frame, node) if _may_change(node) else _plain_arguments(frame, node)
     frame.here(node)
     if function is super and not args:

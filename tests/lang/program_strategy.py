@@ -61,7 +61,7 @@ FORMS = {
           "{I} < {I} + 1 <= 4", "not {B}", "({B} and {B})", "({B} or {B})", "FLAG",
           "({I} != 0 and 6 // ({I} or 1) > 2)", "({k} < 3 and v[{k} % 3] > {F})",
           "({k} != 0 and 6 // {k} > 1)", "v[{I} % 3] > {F}", "ops.reduce_sum(w) < {F}",
-          "bool(ys)", "(len(ys) > {I} or bool(ys) and ys[-1] < {F})"),
+          "bool(ys)", "(len(ys) > {I} or ys and ys[-1] < {F})"),
     "S": ("v[{I} % 3]", "ops.reduce_sum(v) / 3.0", "{S} * {F}", "0.5 * ({S} + {F})", "-{S}",
           "ops.tanh({S})", "ops.tanh({S} + {S})"),
     "V": ("ops.tanh({V} + {F})", "{V} * {S}", "0.5 * ({V} + {V})",

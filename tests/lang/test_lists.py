@@ -382,7 +382,7 @@ def test_items_that_are_changed_before_or_as_copies(x, n):
         y = x * len(found)
         y[0] = -1.0
         found.append(y)
-    last = found.pop()
+    last = found.pop().copy()
     last[1] = 7.0
     first = found[0].copy()
     first[2] = 9.0
