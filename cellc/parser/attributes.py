@@ -350,11 +350,15 @@ def load_item(session, value, index):
             value[index] = session.call(value.default_factory)
     try:
         found = value[index]
-    except IndexError:
-        raise IndexFault(f"index {index} of a {kind.__name__} of {len(value)} items") from None
-    except KeyError:
+    except IndexError as error:
+        fault = IndexFault(f"index {index} of a {kind.__name__} of {len(value)} items")
+        fault.python = error
+        raise fault from None
+    except KeyError as error:
         close = ", ".join(map(repr, list(value)[:8]))
-        raise KeyFault(f"no key {index!r} in the {kind.__name__}", f"one of {close}") from None
+        fault = KeyFault(f"no key {index!r} in the {kind.__name__}", f"one of {close}")
+        fault.python = error
+        raise fault from None
     if isinstance(index, slice) and isinstance(found, list):
         session.owned.add(found)
     return found

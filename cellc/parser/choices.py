@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import gast
 
 from cellc.ir import arith
 from cellc.ir.graph import Node
 from cellc.parser import operators
 from cellc.parser.branches import Branch, join
+from cellc.parser.exceptions import as_raised, ends_branch, raise_when_run
 from cellc.parser.frame import Ended, Unsettled
 from cellc.passes.rebuild import copy_body
 
@@ -18,7 +21,8 @@ _CHEAP_SIZE = 16
 def choose(frame, node, condition: Node, first, second):
     """The joined value of two pieces of work, of which one is done when the program runs."""
     then, orelse = (Branch(frame, node, condition, label) for label in ("then", "else"))
-    values = then.run_if_known(first), orelse.run_if_known(second)
+    values = [side.run_if_known(partial(_raising, frame.session, work))
+              for side, work in ((then, first), (orelse, second))]
     if then.never_ends and orelse.never_ends and (then.is_unsettled or orelse.is_unsettled):
         raise Unsettled
     then.returned, orelse.returned = map(_Made, values)
@@ -27,6 +31,18 @@ def choose(frame, node, condition: Node, first, second):
     if then.never_ends and orelse.never_ends:
         raise Ended
     return value
+
+
+def _raising(session, work):
+    """The value of the work; what Python raises in it is raised by the program."""
+    try:
+        return work()
+    except Exception as error:
+        raised = as_raised(error)
+        if raised is error or not ends_branch(session):
+            raise
+        raise_when_run(session, raised)
+        raise Ended from None
 
 
 class _Made:

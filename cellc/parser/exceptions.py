@@ -39,6 +39,7 @@ from cellc.parser.values import describe, traced_in, unknown
 _COMPILERS = (KnownFault, SyntaxFault, SymbolicFault, SourceFault, IRFault)
 _AS_PYTHON = (AttributeFault, IndexFault, KeyFault, ValueFault, AssertionFault)
 _BROAD = (Exception, BaseException)
+_RAISED_WHEN_RUN = (KeyError, IndexError, ValueError, ZeroDivisionError, OverflowError)
 
 
 def visible(error: Exception) -> BaseException | None:
@@ -49,12 +50,12 @@ def visible(error: Exception) -> BaseException | None:
         return None if isinstance(error, (RecursionError, Signal)) else error
     if isinstance(error, _COMPILERS):
         return None
+    if hasattr(error, "python"):
+        return error.python
     cause = error.__cause__ or error.__context__
     if isinstance(cause, Exception) and not isinstance(cause, (CellcError, UserRaise)) and (
             isinstance(error, type(cause))):
         return cause            # Python's own, which the fault stands for
-    if hasattr(error, "python"):
-        return error.python
     if not _of_the_parser(error):
         return error            # an operation's, about a tensor
     return _as_python(error) if isinstance(error, _AS_PYTHON) else None
@@ -108,6 +109,17 @@ def ends_branch(session) -> bool:
         return bool(session.messages) and not session.blocks
     around = next((block for block in reversed(session.blocks) if block.guards), None)
     return around is None or around.condition is not session.conditions[-1]
+
+
+def as_raised(error: Exception) -> Exception:
+    """Python's own exception about known values as if the user's code had raised it: in a traced
+    branch it is the program that raises it, if it comes there. What is mostly a slip of the pen (a
+    name, an attribute, a type) is reported at once."""
+    seen = visible(error)
+    if isinstance(error, UserRaise) or type(seen) not in _RAISED_WHEN_RUN or traced_in(
+            list(seen.args)):
+        return error
+    return UserRaise(seen, getattr(error, "loc", None))
 
 
 def raise_when_run(session, error: UserRaise) -> None:

@@ -19,6 +19,7 @@ import gast
 from cellc.errors import SyntaxFault
 from cellc.parser.control import AT_END, END, NEVER, NOWHERE, Outcome, go_on, run_block
 from cellc.parser.exceptions import (
+    as_raised,
     bind_error,
     check_crossing,
     ends_branch,
@@ -131,7 +132,14 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
     exits = [exit for exit in _exits(rest) if exit.block.inside
              and exit.block not in outcome.left]
     if not exits:
-        return _also_left(work(), outcome.left)
+        try:
+            return _also_left(work(), outcome.left)
+        except Exception as error:
+            raised = as_raised(error)
+            if raised is error or not ends_branch(session):
+                raise
+            raise_when_run(session, raised)
+            return NOWHERE
     n = len(session.blocks)
     session.blocks += [_Here(exit.block, _condition(session)) for exit in reversed(exits)]
     try:
@@ -156,8 +164,9 @@ def catching(frame, rest, work, outcome: Outcome, target: int) -> Outcome:
             return found
         further = partial(exit.resume, frame, found, target)
         return catching(frame, rest, further, found, target)
-    if isinstance(caught, UserRaise) and ends_branch(session):
-        raise_when_run(session, caught)
+    raised = as_raised(caught)
+    if isinstance(raised, UserRaise) and ends_branch(session):
+        raise_when_run(session, raised)
         return NOWHERE
     raise caught
 

@@ -40,7 +40,9 @@ STATEMENTS: dict[str, str] = {
            "Python in work on known values. What is wrong with a tensor (its shape, its dtype) is "
            "caught where its class is named, and not by `except Exception`; what the compiler "
            "does not take is never caught. What one branch of an `if` raises is caught in "
-           "that branch, in the same function",
+           "that branch, in the same function; what nobody catches there (a KeyError, IndexError, "
+           "ValueError or ZeroDivisionError of known values, too) the program raises if it takes "
+           "the branch, and a name, attribute or type that is wrong is reported at once",
     "With": "classes with `__enter__` and `__exit__`, `@contextmanager` functions, nullcontext, "
             "suppress, closing, ExitStack, cellc.no_grad and enable_grad",
     "Delete": "`del x`, `del x[i]`, `del x.a` of what the compiled call made",

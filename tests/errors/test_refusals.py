@@ -110,7 +110,7 @@ def raise_of_one_branch(x):
         return x * 2
 
 
-@refused(TypeFault, "KeyError, raised under a condition known only when", '{}["k"]', X)
+@refused(TypeFault, "whether KeyError is raised here is known only when", '{}["k"]', X)
 def fault_of_one_branch(x):
     def f(v):
         if v.sum() > 0:

@@ -193,7 +193,7 @@ def compare(program, path):
             expected = error
         try:
             found = interpreted(scope["f"], *args)
-        except (Own, CellcError) as fault:
+        except (Own, LookupError, CellcError) as fault:
             undecided = hasattr(fault, "crossed") or any(w in str(fault) for w in UNDECIDED)
             alike = isinstance(expected, (Own, LookupError)) and isinstance(fault, type(expected))
             assert undecided or alike, f"{path.read_text()}\n{fault}"
