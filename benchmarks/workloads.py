@@ -15,7 +15,7 @@ LSTM_STEPS, LSTM_BATCH, LSTM_WIDTH = 64, 32, 128
 # Control flow that depends on data, in f64: the argument differentiated by first, then a count.
 LOOPS = {
     "newton": (1.5, 150_000), "sine": (1.0, 1_000_000), "euler": (1.0, 10_000),
-    "rk45": (1.5, 1.0, 3.0, 1.0), "nested_sines": (0.7, 10_000),
+    "kept": (1.0, 1_000_000), "rk45": (1.5, 1.0, 3.0, 1.0), "nested_sines": (0.7, 10_000),
 }  # fmt: skip
 LOOP_GRADIENTS = {f"{name}_grad" for name in LOOPS}
 # Small, because one batch is stepped on thousands of times: the loss must not reach the denormals.

@@ -39,6 +39,19 @@ def define(sin, zeros):
                 break
         return y
 
+    def kept(x, count):
+        """A list that grows as data decide; a million rounds, half of which append."""
+        found, i = [], 0
+        while i < count:
+            x = 0.9 * x + 0.1 * (i % 10)
+            if x > 4.5:
+                found.append(x)
+            i += 1
+        total = 0.0
+        for v in found:
+            total = total + v * v
+        return total
+
     def slope(a, b, c, d, x, y):
         return a * x - b * x * y, d * x * y - c * y
 
@@ -103,5 +116,5 @@ def define(sin, zeros):
             return x
         return sin(nested_sines(x, depth - 1)) * 0.5 + x
 
-    return SimpleNamespace(newton=newton, sine=sine, euler=euler, slope=slope, rk45=rk45,
-                           mandelbrot=mandelbrot, nested_sines=nested_sines)
+    return SimpleNamespace(newton=newton, sine=sine, euler=euler, kept=kept, slope=slope,
+                           rk45=rk45, mandelbrot=mandelbrot, nested_sines=nested_sines)
