@@ -161,7 +161,7 @@ def use(session, closed: Closed, leaves: list[Node], known, extra: int = 0):
         session.builder.assigned[id(parameter)] = (parameter, results[index])
     if closed.structure is NO_VALUE:
         raise Ended
-    own = of_call(session, closed, leaves, results, known)
+    own = of_call(session, closed, leaves, results, known, extra)
     value = unflatten(closed.structure, own, known=known, made=session.owned.add)
     if closed.identity is not None:
         closed.identity.relate_containers(session, value)

@@ -54,9 +54,10 @@ def _containers(value):
         yield from _containers(part)
 
 
-def of_call(session, closed, leaves: list, results: list, known) -> list:
-    """The results of a call of a closed graph as the objects that Python returns."""
-    n = len(results) - len(closed.assigned)
+def of_call(session, closed, leaves: list, results: list, known, extra: int = 0) -> list:
+    """The results of a call of a closed graph as the objects that Python returns; the last `extra`
+    are gradients, which are new."""
+    n = len(results) - len(closed.assigned) - extra
     if closed.identity is None:         # of a function that calls itself: not known
         relate_all(session, [*leaves, *closed.captured], results[:n])
         return results

@@ -123,7 +123,8 @@ def close(session, fn, args: tuple, kwargs: dict, gradient: bool = True):
 def use(session, closed: cells.Closed, leaves, graph: Graph, extra: int, more=()):
     """Append a call of the graph made of a closed one; (the function's value, further results)."""
     graph = Graph(session.graph_name(graph.name), graph.inputs, graph.body, graph.result)
-    stand_in = cells.Closed(graph, [*closed.captured, *more], closed.structure, closed.assigned)
+    stand_in = cells.Closed(graph, [*closed.captured, *more], closed.structure, closed.assigned,
+                            identity=closed.identity)
     found = cells.use(session, stand_in, leaves, lambda value: value, extra=extra)
     return found if extra else (found, [])
 
