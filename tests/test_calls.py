@@ -277,7 +277,7 @@ def test_a_front_that_goes_while_it_is_used():
 
     def dropped(x):
         held.__dict__.clear()
-        gc.collect()
+        gc.collect(0)
         return x
 
     class Gone:

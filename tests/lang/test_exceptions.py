@@ -543,7 +543,7 @@ def broad(x):
 
 def own_limits(x):
     try:
-        return [1, 2][x.sum().astype("int32")]
+        return [x, (x,)][x.sum().astype("int32")]
     except Exception:
         return x
 

@@ -405,9 +405,9 @@ def test_a_long_range_is_one_loop():
 
 def test_an_index_that_must_be_known_unrolls_the_loop():
     def program(x):
-        parts = (x, 2 * x, 3 * x) * 4
+        parts = ((x, 1), (2 * x, 2), (3 * x, 3)) * 4
         for i in range(12):
-            x = x + parts[i]
+            x = x + parts[i][0]
         return x
 
     assert loops_of(program, 1.0) == 0
