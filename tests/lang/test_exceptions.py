@@ -577,7 +577,7 @@ def groups(x):
 
 
 REFUSED = [
-    (broad, ShapeFault, "x @ ops", "(7, 7)"), (own_limits, TypeError, "[1, 2]", "is indexed by"),
+    (broad, ShapeFault, "x @ ops", "(7, 7)"), (own_limits, TypeError, "[x, (x,)]", "is indexed by"),
     (crossing, TypeError, '{}["a"]', "whether KeyError is raised here"),
     (raise_alone, SyntaxError, "raise", "nothing to raise again"),
     (no_class, TypeError, "3", "expected an exception class"),
