@@ -147,7 +147,7 @@ def squeeze(x, axis=None):
     """x without its axes of size 1, or without the ones named (which must be of size 1)."""
     x = tensor_of(x)
     if axis is None:
-        axes = tuple(i for i, n in enumerate(x.shape) if n == 1)
+        axes = tuple(i for i, n in enumerate(x.shape) if (int(n) if arith.is_found(n) else n) == 1)
     else:
         axes = axes_of(axis, len(x.shape)) if axis != () else ()
         wrong = [i for i in axes if x.shape[i] != 1]

@@ -40,6 +40,12 @@ class Closed:
         """Does it print, or check anything?"""
         return self.graph is not None and self.graph.has_effects
 
+    @property
+    def is_seen(self) -> bool:
+        """Does it do what is seen outside: assign a Parameter or print?"""
+        return bool(self.assigned) or self.graph is not None and any(
+            node.prim.name == "show" for g in self.graph.reachable() for node in g.body)
+
 
 @record(eq=False)
 class _CellGraph:

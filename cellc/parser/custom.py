@@ -268,7 +268,7 @@ def _with_vjp(session, ruled, name: str, closed: cells.Closed, structure, leaves
     fixed = [i for i in ruled.nondiff_argnums if i < len(names)]
     moving = [i for i in range(len(names)) if i not in fixed]
     rule = Rule(f"bwd of {name}", place_of(ruled.bwd), tuple(names[i] for i in moving))
-    if closed.assigned or closed.has_effects:
+    if closed.is_seen:
         raise rule.fault("is the gradient of a function that assigns a Parameter or prints",
                          "do that outside the function")
     fwd = _fwd_graph(session, ruled, name, closed, structure, leaves)
@@ -329,7 +329,7 @@ def _recomputed(session, closed: cells.Closed) -> cells.Closed:
 def _rule_graph(session, rule: Rule, name: str, structure, places: list[Node], work):
     """A closed graph of a rule: its value and nothing else."""
     closed = cells.close(session, name, structure, places, work)
-    if closed.assigned or closed.has_effects:
+    if closed.is_seen:
         raise rule.fault("assigns a Parameter or prints, and the gradient is computed where "
                          "neither is possible", "do that in the function itself")
     if closed.graph is None:

@@ -47,8 +47,11 @@ def may_be_seen(session, written, test) -> str | None:
     for depth, frame in enumerate(reversed(session.frames)):
         for outer in _chain(frame):
             live = readable(outer, None if depth else written)
-            roots += [(name, x) for name, x in outer.variables.items() if live is None
-                      or name in live or name in outer.source.captured or name.startswith("$")]
+            # What a loop is left with (`$value`) is not seen by its rounds: it has ended then.
+            roots += [(name, x) for name, x in outer.variables.items()
+                      if not name.startswith("$value") and (
+                          live is None or name in live or name in outer.source.captured
+                          or name.startswith("$"))]
         roots += [("an exception", error) for error in frame.handling]
     roots += [("an iterator", x) for x in session.owned.of_kind(Iterator) if not _is_at_end(x)]
     roots += [("a context manager", x) for x in session.managers]

@@ -9,7 +9,8 @@ import numpy as np
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Graph, Input, Node, has_effect
+from cellc.ir.arith import is_found
+from cellc.ir.graph import Apply, Builder, Graph, Input, Node, calling_themselves, has_effect
 from cellc.ir.prims import control, effect
 from cellc.ir.prims.elementwise import stop_gradient
 from cellc.ir.prims.tape import TAPE
@@ -198,17 +199,27 @@ class Session:
         """Append `call` of the graph, perhaps with a rule; its results as separate nodes.
 
         What finds sizes is copied instead: a result may have such a size, which is another at each
-        call.
+        call. That of a function that calls itself has none to show.
         """
         if TAPE in (x.type for x in graph.inputs):
             raise TypeFault("a list whose length is known only when the program runs is passed to "
                             "another cell, or to a recursive or differentiated function",
                             "pass ops.stack of it")
         sizes = found_sizes(graph)
-        if sizes and not rule:
-            own = renamed(graph, {name: self.fresh_size().name for name in sizes})
-            result = copy_body(self.builder, own, map(self.builder.lift, operands))
-            return self.parts(result, len(graph.results))
+        if sizes and id(graph) in calling_themselves(graph.reachable()):
+            if any(is_found(n) and n.name in sizes for r in graph.results
+                   for n in getattr(r.type, "shape", ())):
+                raise TypeFault("a function that calls itself gives a tensor whose size is known "
+                                "only when the program runs",
+                                "reduce it in the function, for instance to a sum")
+        elif sizes:
+            names = {name: self.fresh_size().name for name in sizes}
+            graph = renamed(graph, names)
+            rule = {key: renamed(x, names) if isinstance(x, Graph) else x
+                    for key, x in (rule or {}).items()}
+            if not rule:
+                result = copy_body(self.builder, graph, map(self.builder.lift, operands))
+                return self.parts(result, len(graph.results))
         return self.parts(control.call(*operands, graph=graph, **rule or {}), len(graph.results))
 
     def parts(self, node: Node, n: int) -> list[Node]:

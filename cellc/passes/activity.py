@@ -10,6 +10,7 @@ from __future__ import annotations
 from cellc.ir.graph import Apply, Graph, Node, calling_themselves
 from cellc.ir.prims import control
 from cellc.ir.types import TapeType, TupleType
+from cellc.passes.rebuild import found_sizes
 
 CONTROL = ("call", "cond", "while")
 
@@ -118,7 +119,8 @@ class Activity:
         if key not in self.tapes:
             live = self.active_nodes(graph, active)
             self.tapes[key] = (graph, any(
-                node.prim.name == "set_size" or node in live and node.prim.name in CONTROL
+                node.prim.name == "set_size" or "bwd" in node.attrs and found_sizes(
+                    node.attrs["graph"]) or node in live and node.prim.name in CONTROL
                 and self._needs(node, live) for node in graph.body))
         return self.tapes[key][1]
 

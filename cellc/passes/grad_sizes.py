@@ -13,13 +13,15 @@ from __future__ import annotations
 from cellc.ir.graph import Builder, Graph
 from cellc.ir.prims import control, size, tape
 from cellc.ir.types import Dim, TensorType
-from cellc.passes.rebuild import copy_body, copy_input, parts
+from cellc.passes.rebuild import copy_body, copy_input, found_sizes, parts
 from cellc.record import changed
 
 
 def own_sizes(graph: Graph) -> list[Dim]:
-    """The sizes that the graph itself finds, without what it runs."""
-    return [node.attrs["dim"] for node in graph.body if node.prim.name == "set_size"]
+    """The sizes that the graph itself finds, or a call in it whose gradient has a rule."""
+    found = [node.attrs["dim"] for node in graph.body if node.prim.name == "set_size"]
+    return found + [Dim(name) for node in graph.body if "bwd" in node.attrs
+                    for name in found_sizes(node.attrs["graph"])]
 
 
 def on_tape(graph: Graph, halves):

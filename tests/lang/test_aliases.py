@@ -603,3 +603,17 @@ def test_a_list_that_is_changed_and_made_anew(x, n):
         m[0] = x
         m = [2.0]
     return held, m
+
+
+@same_everywhere((f32(2, 2), 3), (f32(2, 2), 0))
+def test_what_a_loop_returns_is_not_seen_by_its_rounds(x, n):
+    w = x.copy()
+    for i in range(n):
+        w[0, 1] *= 0.5
+        if w.sum() > 100.0:
+            return w, i
+        for j in range(n):
+            w[j % 2, 0] += 1.0
+            if w.sum() > 4.0 + i:
+                return w, j
+    return w, -1

@@ -507,6 +507,10 @@ def of_a_size_that_is_needed(x):
     return ops.ones((len(y) + 1,)) if len(y) > 3 else ops.eye(len(y))
 
 
+def squeezed(x):
+    return ops.squeeze(ops.stack(halves(x.sum(), 0.1)))
+
+
 def of_one_tensor_changed_in_each_round(x):
     found, y = [], ops.zeros((3,))
     while len(found) < x:
@@ -525,6 +529,7 @@ def of_what_is_changed_afterwards(x):
 
 
 @pytest.mark.parametrize("fn, kind, text", [
+    (squeezed, SymbolicFault, "known only when it runs"),
     (of_one_tensor_changed_in_each_round, TypeFault, "may be the same object"),
     (of_what_is_changed_afterwards, TypeFault, "may be the same object"),
     (sliced, KnownFault, "a slice of a list whose length is known only"),

@@ -112,8 +112,35 @@ def lengths_alone(x, y, n):
     return x * len(found) * y
 
 
-PROGRAMS = (stacked, gone_through, read_by_index, read_more_than_once, worklist, left_over,
-            changed_in_branches, stacked_in_rounds, stacked_in_a_branch, lengths_alone)
+def path(x):
+    found = []
+    while x * x > 0.1:
+        x = x * 0.7
+        found.append(x)
+    return ops.stack(found)
+
+
+def recomputed(x, y, n):
+    """A tensor of a size that each call finds, through calls with a rule for their gradient."""
+    total = (cellc.recompute(path)(x + 1.0) ** 2).sum() * y
+    for i in range(n):
+        if i % 3 < 2:
+            total = total + (cellc.recompute(path)(x * y + i + 1.0) ** 3).sum()
+    return total
+
+
+def in_a_recursion(x, y, n):
+    found = []
+    while len(found) < n:
+        x = ops.sin(x * y) + 0.2 * x
+        found.append(x)
+    part = (ops.stack(found) ** 2).sum() if found else x * y
+    return part + in_a_recursion(x, y * 0.9, n - 2) if n > 0 else part
+
+
+PROGRAMS = (recomputed, in_a_recursion, stacked, gone_through, read_by_index, read_more_than_once,
+            worklist, left_over, changed_in_branches, stacked_in_rounds, stacked_in_a_branch,
+            lengths_alone)
 
 
 def derivative(fn, order, argnums):
