@@ -27,7 +27,7 @@ from cellc.parser.frame import Frame
 from cellc.parser.guards import MISSING
 from cellc.parser.source import Source, names_in
 from cellc.parser.trace import check_result
-from cellc.parser.values import SIMPLE, Conflict, Maybe, traced_in
+from cellc.parser.values import SIMPLE, Conflict, Maybe, describe, on_tape, traced_in
 from cellc.record import record
 
 RETURNED = True
@@ -201,6 +201,9 @@ class _Handing:
             return Made("tuple", (tuple(self._made(name, x) for x in value), type(value)))
         if value not in self.owned and not traced_in(value):
             return Made("known", value)     # from outside
+        if on_tape(value) is not None:
+            raise SyntaxFault(f"{name} is {describe(value)}, which no compiled piece can hand to "
+                              "the statements after it", "hand on ops.stack of it")
         if type(value) not in (list, dict) or value not in self.owned:
             raise SyntaxFault(f"{name} holds an object of the class {type(value).__name__}, which "
                               "no compiled piece can hand to the statements after it",
