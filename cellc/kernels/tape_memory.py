@@ -2,13 +2,15 @@
 
 A tape lies in a region of addresses reserved for it, 64 GiB at a multiple of as much: it never
 moves, grows by storing behind its top, and the system gives it memory page by page. So a tape is
-known by the address of its top alone. The first word of a region is how far it may grow, which is
-three quarters of the machine's memory; a region given back keeps its first 256 MB of pages for the
-next tape, because fresh pages cost ten times what it costs to fill them.
+known by the address of its top alone. The first word of a region is how far it may grow: 256 MB,
+and where that is not enough, three quarters of the machine's memory. A region given back keeps its
+first 256 MB of pages for the next tape, because fresh pages cost ten times what it costs to fill
+them; the first word says whether there are others.
 
 `ptr cellc_tape_new(ptr error)` gives an empty tape, or null, and notes it in word 6 of the error
-record; `void cellc_tape_end(ptr error, ptr top)` gives one back; `void cellc_tape_drop(ptr error)`
-all of a program that failed.
+record; `i1 cellc_tape_more(ptr top, ptr above)` says whether a tape may grow to an address behind
+its limit; `void cellc_tape_end(ptr error, ptr top)` gives one back; `void cellc_tape_drop(ptr
+error)` all of a program that failed.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ KEPT = 256 << 20
 TAPES = 6                       # the word of the error record
 PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE = 3, 0x4022
 MADV_HUGEPAGE, MADV_DONTNEED = 14, 4
-EXPORTS = ("cellc_tape_new", "cellc_tape_end", "cellc_tape_drop")
+WITHOUT_MAPS = 1 << 30          # the size of a region where the system has no mmap to reserve one
+EXPORTS = ("cellc_tape_new", "cellc_tape_more", "cellc_tape_end", "cellc_tape_drop")
 
 
 def most_bytes() -> int:
@@ -38,25 +41,26 @@ def most_bytes() -> int:
 
 
 def emit(module: Module, linux: bool) -> None:
-    """Add the three functions; they need `memory.emit`'s lock."""
+    """Add the functions; they need `memory.emit`'s lock."""
     module.globals.append("@tape_free = internal global ptr null")
-    _emit_reserve(module, linux)
+    most = most_bytes() if linux else WITHOUT_MAPS
+    _emit_reserve(module, linux, min(most, KEPT))
     _emit_new(module)
-    _emit_give_back(module, linux)
+    _emit_more(module, most)
+    _emit_give_back(module, linux, min(most, KEPT))
     _emit_end(module)
     _emit_drop(module)
 
 
-def _emit_reserve(module: Module, linux: bool) -> None:
+def _emit_reserve(module: Module, linux: bool, first: int) -> None:
     """`ptr tape_reserve()`: a new region, or null."""
     with Procedure(module, "ptr", "tape_reserve", []) as p:
         if not linux:
-            size = 1 << 30
             base = p.variable("ptr", "null")
             failed = p.call("i32", "posix_memalign", ("ptr", base.pointer), ("i64", str(REGION)),
-                            ("i64", str(size)))
+                            ("i64", str(WITHOUT_MAPS)))
             p.return_if(p.ne("i32", failed, "0"), "null")
-            p.put("ptr", p.gep("i8", base.get(), str(size)), base.get(), LIMIT)
+            p.put("ptr", p.gep("i8", base.get(), str(first)), base.get(), LIMIT)
             p.give(base.get())
             return
         got = p.call("ptr", "mmap", ("ptr", "null"), ("i64", str(2 * REGION)),
@@ -73,7 +77,7 @@ def _emit_reserve(module: Module, linux: bool) -> None:
         with p.when(p.lt("0", after)):
             p.call("i32", "munmap", ("ptr", p.gep("i8", base, str(REGION))), ("i64", after))
         p.call("i32", "madvise", ("ptr", base), ("i64", str(REGION)), ("i32", str(MADV_HUGEPAGE)))
-        p.put("ptr", p.gep("i8", base, str(most_bytes())), base, LIMIT)
+        p.put("ptr", p.gep("i8", base, str(first)), base, LIMIT)
         p.give(base)
 
 
@@ -94,15 +98,25 @@ def _emit_new(module: Module) -> None:
         p.give(p.field(base.get(), HEADER))
 
 
-def _emit_give_back(module: Module, linux: bool) -> None:
+def _emit_more(module: Module, most: int) -> None:
+    arguments = [("ptr", "top"), ("ptr", "above")]
+    with Procedure(module, "i1", "cellc_tape_more", arguments, "define") as p:
+        base = p.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", "%top"), ("i64", str(-REGION)))
+        limit = p.gep("i8", base, str(most))
+        fits = p.op(f"icmp ule ptr %above, {limit}")
+        with p.when(fits):
+            p.put("ptr", limit, base, LIMIT)
+        p.give(fits)
+
+
+def _emit_give_back(module: Module, linux: bool, first: int) -> None:
     """`void tape_give_back(base)`: keep a region, with a bounded part of its pages."""
     with Procedure(module, "void", "tape_give_back", [("ptr", "base")]) as p:
-        if linux:
-            resident = p.variable("i8", "0")
-            beyond = p.gep("i8", "%base", str(KEPT))
-            p.call("i32", "mincore", ("ptr", beyond), ("i64", "4096"), ("ptr", resident.pointer))
-            with p.when(p.ne("i8", resident.get(), "0")):
-                p.call("i32", "madvise", ("ptr", beyond), ("i64", str(REGION - KEPT)),
+        limit = p.gep("i8", "%base", str(first))
+        with p.when(p.ne("ptr", p.get("ptr", "%base", LIMIT), limit)):
+            p.put("ptr", limit, "%base", LIMIT)
+            if linux:
+                p.call("i32", "madvise", ("ptr", limit), ("i64", str(REGION - first)),
                        ("i32", str(MADV_DONTNEED)))
         p.call("void", "cellc_memory_lock")
         p.put("ptr", p.load("ptr", "@tape_free"), "%base", NEXT)

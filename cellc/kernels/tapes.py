@@ -53,8 +53,9 @@ class Tapes:
     def _check_room(self, frame: Frame, node: Apply, top: str, above: str) -> None:
         f = frame.f
         limit = f.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", top), ("i64", str(-REGION)))
-        self._fail(frame, f.op(f"icmp ugt ptr {above}, {f.load('ptr', limit)}"), node.loc,
-                   str(ERROR_MEMORY))
+        with frame.seldom(f.op(f"icmp ugt ptr {above}, {f.load('ptr', limit)}")):
+            more = f.call("i1", "cellc_tape_more", ("ptr", top), ("ptr", above))
+            self._fail(frame, f.op(f"xor i1 {more}, true"), node.loc, str(ERROR_MEMORY))
 
     def _emit_pop(self, frame: Frame, node: Apply) -> None:
         """The values of the top record; arrays stay on the tape, but not where it may be short, nor
