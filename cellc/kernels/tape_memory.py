@@ -3,19 +3,20 @@
 A tape lies in a region of addresses reserved for it, 64 GiB at a multiple of as much: it never
 moves, grows by storing behind its top, and the system gives it memory page by page. So a tape is
 known by the address of its top alone. The first word of a region is how far it may grow: 256 MB,
-and where that is not enough, three quarters of the machine's memory. A region given back keeps its
-first 256 MB of pages for the next tape, because fresh pages cost ten times what it costs to fill
-them; the first word says whether there are others.
+and where that is not enough, the program that pushes makes it three quarters of the machine's
+memory. A region given back keeps its first 256 MB of pages for the next tape, because fresh pages
+cost ten times what it costs to fill them; the first word says whether there are others.
 
 `ptr cellc_tape_new(ptr error)` gives an empty tape, or null, and notes it in word 6 of the error
-record; `i1 cellc_tape_more(ptr top, ptr above)` says whether a tape may grow to an address behind
-its limit; `void cellc_tape_end(ptr error, ptr top)` gives one back; `void cellc_tape_drop(ptr
-error)` all of a program that failed.
+record; `void cellc_tape_end(ptr error, ptr top)` gives one back; `void cellc_tape_drop(ptr error)`
+all of a program that failed.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 
 from cellc.kernels.imperative import Procedure
 from cellc.kernels.text import Module
@@ -28,26 +29,26 @@ TAPES = 6                       # the word of the error record
 PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS_NORESERVE = 3, 0x4022
 MADV_HUGEPAGE, MADV_DONTNEED = 14, 4
 WITHOUT_MAPS = 1 << 30          # the size of a region where the system has no mmap to reserve one
-EXPORTS = ("cellc_tape_new", "cellc_tape_more", "cellc_tape_end", "cellc_tape_drop")
+EXPORTS = ("cellc_tape_new", "cellc_tape_end", "cellc_tape_drop")
 
 
+@functools.cache
 def most_bytes() -> int:
     """How much one tape may hold."""
     try:
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         physical = 4 << 30
-    return min(physical * 3 // 4, REGION)
+    return min(physical * 3 // 4, REGION if sys.platform.startswith("linux") else WITHOUT_MAPS)
 
 
 def emit(module: Module, linux: bool) -> None:
     """Add the functions; they need `memory.emit`'s lock."""
     module.globals.append("@tape_free = internal global ptr null")
-    most = most_bytes() if linux else WITHOUT_MAPS
-    _emit_reserve(module, linux, min(most, KEPT))
+    first = min(most_bytes(), KEPT)
+    _emit_reserve(module, linux, first)
     _emit_new(module)
-    _emit_more(module, most)
-    _emit_give_back(module, linux, min(most, KEPT))
+    _emit_give_back(module, linux, first)
     _emit_end(module)
     _emit_drop(module)
 
@@ -96,17 +97,6 @@ def _emit_new(module: Module) -> None:
         p.put("ptr", p.get("ptr", "%error", 8 * TAPES), base.get(), NEXT)
         p.put("ptr", base.get(), "%error", 8 * TAPES)
         p.give(p.field(base.get(), HEADER))
-
-
-def _emit_more(module: Module, most: int) -> None:
-    arguments = [("ptr", "top"), ("ptr", "above")]
-    with Procedure(module, "i1", "cellc_tape_more", arguments, "define") as p:
-        base = p.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", "%top"), ("i64", str(-REGION)))
-        limit = p.gep("i8", base, str(most))
-        fits = p.op(f"icmp ule ptr %above, {limit}")
-        with p.when(fits):
-            p.put("ptr", limit, base, LIMIT)
-        p.give(fits)
 
 
 def _emit_give_back(module: Module, linux: bool, first: int) -> None:

@@ -18,7 +18,7 @@ from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
 from cellc.kernels.plan_memory import byte_size
 from cellc.kernels.scalar_ops import Element, ScalarOps
-from cellc.kernels.tape_memory import HEADER, REGION
+from cellc.kernels.tape_memory import HEADER, REGION, most_bytes
 
 ALIGNMENT = 8
 
@@ -52,10 +52,11 @@ class Tapes:
 
     def _check_room(self, frame: Frame, node: Apply, top: str, above: str) -> None:
         f = frame.f
-        limit = f.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", top), ("i64", str(-REGION)))
-        with frame.seldom(f.op(f"icmp ugt ptr {above}, {f.load('ptr', limit)}")):
-            more = f.call("i1", "cellc_tape_more", ("ptr", top), ("ptr", above))
-            self._fail(frame, f.op(f"xor i1 {more}, true"), node.loc, str(ERROR_MEMORY))
+        base = f.call("ptr", "llvm.ptrmask.p0.i64", ("ptr", top), ("i64", str(-REGION)))
+        with frame.seldom(f.op(f"icmp ugt ptr {above}, {f.load('ptr', base)}")):
+            limit = f.gep("i8", base, str(most_bytes()))
+            self._fail(frame, f.op(f"icmp ugt ptr {above}, {limit}"), node.loc, str(ERROR_MEMORY))
+            f.store("ptr", limit, base)
 
     def _emit_pop(self, frame: Frame, node: Apply) -> None:
         """The values of the top record; arrays stay on the tape, but not where it may be short, nor
