@@ -16,7 +16,7 @@ from cellc.errors import AttributeFault, IndexFault, KeyFault, TypeFault
 from cellc.ir.graph import Node
 from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
-from cellc.parser import hooks, lists, operators
+from cellc.parser import hooks, list_methods, lists, operators
 from cellc.parser.guards import MISSING, is_steady, look
 from cellc.parser.text import METHODS, Text, TextMethod, unseen
 from cellc.parser.values import describe, need_sizes, unknown
@@ -323,7 +323,8 @@ def load_item(session, value, index):
     if isinstance(value, hooks.traced):
         return hooks.getitem(session.lift(value), index)
     if lists.on_tape(value) is not None:
-        return lists.item(session, value, index)
+        what = list_methods.part if isinstance(index, slice) else lists.item
+        return what(session, value, index)
     session.look_at(value)
     if isinstance(index, hooks.traced):
         found = lists.chosen(session, value, index)
@@ -388,6 +389,9 @@ def delete_item(session, value, index) -> None:
     function = operators.user_special(value, "__delitem__")
     if function is not None:
         session.call(function, [value, index])
+        return
+    if lists.on_tape(value) is not None and not isinstance(index, slice):
+        list_methods.delete(session, value, index)
         return
     session.look_at(value)
     session.about_to_change(value, "del")

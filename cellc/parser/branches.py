@@ -203,13 +203,13 @@ class Joiner:
         self._pairs: list = []              # their pairs
 
     def pair(self, a, b, type: Type | None = None) -> Slot:
-        """The slot of a pair; two tensors that are the same in both stay one tensor."""
+        """The slot of a pair; two tensors, or tapes, that are the same in both stay one."""
         type = type or meeting_type(a, b)
-        if not isinstance(type, TensorType):
+        if not isinstance(type, (TensorType, TapeType)):
             self.pairs.append((a, b, type))
             return Slot(len(self.pairs) - 1)
         itself = self.session.aliases.itself
-        key = id(itself(a)), id(itself(b)), type
+        key = (*(id(itself(x.held() if isinstance(x, Side) else x)) for x in (a, b)), type)
         if key not in self._slots:
             self.pairs.append((a, b, type))
             self._slots[key] = Slot(len(self.pairs) - 1)

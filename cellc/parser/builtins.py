@@ -13,7 +13,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
-from cellc.parser import attributes, branches, calls, control, hooks, lists, operators
+from cellc.parser import attributes, branches, calls, control, hooks, list_methods, lists, operators
 from cellc.parser.text import Printed, Text, say, text
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
@@ -113,7 +113,7 @@ def call_divmod(session, args, kwargs):
 def call_sum(session, args, kwargs):
     start = args[1] if len(args) > 1 else kwargs.get("start", 0)
     if lists.on_tape(args[0]) is not None:
-        return lists.total(session, args[0], start)
+        return list_methods.total(session, args[0], start)
     total = start
     for item in control.iterate(session, args[0]):
         if total is start and type(start) is int and start == 0 and operators.is_traced(item):
@@ -129,7 +129,7 @@ def _extreme(function, better: type):
     @builtin(function)
     def handler(session, args, kwargs):
         if len(args) == 1 and not kwargs and lists.on_tape(args[0]) is not None:
-            return lists.extreme(session, args[0], function)
+            return list_methods.extreme(session, args[0], function)
         items = control.items_of(session, args[0]) if len(args) == 1 else list(args)
         if not items:
             return function(items, **kwargs)

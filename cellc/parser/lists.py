@@ -23,7 +23,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Node, scalar
 from cellc.ir.prims import size, tape
 from cellc.ir.prims.tape import TAPE
-from cellc.ir.types import Dim, ScalarType, TensorType, i64
+from cellc.ir.types import Dim, ScalarType, i64
 from cellc.parser import hooks
 from cellc.parser.sequence import Sequence
 from cellc.parser.text import Raised, check
@@ -188,9 +188,15 @@ def length(session, xs: list):
     return tape.tape_len(on.tape, types=on.types)
 
 
+def to_change(session, xs: list) -> OnTape:
+    on = held(session, xs)
+    session.about_to_change(xs, "this")
+    return on
+
+
 def append(session, xs: list, item) -> None:
     """`xs.append(item)`."""
-    on = held(session, xs)
+    on = to_change(session, xs)
     leaves = _leaves(session, on, item, "appended to")
     _put(session, xs, _pushed(session, on.tape, leaves, on.types))
 
@@ -209,31 +215,12 @@ def _shown(on: OnTape) -> str:
     return describe(on.types[0]) if on.item == Slot(0) else repr(unflatten(on.item, on.types))
 
 
-def pop(session, xs: list, index=-1):
+def pop(session, xs: list):
     """`xs.pop()`."""
-    if not isinstance(index, int) or index != -1:
-        refuse_whole(xs[0].tape, f"pop({describe(index)})")
-    on = held(session, xs)
-    _must_hold(session, arith.greater(length(session, xs), 0), IndexError("pop from empty list"))
+    on = to_change(session, xs)
+    must_hold(session, arith.greater(length(session, xs), 0), IndexError("pop from empty list"))
     found = tape.pop(on.tape, types=on.types, bottomless=True)
     return _taken(session, xs, found)
-
-
-def extend(session, xs: list, items) -> None:
-    """`xs.extend(items)`."""
-    from cellc.parser.iteration import items_of
-
-    for one in items_of(session, items):
-        append(session, xs, one)
-
-
-def clear(session, xs: list) -> None:
-    """`xs.clear()`."""
-    session.journal(xs)
-    xs.clear()
-
-
-METHODS = {"append": append, "pop": pop, "extend": extend, "clear": clear}
 
 
 def item(session, xs: list, index):
@@ -245,7 +232,9 @@ def item(session, xs: list, index):
 
 def store(session, xs: list, index, new) -> None:
     """`xs[index] = new`."""
-    on = held(session, xs)
+    if isinstance(index, slice):
+        refuse_whole(xs[0].tape, "an assignment to a slice")
+    on = to_change(session, xs)
     leaves = _leaves(session, on, new, "assigned in")
     place = _place(session, xs, index)
     checked = tape.tape_read(on.tape, place, types=on.types)    # where there is an item
@@ -257,13 +246,11 @@ def store(session, xs: list, index, new) -> None:
 
 def _place(session, xs: list, index):
     """Where an item is, counted from the end."""
-    if isinstance(index, slice):
-        refuse_whole(xs[0].tape, "a slice")
     session.check_uncaught(IndexError, session.builder.loc)
     if isinstance(index, int):
         index = int(index)
         return scalar(-index) if index < 0 else arith.sub(length(session, xs), index)
-    index = _whole(session, index)
+    index = whole(session, index)
     return arith.where(arith.less(index, 0), arith.negative(index),
                        arith.sub(length(session, xs), index))
 
@@ -305,13 +292,17 @@ def _of_numbers(items) -> ScalarType | None:
 
 def _known_place(session, items, index):
     """An index counted from the beginning, which is checked."""
-    at, n = _whole(session, index), len(items)
-    _must_hold(session, arith.bitwise_and(arith.greater_equal(at, -n), arith.less(at, n)),
+    at, n = whole(session, index), len(items)
+    must_hold(session, is_place(at, n),
                IndexError(f"{type(items).__name__} index out of range"))
     return arith.where(arith.less(at, 0), arith.add(at, n), at)
 
 
-def _whole(session, index):
+def is_place(at, n):
+    return arith.bitwise_and(arith.greater_equal(at, arith.negative(n)), arith.less(at, n))
+
+
+def whole(session, index):
     from cellc.parser.builtins import as_scalar
 
     node = as_scalar(session, index)
@@ -320,7 +311,7 @@ def _whole(session, index):
     return arith.cast(node, i64)
 
 
-def _must_hold(session, condition, error: Exception) -> None:
+def must_hold(session, condition, error: Exception) -> None:
     session.check_uncaught(type(error), session.builder.loc)
     check(session, condition, Raised(session, (type(error), error.args)))
 
@@ -337,41 +328,6 @@ class Items(Sequence):
 
     def item(self, i):
         return item(self.session, self.xs, i)
-
-
-def _interpreted(session, function, *args):
-    from cellc.parser import calls
-
-    return calls.interpret(session, function, list(args), {})
-
-
-def total(session, xs: list, start=0):
-    """`sum(xs, start)`: of numbers one after the other, as Python adds; of tensors all at once."""
-    on = held(session, xs)
-    if on.item == Slot(0) and isinstance(on.types[0], TensorType):
-        return arith.add(hooks.Tensor.sum(rows(session, xs)[0], 0), start)
-    return _interpreted(session, _added, xs, start)
-
-
-def _added(items, so_far):
-    for x in items:
-        so_far = so_far + x
-    return so_far
-
-
-def extreme(session, xs: list, function):
-    """`min(xs)` or `max(xs)`, of numbers."""
-    name = function.__name__
-    _must_hold(session, arith.greater(length(session, xs), 0),
-               ValueError(f"{name}() arg is an empty sequence"))
-    return _interpreted(session, _best, xs, function)
-
-
-def _best(items, function):
-    best = items[0]
-    for x in items:
-        best = function(best, x)
-    return best
 
 
 # -- as tensors ------------------------------------------------------------------------------------
@@ -399,7 +355,7 @@ def _stacked(session, xs: list, name: str):
     on = held(session, xs)
     if on.item != Slot(0):
         raise TypeFault(f"ops.{name} of a list of {_shown(on)}", "keep a list for each part")
-    _must_hold(session, arith.greater(length(session, xs), 0), TypeFault(
+    must_hold(session, arith.greater(length(session, xs), 0), TypeFault(
         f"{name}: expected a tuple or list of tensors, and at least one"))
     return rows(session, xs)[0]
 

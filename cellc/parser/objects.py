@@ -9,7 +9,7 @@ import gast
 
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
-from cellc.parser import hooks, lists, operators
+from cellc.parser import hooks, list_methods, lists, operators
 from cellc.parser.calls import callable_outside, check_still, handle, of_library
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Iterator, items_of
@@ -43,8 +43,10 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
             return text("method", name, (owner, *args), kwargs)
         raise TypeFault(f"str.{name} of values known only when the program runs",
                         "a string of such values can be printed or raised, and not looked at")
-    if lists.on_tape(owner) is not None and name in lists.METHODS:
-        return lists.METHODS[name](session, owner, *args, **kwargs)
+    if lists.on_tape(owner) is not None and name in list_methods.METHODS:
+        return list_methods.METHODS[name](session, owner, *args, **kwargs)
+    if name == "extend" and type(owner) is list and args and lists.on_tape(args[0]) is not None:
+        return list_methods.extend(session, owner, *args)
     if isinstance(owner, (list, dict, set)) or hasattr(type(owner), "popleft"):
         if name not in ("append", "extend"):
             session.look_at(owner)

@@ -13,7 +13,7 @@ from cellc.ir import arith
 from cellc.ir.graph import Constant, Node, scalar
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean
-from cellc.parser import hooks, lists
+from cellc.parser import hooks, list_methods, lists
 from cellc.parser.exceptions import ends_branch
 from cellc.parser.frame import Ended
 from cellc.parser.guards import is_steady, look
@@ -72,11 +72,17 @@ def binary(session, kind: type, x, y):
         return _traced(session, traced, symbol, x, y)
     if isinstance(x, Dim) or isinstance(y, Dim) or isinstance(x, str) and not isinstance(y, Text):
         return _with_sizes(known, symbol, x, y)
+    if kind is gast.Add and type(x) is type(y) is list and _on_tape(x, y):
+        return list_methods.together(session, x, y)
     session.look_at(x), session.look_at(y)
     result = known(x, y)
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
     return result
+
+
+def _on_tape(*values) -> bool:
+    return any(lists.on_tape(x) is not None for x in values)
 
 
 def _is_int(value) -> bool:
@@ -115,8 +121,8 @@ def in_place(session, kind: type, x, y):
     """`x op= y`: the same list, dict or set changed; anything else as `x op y`."""
     from cellc.parser.iteration import items_of
 
-    if lists.on_tape(x) is not None and kind is gast.Add:
-        lists.extend(session, x, y)
+    if kind is gast.Add and isinstance(x, list) and _on_tape(x, y):
+        list_methods.extend(session, x, y)
         return x
     if isinstance(x, (list, dict, set)) and kind in _IN_PLACE:
         session.look_at(x)
@@ -327,6 +333,8 @@ def equal(session, x, y, function=arith.equal):
         return _traced(session, function, "==", x, y)
     if isinstance(x, Dim) or isinstance(y, Dim):
         return _equal_sizes(x, y)
+    if type(x) is type(y) is list and _on_tape(x, y):
+        return list_methods.equal(session, x, y)
     if isinstance(x, (tuple, list)) and type(x) is type(y):
         session.look_at(x), session.look_at(y)
         if len(x) != len(y):
@@ -367,6 +375,8 @@ def contains(session, container, value):
     function = user_special(container, "__contains__")
     if function is not None:
         return truth(session, session.call(function, [container, value]))
+    if _on_tape(container):
+        return list_methods.contains(session, container, value)
     through = isinstance(container, (tuple, list)) or hasattr(type(container), "restore") or (
         user_special(container, "__iter__") or user_special(container, "__getitem__"))
     if through:

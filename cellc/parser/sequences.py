@@ -7,7 +7,7 @@ import functools
 
 from cellc.errors import TypeFault
 from cellc.ir import arith
-from cellc.parser import control, hooks, lists, operators, sequence
+from cellc.parser import control, hooks, list_methods, lists, operators, sequence
 from cellc.parser.builtins import builtin
 from cellc.parser.guards import look
 from cellc.parser.iteration import Calls, Enumerate, Filter, Items, Iterator, Map, Rows, Zip
@@ -121,6 +121,8 @@ def call_reversed(session, args, kwargs):
 
 @builtin(sorted)
 def call_sorted(session, args, kwargs):
+    if lists.on_tape(args[0]) is not None:
+        return list_methods.ordered(session, *args, **kwargs)
     items = _items(session, args)
     key = kwargs.get("key")
     keys = items if key is None else [session.call(key, [x]) for x in items]
@@ -138,6 +140,8 @@ def call_tuple(session, args, kwargs):
 
 @builtin(list)
 def call_list(session, args, kwargs):
+    if args and lists.on_tape(args[0]) is not None:
+        return list_methods.copied(session, args[0])
     return session.owned.add(_items(session, args) if args else [])
 
 
@@ -217,6 +221,8 @@ def call_copy(session, args, kwargs):
     value, leaves = args[0], []
     if isinstance(value, hooks.traced):
         return session.lift(value)
+    if lists.on_tape(value) is not None:
+        return list_methods.copied(session, value)
     structure = flatten(value, leaves, session.lift)
     lists.refuse_tapes(leaves, "a copy")
     return unflatten(structure, leaves, made=session.owned.add)

@@ -141,10 +141,10 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "they are run while compiling", "a list, or keep all items and use ops.where"),
     ("the index into a tuple or a list of known length, but of at most 32 numbers; the key of a "
      "dict or set", "their items have types of their own", "ops.stack them, and index the tensor"),
-    ("all of a list whose length only the program knows: a slice, a copy, a comparison, "
-     "`pop(0)`, `xs[i] = y`; its items are tensors and numbers of one type, or tuples of them",
-     "its items lie one upon the other", "append, pop, `xs[i]`, len, a `for`, ops.stack, and "
-     "return it"),
+    ("a list whose length only the program knows, whose items are tensors and numbers of one type, "
+     "or tuples of them: all at once in a tuple, a set, `f(*xs)`, `[*xs]`, a text, or where a "
+     "slice is assigned to", "its items lie in the program's memory",
+     "the methods and operators of list, sorted, sum, min, max, a `for`, ops.stack; return it"),
     ("a dict or object, or a list of items of several types, that one branch changes in another "
      "way than the other, and that is read afterwards", "what follows is compiled once",
      "make both branches leave the same parts"),
@@ -158,7 +158,7 @@ LIMITS: tuple[tuple[str, str, str], ...] = (
      "it raises", "put the `try` into the function; raise under an `if`, instead of assert"),
     ("the message of an exception caught while compiling", "it is made while compiling",
      "leave traced values out of it"),
-    ("the order of sorted(), .sort(), min() and max() with a key",
+    ("the order of sorted(), .sort(), min() and max() with a key, of what has a known length",
      "they move values about while compiling", "put them into a tensor: ops.sort, ops.minimum"),
     ("what a string of traced values holds: its length, its parts, whether it equals another",
      "it is made when it is printed or raised", "decide on the values; return them, and make the "

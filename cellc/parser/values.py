@@ -105,6 +105,11 @@ class Side:
     items: list
     types: tuple
 
+    def held(self):
+        """What the same list is known by: its tape, or its items."""
+        found = on_tape(self.items)
+        return self.items if found is None else found.tape
+
     def parts(self) -> list:
         """The traced parts of the items, or the tape that they are on."""
         leaves: list = []

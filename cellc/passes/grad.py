@@ -355,6 +355,8 @@ class Cotangents:
 
     def put(self, key, adjoint: Adjoint | None) -> None:
         if adjoint is not None:
+            if key in self.sums and isinstance(adjoint.value.type, TapeType):
+                raise tape.used_twice()
             self.sums[key] = self.sums[key].plus(adjoint) if key in self.sums else adjoint
 
     def add(self, key, value) -> None:

@@ -47,12 +47,13 @@ def _prune(graph: Graph) -> Graph:
     graph = dead_code.sweep(graph)
     used = _used_items(graph)
     env: dict[Node, Node] = {}
-    parts: dict[tuple[Node, int], Node] = {}        # (old loop or branch, item) -> its value now
+    parts: dict[Node, dict[int, Node]] = {}         # old loop or branch -> its items' values now
     body: list[Apply] = []
-    changed = False
     for node in graph.body:
-        if node.prim.name == "item" and (node.operands[0], node.attrs["index"]) in parts:
-            env[node] = parts[node.operands[0], node.attrs["index"]]
+        if node.prim.name == "item" and node.operands[0] in parts:
+            now = parts[node.operands[0]]
+            if node.attrs["index"] in now:      # else only what another result is made of reads it
+                env[node] = now[node.attrs["index"]]
             continue
         new = renew(node, env) if any(x in env for x in node.operands) else node
         small = None
@@ -64,8 +65,8 @@ def _prune(graph: Graph) -> Graph:
             if new is not node:
                 env[node] = new
             continue
-        changed = True
         made, kept, others = small
+        now = parts[node] = {}
         if kept or has_effect(made):
             body.append(made)
         many = isinstance(made.type, TupleType)
@@ -75,11 +76,11 @@ def _prune(graph: Graph) -> Graph:
                 item = Apply(PRIMITIVES["item"], (made,), {"index": place}, None, node.name,
                              node.loc)
                 body.append(item)
-            parts[node, index] = item
-        parts.update(((node, i), x) for i, x in others.items())
-        if not isinstance(node.type, TupleType) and (node, 0) in parts:
-            env[node] = parts[node, 0]
-    if not changed:
+            now[index] = item
+        now.update(others)
+        if not isinstance(node.type, TupleType) and 0 in now:
+            env[node] = now[0]
+    if not parts:
         return graph
     return Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
 

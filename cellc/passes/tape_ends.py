@@ -11,6 +11,7 @@ a new one in each round. Assumes that no tape is used up twice.
 from __future__ import annotations
 
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node, subgraphs
+from cellc.ir.prims import tape
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import TapeType, TupleType
 from cellc.passes.rebuild import renew
@@ -91,6 +92,8 @@ class _Ends:
     def _used_up(self, graph: Graph) -> set[tuple[Node, int]]:
         """The tapes, by where they come from, that something in the graph uses up."""
         found = {_origin(x) for x in graph.results if isinstance(x.type, TapeType)}
+        if len(found) < sum(isinstance(x.type, TapeType) for x in graph.results):
+            raise tape.used_twice()
         if _has_tape(graph.result.type) and isinstance(graph.result.type, TupleType):
             found.update((graph.result, i) for i in range(len(graph.result.type.items)))
         for node in graph.body:
@@ -100,6 +103,8 @@ class _Ends:
             first = 1 if name == "cond" else 0
             for i, x in enumerate(node.operands[first:]):
                 if isinstance(x.type, TapeType) and self._uses_up(node, i):
+                    if _origin(x) in found:
+                        raise tape.used_twice().at(node.loc)
                     found.add(_origin(x))
         return found
 

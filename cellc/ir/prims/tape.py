@@ -47,6 +47,12 @@ def row_types(types, size) -> tuple[TensorType, ...]:
     return tuple(TensorType(t.dtype, (size, *t.shape)) for t in types)
 
 
+def used_twice() -> TypeFault:
+    return TypeFault("a list whose length is known only when the program runs is held twice, and "
+                     "both are used where they may have come to differ",
+                     "use one of them, or keep ops.stack of it")
+
+
 # -- types -----------------------------------------------------------------------------------------
 
 def _takes_tape(prim: str, t) -> TapeType:
