@@ -27,6 +27,7 @@ from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     LISTS,
     Conflict,
+    HeldBy,
     Itself,
     Maybe,
     OnTape,
@@ -103,6 +104,10 @@ class Branch:
         """What a container holds at the end of this branch."""
         found = self._after.get(id(value))
         return found[1] if found else contents(value)
+
+    def variables(self) -> dict:
+        """The frame's variables at the end of this branch."""
+        return self.view(self.frame.variables)
 
     def knew(self, value) -> bool:
         """Is this a container of the parsed code that was there before the branch?"""
@@ -234,14 +239,29 @@ class Joiner:
     def variables(self, frame, node, held: dict, live: frozenset | None) -> dict:
         """The variables after the `if`: only those that can still be read."""
         first, second = self.then.view(held), self.orelse.view(held)
+        exits = frame.rolled[-1].exits if frame.rolled else None
+        read = [exits.read_after(side) if exits else None for side in (first, second)]
         joined = {}
         for name in first | second:
             a, b = first.get(name, MISSING), second.get(name, MISSING)
             if a is b:
                 joined[name] = a
             elif is_live(frame, node, name, live):
-                joined[name] = self.variable(a, b, name)
+                needed = [names is None or name in names or name.startswith("$") for names in read]
+                value = self.variable(a, b, name) if needed[0] is needed[1] else self._of_one(
+                    b if needed[1] else a, needed[1])
+                if value is not MISSING:
+                    joined[name] = value
         return joined
+
+    def _of_one(self, value, in_second: bool):
+        """A variable's value on the only side where it is read afterwards."""
+        if isinstance(value, Maybe):
+            flag = value.flag
+            return Maybe(self.one_sided(value.value, in_second), flag if isinstance(
+                flag, bool) else self.one_sided(flag, in_second), value.unbound)
+        return value if value is MISSING or isinstance(value, Conflict) else self.one_sided(
+            value, in_second)
 
     def variable(self, a, b, name: str):
         """A variable's value in both, either of which may have none."""
@@ -333,6 +353,9 @@ class Joiner:
             return self.pair(a, b)
         if isinstance(a, Conflict) or isinstance(b, Conflict):
             return a if isinstance(a, Conflict) else b
+        if isinstance(a, HeldBy) or isinstance(b, HeldBy):
+            return self._value(*(x.within(side.variables()) if isinstance(x, HeldBy) else x
+                                 for side, x in ((self.then, a), (self.orelse, b))), name)
         if type(a) is not type(b):
             return self._conflict(a, b, name)
         if (id(a), id(b)) in self._containers:

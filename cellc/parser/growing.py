@@ -66,7 +66,7 @@ class Growing:
 
     def _has_grown(self, now, later) -> bool:
         length = getattr(self.loop.sequence, "length", None)
-        return (isinstance(length, int) and not self.loop.codes and len(later) > len(now)
+        return (isinstance(length, int) and not self.loop.exits.numbers and len(later) > len(now)
                 and on_tape(later) is None
                 and all(a is b for a, b in zip(now, later, strict=False)))
 

@@ -5,7 +5,8 @@
     live at a loop's head   what the test reads + live before a round + live behind the loop,
                             where a round ends at the head again: repeated until nothing is added
 
-Noted on the nodes: `_live_after` on each statement, `_live_head` on each loop. What may be left
+Noted on the nodes: `_live_after` on each statement, `_live_head` on each loop. What a loop returns
+is live behind it. What may be left
 in the midst (`try`, `with`) keeps alive within it what is read where it goes on, `_live_anywhere`;
 and what is bound in a pattern, by `with` or by `:=` is not taken for bound, which errs on the safe
 side.
@@ -67,7 +68,9 @@ def _before(node, live: frozenset, ways: Ways) -> frozenset:
 
 
 def _before_loop(node, live: frozenset, ways: Ways) -> frozenset:
-    node._live_after, node._live_anywhere = live, ways.anywhere
+    # What is returned from within is noted by name: see `exits`.
+    node._live_after = live.union(*(_reads(x) for x in gast.walk(node) if type(x) is gast.Return))
+    node._live_anywhere = ways.anywhere
     left = _block(node.orelse, live, ways)
     target = NOTHING if type(node) is gast.While else _bound(node.target)
     head = left | (_reads(node.test) if type(node) is gast.While else _reads(node.target))

@@ -4,10 +4,6 @@ A round is parsed as one graph, from a state to a state. The state is what a rou
 still be read: variables, the contents of containers, Parameters. It is found by parsing the round
 until nothing new changes: a known number that differs after a round becomes a number of the
 program, and so on, until types settle. What cannot settle is a Conflict, an error where it is read.
-
-`break`, and `return`, `break` and `continue` that lead out of more than one loop, end the round and
-note in a hidden variable what they were; the loop's test looks at it, and so does the code behind
-the loop.
 """
 
 from __future__ import annotations
@@ -25,12 +21,20 @@ from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim
 from cellc.parser import branches, choices, control, lists, operators
 from cellc.parser.changes import LoopObjects
+from cellc.parser.exits import Exits
 from cellc.parser.frame import Ended
 from cellc.parser.growing import Growing
 from cellc.parser.guards import MISSING
 from cellc.parser.sequence import Sequence
 from cellc.parser.session import contents, restore
-from cellc.parser.values import Conflict, Maybe, Side, Slot, is_instance_of_dataclass, unflatten
+from cellc.parser.values import (
+    Conflict,
+    Maybe,
+    Side,
+    Slot,
+    is_instance_of_dataclass,
+    unflatten,
+)
 from cellc.record import record
 
 MOST_ATTEMPTS = 12      # at finding what a loop's state is
@@ -75,6 +79,10 @@ class _Before:
         bound = self.loop.bound.get(("contents", id(value)), MISSING)
         return contents(value) if bound is MISSING else bound
 
+    def variables(self) -> dict:
+        bound = {name: x for (kind, name), x in self.loop.bound.items() if kind == "variable"}
+        return self.loop.frame.variables | bound
+
     def place(self, name: str) -> Loc | None:
         found = self.loop.frame.bound_at.get(name)
         return self.loop.frame.loc(found) if found is not None else self.loop.loc
@@ -88,9 +96,8 @@ class Rolled:
         self.sequence, self.start = sequence, start
         self.depth, self.loc = node._depth, frame.loc(node)
         self.word = "for" if sequence is not None else "while"
-        self.exit, self.value, self.index = (
-            f"${name}{self.depth}" for name in ("exit", "value", "index"))
-        self.codes: dict[int, int] = {}         # rank of an outcome -> what `exit` is for it
+        self.index = f"$index{self.depth}"
+        self.exits = Exits(frame, self.depth, self._is_live)
         self.test_inside = any(isinstance(x, gast.NamedExpr) for x in gast.walk(
             node.test)) if sequence is None else False
         self.places: list[Place] = []
@@ -103,8 +110,7 @@ class Rolled:
     def run(self, rest):
         """Parse it all; returns how the loop ends."""
         frame = self.frame
-        frame.variables[self.exit] = 0
-        frame.variables.pop(self.value, None)
+        self.exits.begin()
         if self.sequence is not None:
             frame.variables[self.index] = self.start
         body, results = self._settle()
@@ -122,14 +128,11 @@ class Rolled:
         again = control.continue_of(self.depth)
         if outcome.rank <= again:
             return outcome
-        variables = self.frame.variables
-        variables[self.exit] = self.codes.setdefault(outcome.rank, len(self.codes) + 1)
-        if outcome.is_return:
-            variables[self.value] = outcome.value
+        self.exits.take(outcome)
         return control.Outcome(again)
 
     def _test_says_no(self):
-        self.frame.variables[self.exit] = self.codes.setdefault(control.END, len(self.codes) + 1)
+        self.exits.take(control.AT_END)
         return control.Outcome(control.continue_of(self.depth))
 
     def _inside(self, label: str, work):
@@ -183,6 +186,7 @@ class Rolled:
     def _round(self) -> bool:
         """Parse a round; does it ever end?"""
         frame, variables = self.frame, self.frame.variables
+        self.exits.taken.clear()
         work = partial(control.run_block, frame, self.node.body, RoundRest(self.depth))
         if self.sequence is not None:
             from cellc.parser.statements import assign
@@ -215,15 +219,17 @@ class Rolled:
                                      {id(x) for x in body.builder.inputs})
             places = self._changed(joiner, body)
             types = [pair[2] for pair in joiner.pairs]
+            renamed = [p for p in places if p.kind == "variable" and isinstance(
+                p.structure, Conflict) and self.exits.bound_to_others(p.owner)]
             settled = (self.objects.settled(joiner, [p.structure for p in places],
                                             self.growing.leaves())
-                       and types == self.types and self.growing.settled()
+                       and not renamed and types == self.types and self.growing.settled()
                        and [p.key for p in places] == [p.key for p in self.places]
                        and all(_alike(p.structure, q.structure) for p, q in
                                zip(places, self.places, strict=True)))
             if settled:
                 return body, [pair[1] for pair in joiner.pairs]
-            self.places, self.types = places, types
+            self.places, self.types = [p for p in places if p not in renamed], types
             self.own = [i for i, x in self._values_now().items() if self.session.is_made_here(x)]
         raise TypeFault("the variables of this loop do not come to have one type each",
                         "give them the dtype and shape that they have in later rounds before the "
@@ -239,7 +245,7 @@ class Rolled:
             now = self._bound_now(("variable", name), variables.get(name, MISSING))
             later = after.get(name, MISSING)
             if ("variable", name) not in known and (
-                    now is later or not self._is_live(name)):
+                    now is later or not self._is_live(name)) or self.exits.is_over(name):
                 continue
             found.append(Place("variable", name, self._variable(joiner, now, later, name)))
         for key, value in body.changed().items():
@@ -307,7 +313,7 @@ class Rolled:
 
     def _more(self):
         """Does the loop go on? In the test's graph."""
-        goes_on = self.frame.variables[self.exit]
+        goes_on = self.frame.variables[self.exits.name]
         goes_on = goes_on == 0 if isinstance(goes_on, int) else arith.equal(goes_on, 0)
         if self.sequence is not None:
             return operators.both(goes_on, arith.less(
@@ -395,32 +401,28 @@ class Rolled:
         """How the loop ended: by its test, or as what left it did."""
         frame, variables = self.frame, self.frame.variables
         variables.pop(self.index, None)
-        exit = variables.pop(self.exit)
-        value = variables.pop(self.value, None)
-        if isinstance(value, Maybe):
-            value = value.value
+        exit, ways = self.exits.behind()
         leave = control.continue_of(self.depth) + 1
-        ways = [(code, rank) for rank, code in self.codes.items() if rank != control.END]
-        if not self.node.orelse:
-            ways = [(code, rank) for code, rank in ways if rank != leave]
+        ways = [way for way in ways if way[1] != control.END and (
+            self.node.orelse or way[1] != leave)]
 
         def go(i: int):
             if i == len(ways):
                 if not self.node.orelse:
                     return control.AT_END
                 return control.run_block(frame, self.node.orelse, rest)
-            code, rank = ways[i]
+            number, rank, value = ways[i]
 
             def left():
                 if rank == leave:
                     return control.AT_END
                 return control.leave(frame, control.Outcome(
-                    rank, value if rank == control.RETURN else None, self.loc))
+                    rank, self.exits.returned(value), self.loc))
 
             if isinstance(exit, int):
-                return left() if exit == code else go(i + 1)
+                return left() if exit == number else go(i + 1)
             frame.here(self.node)
-            return control.run_either(frame, self.node, arith.equal(exit, code), left,
+            return control.run_either(frame, self.node, arith.equal(exit, number), left,
                                       lambda: go(i + 1), rest)
 
         return go(0)

@@ -97,6 +97,17 @@ class OnTape:
     types: tuple
 
 
+@record(frozen=True, eq=False)
+class HeldBy:
+    """A list on a tape in what a loop of the program returns: the one that the variable holds."""
+
+    name: str
+
+    def within(self, variables: dict):
+        held = variables[self.name]
+        return held.value if isinstance(held, Maybe) else held
+
+
 @record(eq=False)
 class Side:
     """The contents of a list on one of two ways that meet, to be put on a tape, with records of
