@@ -294,7 +294,7 @@ class Joiner:
         structure = flatten(value, self._leaves, session.lift_anywhere, memo["structures"])
         for x in self._leaves[len(self._pairs):]:
             outside = session.aliases.itself(x)
-            if self.what == "if" and not side.builder.owns(outside):
+            if self.what == "if" and x.type != TAPE and not side.builder.owns(outside):
                 self._pairs.append(outside)     # it was there before: no result of the branch
             else:
                 self._pairs.append(self.pair(*((NOTHING, x) if in_second else (x, NOTHING)),

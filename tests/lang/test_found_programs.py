@@ -242,3 +242,16 @@ def test_a_number_through_a_mask_in_a_branch():
         return v.sum()
 
     check_orders(program, 0.6, 0.8, (1, 2))
+
+
+@same_everywhere((3.0, 1), (0.1, 3))
+def test_a_list_that_a_branch_uses_which_raises(x, n):
+    """The other branch would have ended the list's tape, which is used behind the `if`."""
+    ys = []
+    while x > 0.5:
+        ys.append(x)
+        x = x * 0.7
+    if n > 3:
+        ys.append(1.0)
+        raise ValueError(f"at {ys[0]}")
+    return ys, len(ys)

@@ -50,7 +50,7 @@ def row_types(types, size) -> tuple[TensorType, ...]:
 def used_twice() -> TypeFault:
     return TypeFault("a list whose length is known only when the program runs is held twice, and "
                      "both are used where they may have come to differ",
-                     "use one of them, or keep ops.stack of it")
+                     "use one of them, or make a copy where the two part: old = list(xs)")
 
 
 # -- types -----------------------------------------------------------------------------------------
