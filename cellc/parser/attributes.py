@@ -19,7 +19,7 @@ from cellc.ir.types import ScalarType
 from cellc.parser import hooks, list_methods, lists, operators
 from cellc.parser.guards import MISSING, is_steady, look
 from cellc.parser.text import METHODS, Text, TextMethod, unseen
-from cellc.parser.values import describe, need_sizes, unknown
+from cellc.parser.values import describe, need_sizes, traced_in, unknown
 
 _BUILTIN_VALUES = frozenset((str, int, float, bool, complex, bytes, list, dict, tuple, set,
                              frozenset, range, slice, type(None)))
@@ -335,6 +335,10 @@ def load_item(session, value, index):
             "only when the program runs",
             "stack the items into one tensor with ops.stack and index that")
     kind = type(value)
+    if kind is list and isinstance(index, slice) and traced_in((index.start, index.stop)):
+        found = list_methods.part_by_numbers(session, value, index)
+        if found is not None:
+            return found
     if kind not in _BUILTIN_VALUES and isinstance(value, hooks.Cell):
         session.read("contents", value, "", look("contents", value, ""))
         return value[index]
@@ -390,7 +394,9 @@ def delete_item(session, value, index) -> None:
     if function is not None:
         session.call(function, [value, index])
         return
-    if lists.on_tape(value) is not None and not isinstance(index, slice):
+    if lists.on_tape(value) is not None and not isinstance(index, slice) or (
+            type(value) is list and isinstance(index, hooks.traced)
+            and list_methods.by_a_number(session, "pop", value, [index])):
         list_methods.delete(session, value, index)
         return
     session.look_at(value)

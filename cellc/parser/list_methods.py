@@ -128,6 +128,26 @@ def contains(session, xs: list, value):
     return _in_python(session, list_code.holds, xs, value)
 
 
+def by_a_number(session, name: str, xs: list, args: list) -> bool:
+    """Is this a pop or insert of a list of known length by a number of the program, and can the
+    list lie on a tape? Then it does."""
+    if name not in ("pop", "insert") or not args or not isinstance(args[0], hooks.traced):
+        return False
+    session.about_to_change(xs, f".{name}()")
+    if name == "pop" and not xs:
+        raise IndexError("pop from empty list")
+    return lists.put_on_tape(session, xs, args[1:])
+
+
+def part_by_numbers(session, xs: list, at: slice) -> list | None:
+    """`xs[start:stop:step]` of a list of known length by numbers of the program; None where it
+    cannot lie on a tape."""
+    if not xs:
+        return session.owned.add([])
+    made = lists.laid_out(session, xs)
+    return None if made is None else part(session, session.owned.add([made]), at)
+
+
 def part(session, xs: list, at: slice) -> list:
     """`xs[start:stop:step]`."""
     step = 1 if at.step is None else at.step

@@ -153,14 +153,20 @@ def _in_types(leaves: list, types: tuple) -> list:
             for x, t in zip(leaves, types, strict=True)]
 
 
-def put_on_tape(session, xs: list) -> None:
-    """Put a list of known length on a tape, before it grows; it has one item at least."""
-    found = meeting(session, xs, [])
-    if found is None:
-        raise Grown(xs)
-    made = tape_of(session, Side(xs, found[1]))
-    session.journal(xs)
-    xs[:] = [OnTape(made, *found)]
+def laid_out(session, xs: list, more=()) -> OnTape | None:
+    """The items of a list of known length on a tape, which will hold `more`; None where there are
+    none, or of many types."""
+    found = meeting(session, [*xs, *more], [])
+    return None if found is None else OnTape(tape_of(session, Side(xs, found[1])), *found)
+
+
+def put_on_tape(session, xs: list, more=()) -> bool:
+    """Put a list of known length on a tape, where it can lie on one with `more`."""
+    made = laid_out(session, xs, more)
+    if made is not None:
+        session.journal(xs)
+        xs[:] = [made]
+    return made is not None
 
 
 # -- what a list can do ----------------------------------------------------------------------------

@@ -88,9 +88,8 @@ def run_for(frame, node, value, rest):
             with frame.session.attempt(frame.variables, lists.Grown):
                 return _through(frame, node, value, rest)
         except lists.Grown as grown:
-            if grown.xs is not value:
+            if grown.xs is not value or not lists.put_on_tape(frame.session, value):
                 raise
-        lists.put_on_tape(frame.session, value)
         sequence = sequence_of(frame.session, value)
     length = sequence.length
     if not isinstance(length, int):

@@ -43,7 +43,9 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
             return text("method", name, (owner, *args), kwargs)
         raise TypeFault(f"str.{name} of values known only when the program runs",
                         "a string of such values can be printed or raised, and not looked at")
-    if lists.on_tape(owner) is not None and name in list_methods.METHODS:
+    if type(owner) is list and name in list_methods.METHODS and (
+            lists.on_tape(owner) is not None
+            or list_methods.by_a_number(session, name, owner, args)):
         return list_methods.METHODS[name](session, owner, *args, **kwargs)
     if name == "extend" and type(owner) is list and args and lists.on_tape(args[0]) is not None:
         return list_methods.extend(session, owner, *args)

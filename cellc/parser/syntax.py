@@ -139,8 +139,9 @@ REFUSED: dict[str, tuple[str, str]] = {
 LIMITS: tuple[tuple[str, str, str], ...] = (
     ("how many items filter(), a generator, or a comprehension of a set or dict gives",
      "they are run while compiling", "a list, or keep all items and use ops.where"),
-    ("the index into a tuple or a list of known length, but of at most 32 numbers; the key of a "
-     "dict or set", "their items have types of their own", "ops.stack them, and index the tensor"),
+    ("the index into a tuple or a list of known length, but of at most 32 numbers; a slice, pop, "
+     "insert or del of a list of items of several types; the key of a dict or set",
+     "their items have types of their own", "ops.stack them, and index the tensor"),
     ("a list whose length only the program knows, whose items are tensors and numbers of one type, "
      "or tuples of them: all at once in a tuple, a set, `f(*xs)`, `[*xs]`, a text, or where a "
      "slice is assigned to", "its items lie in the program's memory",

@@ -87,6 +87,8 @@ STATEMENTS = (
     ("xs[0] = {F}", "xs[1] = {F}", "pt.a = {F}", "pt.b = {F}", 'd["a"] = {F}', 'd["n"] = {I}'),
     ("ys.append({F})", "ys.append({F})", "ys += [{F}, {F}]"),
     ("x = ys.pop() if ys else {F}", "ys = [{F}]", "ys = [b * x for b in ys]", "ys.clear()"),
+    ("x = ys.pop(0) if ys else {F}", "ys.insert({I}, {F})", "ys = ys[{I}:]", "ys.reverse()",
+     "ys = ys[::2] + [{F}]"),
     ("g = {F}", "g = {I} % 5", "g = 1"), ("u = {F}", "x = {F}"),
     ('print("at", {I}, p, f"{x:.4f}")', 'print(q, {I}, f"{y:.3f}", k)'),     # last: see program()
 )

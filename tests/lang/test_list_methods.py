@@ -131,6 +131,32 @@ def test_a_queue(n):
     return order
 
 
+# -- of known length, by numbers of the program ----------------------------------------------------
+
+@same_everywhere((0.5, 1), (0.5, 2), (0.5, 3))
+def test_parts_of_a_known_list(x, n):
+    ys, none = [x, x * 2, 3.0, 4.0], []
+    return ys[n:], ys[:n], ys[-n:3], ys[::-1][n:], none[n:], [(x, 1), (2.0, 2), (3.0, 3)][n - 1:]
+
+
+@same_everywhere((0.5, 1), (0.5, 2), (0.5, 3))
+def test_a_known_list_changed(x, n):
+    ys, none = [1, 2, 3], []
+    ys.insert(n, 7)
+    y = ys.pop(n - 1)
+    del ys[n - 2]
+    none.insert(n, x)
+    return ys, y, none
+
+
+@same_everywhere((Tensor([0.5, 2.0]), 1), (Tensor([0.5, 2.0]), 2))
+def test_parts_of_known_tensors(x, n):
+    ys = [x, x * x, x + 1]
+    return ops.stack(ys[:n]), sum(ys[n:], ops.zeros_like(x))
+
+
+# -- of tensors ------------------------------------------------------------------------------------
+
 @same_everywhere((Tensor([0.5, 2.0, -1.0]), 3), (Tensor([0.5, 2.0, -1.0]), 5))
 def test_of_tensors(x, n):
     a = []
