@@ -48,7 +48,10 @@ class Peer:
 
 # name on the command line -> its columns: (label, variant, further fields of Peer)
 COLUMNS = {
-    "torch": [("PyTorch", "eager", {}), ("PyTorch compile", "compile", {})],
+    "torch": [
+        ("PyTorch", "eager", {}), ("PyTorch compile", "compile", {}),
+        ("PyTorch library", "library", {"kinds": frozenset({"lstm", "lstm_grad"})}),
+    ],
     "jax": [("JAX", "jit", {"caches_by_default": False})],
     "mindspore": [("MindSpore", "graph", {"caches_by_default": False})],
     "numba": [

@@ -17,6 +17,38 @@ LOOPS = {
     "newton": (1.5, 150_000), "sine": (1.0, 1_000_000), "euler": (1.0, 10_000),
     "kept": (1.0, 1_000_000), "rk45": (1.5, 1.0, 3.0, 1.0), "nested_sines": (0.7, 10_000),
 }  # fmt: skip
+# Layers in f32: kind -> the shapes of the arguments.
+ROWS, WIDTH, SQUARE, SIDE, CHANNELS = 4096, 768, 2048, 56, 64
+MODEL = 256
+_IMAGE = (4, CHANNELS, SIDE, SIDE)
+_PIXELS = 4.0 * SIDE * SIDE
+LAYERS = {
+    "norms": ((ROWS, WIDTH), (WIDTH,), (WIDTH,)),
+    "logsumexp": ((SQUARE, SQUARE),), "variance": ((SQUARE, SQUARE),),
+    "matmul_nt": ((1024, 1024), (1024, 1024)), "matmul_tn": ((1024, 1024), (1024, 1024)),
+    "dense": ((1024, 1024), (1024, 1024), (1024,)), "gemv": ((1, 1024), (1024, 4096)),
+    "batched": ((32, 128, 64), (32, 64, 128)),
+    "conv": (_IMAGE, (CHANNELS, CHANNELS, 3, 3), (CHANNELS,), (CHANNELS,)),
+    "depthwise": (_IMAGE, (CHANNELS, 1, 3, 3)), "pointwise": (_IMAGE, (CHANNELS, CHANNELS, 1, 1)),
+    "transformer": ((8, 128, MODEL), (MODEL, 3 * MODEL), (MODEL, MODEL), (MODEL, 4 * MODEL),
+                    (4 * MODEL, MODEL), (MODEL,), (MODEL,), (MODEL,), (MODEL,)),
+}  # fmt: skip
+LAYER_GRADIENTS = {f"{name}_grad": name for name in ("norms", "conv", "transformer")}
+_TRANSFORMER_FLOPS = 2.0 * 8 * 128 * MODEL * (12 * MODEL + 2 * 128)
+LAYER_BOUNDS = {
+    "norms": ("bytes", 8.0 * ROWS * WIDTH), "norms_grad": ("bytes", 12.0 * ROWS * WIDTH),
+    "logsumexp": ("bytes", 4.0 * SQUARE**2), "variance": ("bytes", 4.0 * SQUARE**2),
+    "matmul_nt": ("flops", 2.0 * 1024**3), "matmul_tn": ("flops", 2.0 * 1024**3),
+    "dense": ("flops", 2.0 * 1024**3), "gemv": ("bytes", 4.0 * 1024 * 4096),
+    "batched": ("flops", 2.0 * 32 * 128 * 64 * 128),
+    "conv": ("flops", 18.0 * _PIXELS * CHANNELS**2), "conv_grad": (
+        "flops", 54.0 * _PIXELS * CHANNELS**2),
+    "depthwise": ("bytes", 8.0 * _PIXELS * CHANNELS), "pointwise": (
+        "flops", 2.0 * _PIXELS * CHANNELS**2),
+    "transformer": ("flops", _TRANSFORMER_FLOPS), "transformer_grad": (
+        "flops", 3 * _TRANSFORMER_FLOPS),
+}
+TANH_ORDERS = 6
 LOOP_GRADIENTS = {f"{name}_grad" for name in LOOPS}
 # Small, because one batch is stepped on thousands of times: the loss must not reach the denormals.
 ADAM_RATE, MOMENTUM_RATE, MOMENTUM = 1e-4, 1e-3, 0.9
@@ -73,6 +105,9 @@ def _all() -> list[Workload]:
         rows.append(Workload(f"matmul-{n}", "matmul", n, ("flops", 2.0 * n**3)))
     rows += [Workload(kind, kind) for kind in ("jacobian", "hessian", "per-example")]
     rows += [Workload(f"{kind}-{n}", kind, n) for kind in ("lanes", "lanes-sin") for n in (1000,)]
+    rows += [Workload(f"tanh-grad-{n}", "tanh_grad", n) for n in (1, TANH_ORDERS)]
+    rows += [Workload(kind.replace("_", "-"), kind, 0, bound, 1e-3)
+             for kind, bound in LAYER_BOUNDS.items()]
     rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
     rows.append(Workload("lenet", "lenet", 0, ("flops", _lenet_flops()), 1e-4, trains=True))
     # What many equal cells cost beside one, in the first call too.
@@ -133,9 +168,26 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
             return (random.standard_normal((workload.size, 8), np.float32),)
         case "mandelbrot":
             return ()
+        case "tanh_grad":
+            return (np.array(0.4, np.float32),)
+        case kind if LAYER_GRADIENTS.get(kind, kind) in LAYERS:
+            return layer_arguments(LAYER_GRADIENTS.get(kind, kind))
         case kind if kind.removesuffix("_grad") in LOOPS:
             return tuple(map(np.float64, LOOPS[kind.removesuffix("_grad")]))
     raise ValueError(f"no workload of kind {workload.kind!r}")
+
+
+def layer_arguments(kind: str) -> tuple[np.ndarray, ...]:
+    """Data as from a unit normal, weights scaled by their inputs, vectors near one."""
+    random, made = np.random.default_rng(5), []
+    for i, shape in enumerate(LAYERS[kind]):
+        x = random.standard_normal(shape, np.float32)
+        if len(shape) == 1:
+            x = 1 + np.float32(0.1) * x
+        elif i:
+            x /= np.float32(np.prod(shape[1:]) if len(shape) == 4 else shape[-2]) ** 0.5
+        made.append(x)
+    return tuple(made)
 
 
 def _weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -1,8 +1,10 @@
 """cellc in graph mode: the same programs as MindSpore's, by another import, and Numba's loops."""
 
+from types import SimpleNamespace
+
 import cellc
-from benchmarks.peers import cells, loops
-from benchmarks.workloads import LOOP_GRADIENTS, LOOPS, inputs
+from benchmarks.peers import cells, layers, loops
+from benchmarks.workloads import LAYER_GRADIENTS, LAYERS, LOOP_GRADIENTS, LOOPS, inputs
 from cellc import Parameter, ParameterTuple, Tensor, context, nn, ops
 from cellc.ops import operations as P
 from cellc.ops.composite import GradOperation
@@ -56,8 +58,35 @@ TRANSFORMED = {
 }
 
 
+LAYER = layers.define(SimpleNamespace(
+    matmul=ops.matmul, softmax=ops.softmax, gelu=ops.gelu, relu=ops.relu, reshape=ops.reshape,
+    swap=ops.swapaxes, mean=ops.mean, logsumexp=lambda x: ops.logsumexp(x, 1),
+    layer_norm=lambda x, gamma, beta: ops.layer_norm(x, None, gamma, beta),
+    variance=lambda x: ops.var(x, 0),
+    conv=lambda x, w, groups: ops.conv2d(x, w, pad_mode="same", groups=groups),
+    batch_norm=lambda x, gamma, beta: ops.batch_norm(x, None, None, gamma, beta, True)))
+
+
+def tanh_gradient(order):
+    function = ops.tanh
+    for _ in range(order):
+        function = cellc.grad(function)
+    return function
+
+
 def make(workload, variant):
     kind = workload.kind
+    if kind == "tanh_grad":
+        function, (x,) = cellc.jit(tanh_gradient(workload.size)), map(Tensor, inputs(workload))
+        return lambda: function(x)
+    if kind in LAYERS or kind in LAYER_GRADIENTS:
+        arrays = tuple(map(Tensor, inputs(workload)))
+        if kind in LAYERS:
+            function = cellc.jit(getattr(LAYER, kind))
+            return lambda: function(*arrays)
+        gradient = cellc.grad(getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss"),
+                              tuple(range(len(arrays))))
+        return lambda: gradient(*arrays)[1]
     if kind in TRANSFORMED:
         arrays = [Tensor(x) for x in inputs(workload)]
         function = cellc.jit(TRANSFORMED[kind])

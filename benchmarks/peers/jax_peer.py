@@ -1,13 +1,17 @@
 """JAX: everything under jax.jit, the state of a training step donated."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.peers import layers
 from benchmarks.workloads import (
     ADAM_RATE,
+    LAYER_GRADIENTS,
+    LAYERS,
     LOOPS,
     MOMENTUM,
     MOMENTUM_RATE,
@@ -56,9 +60,42 @@ def rounds(of_sin, x, n):
     return jax.lax.while_loop(lambda state: state[0] < n, step, (0, x))[1]
 
 
+def normalized(x, gamma, beta, axes, shape):
+    x = x - x.mean(axes, keepdims=True)
+    x = x * jax.lax.rsqrt((x * x).mean(axes, keepdims=True) + 1e-5)
+    return x * gamma.reshape(shape) + beta.reshape(shape)
+
+
+def same_conv(x, w, groups):
+    return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=groups)
+
+
+LAYER = layers.define(SimpleNamespace(
+    matmul=jnp.matmul, softmax=jax.nn.softmax, relu=jax.nn.relu, reshape=jnp.reshape,
+    gelu=partial(jax.nn.gelu, approximate=False), swap=jnp.swapaxes, mean=jnp.mean,
+    logsumexp=lambda x: jax.nn.logsumexp(x, 1), variance=lambda x: jnp.var(x, 0),
+    layer_norm=lambda x, gamma, beta: normalized(x, gamma, beta, -1, -1), conv=same_conv,
+    batch_norm=lambda x, gamma, beta: normalized(x, gamma, beta, (0, 2, 3), (-1, 1, 1))))
+
+
+def tanh_gradient(order):
+    function = jnp.tanh
+    for _ in range(order):
+        function = jax.grad(function)
+    return function
+
+
 def make(workload, variant):
     arrays = [jnp.asarray(array) for array in inputs(workload)]
     match workload.kind:
+        case kind if kind in LAYERS:
+            function = jax.jit(getattr(LAYER, kind))
+        case kind if kind in LAYER_GRADIENTS:
+            loss = getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss")
+            gradient = jax.jit(jax.grad(loss, tuple(range(len(arrays)))))
+            return lambda: gradient(*arrays)[1]
+        case "tanh_grad":
+            function = jax.jit(tanh_gradient(workload.size))
         case "gradnet":
             z = jnp.asarray(gradnet_scale())
             gradient = jax.jit(jax.grad(lambda x, y, z: jnp.matmul(x * z, y).sum()))

@@ -1,14 +1,18 @@
 """PyTorch: eager, and through torch.compile in its default mode (max-autotune gained nothing)."""
 
 import os
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.peers import layers
 from benchmarks.workloads import (
     ADAM_RATE,
     BLOCK_WIDTH,
+    LAYER_GRADIENTS,
+    LAYERS,
     LOOP_GRADIENTS,
     LOOPS,
     MLP_SIZES,
@@ -22,7 +26,7 @@ from benchmarks.workloads import (
 )
 
 VERSION = torch.__version__
-VARIANTS = ("eager", "compile")
+VARIANTS = ("eager", "compile", "library")
 
 
 def prepare(variant):
@@ -53,11 +57,64 @@ def energy(x, w1, w2):
     return (net(x, w1, w2) ** 2).sum()
 
 
+LAYER = layers.define(SimpleNamespace(
+    matmul=torch.matmul, softmax=lambda x: torch.softmax(x, -1), gelu=F.gelu, relu=torch.relu,
+    reshape=torch.reshape, swap=torch.swapaxes, mean=torch.mean,
+    logsumexp=lambda x: torch.logsumexp(x, 1), variance=lambda x: torch.var(x, 0, correction=0),
+    layer_norm=lambda x, gamma, beta: F.layer_norm(x, gamma.shape, gamma, beta),
+    conv=lambda x, w, groups: F.conv2d(x, w, padding="same", groups=groups),
+    batch_norm=lambda x, gamma, beta: F.batch_norm(x, None, None, gamma, beta, True)))
+
+
+def layer(kind, arrays, variant):
+    if kind in LAYERS:
+        function = compiled(getattr(LAYER, kind), variant)
+        return lambda: function(*arrays)
+    loss = getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss")
+    if variant == "eager":
+        for x in arrays:
+            x.requires_grad_()
+        return lambda: torch.autograd.grad(loss(*arrays), arrays)[1]
+    gradient = compiled(torch.func.grad(loss, tuple(range(len(arrays)))), variant)
+    return lambda: gradient(*arrays)[1]
+
+
+def tanh_gradient(order):
+    function = torch.tanh
+    for _ in range(order):
+        function = torch.func.grad(function)
+    return function
+
+
+def lstm_library(kind, x, w, u, b):
+    """nn.LSTM: its own kernel for all steps."""
+    cell = nn.LSTM(x.shape[2], u.shape[0])
+    with torch.no_grad():
+        for parameter, value in ((cell.weight_ih_l0, w.T), (cell.weight_hh_l0, u.T),
+                                 (cell.bias_ih_l0, b), (cell.bias_hh_l0, 0 * b)):
+            parameter.copy_(value)
+    if kind == "lstm":
+        def forward():
+            with torch.no_grad():
+                return cell(x)[0]
+
+        return forward
+    weights = list(cell.parameters())
+    return lambda: torch.autograd.grad((cell(x)[0] ** 2).mean(), weights)[0].T
+
+
 def make(workload, variant):
+    if variant == "library":
+        return lstm_library(workload.kind, *map(torch.from_numpy, inputs(workload)))
     if workload.kind in LOOPS or workload.kind in LOOP_GRADIENTS:
         return None         # a microsecond and more for each operation on a number
     arrays = [torch.from_numpy(array) for array in inputs(workload)]
     match workload.kind:
+        case kind if kind in LAYERS or kind in LAYER_GRADIENTS:
+            return layer(kind, arrays, variant)
+        case "tanh_grad":
+            function = compiled(tanh_gradient(workload.size), variant)
+            return lambda: function(*arrays)
         case "gradnet":
             return gradnet(*arrays, variant)
         case "elementwise":

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Graph, Input
 from cellc.ir.types import TupleType
-from cellc.kernels import named
+from cellc.kernels import named, totals
 from cellc.kernels.emit import emit_nest
 from cellc.kernels.loops import Kernel, Nest
 from cellc.kernels.lower import lower
@@ -31,6 +31,15 @@ def emit_group(module: Module, name: str, node: Apply | Graph, target: Target,
     if special is not None:
         return special(module, name, graph, target, symbols)
     return emit_loops(module, name, lower(graph), n_slots(graph), target, symbols)
+
+
+def _emit_totals(module, name: str, nest: Nest, slots: int, target: Target, symbols) -> Kernel:
+    nests, scratch = totals.cut(nest, slots, target)
+    for suffix, part, schedule in nests:
+        emit_nest(module, f"{name}.{suffix}", part, schedule, slots, symbols, target)
+    phases = [(f"{name}.{suffix}", schedule.tasks) for suffix, _, schedule in nests]
+    flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
+    return Kernel(phases, scratch, flops, moved_bytes(nest))
 
 
 def describe(node: Apply | Graph, target: Target) -> str:
@@ -65,7 +74,10 @@ def n_slots(graph: Graph) -> int:
 def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target,
                symbols: tuple[str, ...]) -> Kernel:
     """The kernel of a nest: one function, or two where a reduction is cut into chunks."""
-    nest = tiled(collapse(nest), target)
+    nest = collapse(nest)
+    if any(s.total for s in nest.stores):
+        return _emit_totals(module, name, nest, slots, target, symbols)
+    nest = tiled(nest, target)
     schedule = plan(nest, target)
     flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
     cut = split(nest, schedule, slots)

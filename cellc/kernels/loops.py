@@ -198,7 +198,8 @@ class Reduction(Value):
 
 @record(eq=False)
 class Store:
-    """Write (or add) a value to a buffer, where all guards hold."""
+    """Write (or add) a value to a buffer, where all guards hold. A `total` is the sum over the row
+    axes that `place` does not have: see `totals`."""
 
     buffer: Buffer
     place: Affine
@@ -206,6 +207,7 @@ class Store:
     guards: tuple[Guard, ...] = ()
     dynamic: tuple[Value, object] | None = None
     add: bool = False
+    total: bool = False
 
     @property
     def sweep(self) -> int:
@@ -221,7 +223,8 @@ class Store:
     def __str__(self) -> str:
         extra = f" + %*{self.dynamic[1]}" if self.dynamic else ""
         where = " if " + " and ".join(map(str, self.guards)) if self.guards else ""
-        return f"{self.buffer.name}[{self.place}{extra}] {'+=' if self.add else '='}{where}"
+        how = "+=" if self.add or self.total else "="
+        return f"{self.buffer.name}[{self.place}{extra}] {how}{where}"
 
 
 @record(eq=False)

@@ -20,6 +20,7 @@ from cellc.ir.numerics import full, to_compute
 from cellc.ir.prims.random import philox_element, philox_words
 from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import ScalarType, bf16, boolean, f16, i64, u64
+from cellc.kernels import totals
 from cellc.kernels.loops import (
     Buffer,
     Checked,
@@ -78,8 +79,9 @@ class Lowering:
         self.graph, self.splits = graph, splits
         self.number: dict[Axis, int] = {}
         self.live: set[Axis] = set()             # axes that have not been cut
-        self.anchor: list[Axis] = []             # axes of the first result
+        self.anchor: list[Axis] = []             # axes of the first result, or of what is totalled
         self.anchor_index: list[Affine] = []     # its index
+        self.anchored: Node | None = None        # the node itself
         self.reduced: list[Axis] | None = None
         self.reduced_index: list[Affine] = []
         self.reduced_extents: tuple = ()
@@ -95,12 +97,21 @@ class Lowering:
 
     def run(self) -> Nest:
         stores = {}
+        results = self.graph.results
+        sums = [i for i, x in enumerate(results) if self._is_total(x)]
+        if sums and all(x.size < results[sums[0]].operands[0].size for x in results):
+            x = results[sums[0]].operands[0]
+            self.at[x] = self._anchor_at(x)
         for result in self._order():
+            if result in sums:
+                continue
             index = self._result_index(result)
             value = self.value(self.graph.results[result], index)
             buffer = self.buffers[len(self.graph.inputs) + result]
             place = linear(index, self.graph.results[result].shape)
             stores[result] = Store(buffer, place, value)
+        for result in sums:
+            stores[result] = self._total(result)
         reduced = self.reduced or []
         rows = [a for a in self.number if a not in reduced and a in self.live]
         nest = Nest(rows, [a for a in reduced if a.extent != 1],
@@ -111,11 +122,38 @@ class Lowering:
     def _check(self, nest: Nest) -> None:
         """Every result covers its array: a full one uses all axes; a row needs no reduced axis."""
         for store in nest.stores:
+            if store.total:
+                continue
             wanted = frozenset(store.place.terms)
             if not store.value.axes <= wanted:
                 raise NotFusable(f"{store} depends on axes that it does not store")
             if wanted & frozenset(nest.reduced) and not wanted >= frozenset(nest.reduced):
                 raise NotFusable(f"{store} covers only some of the reduced axes")
+
+    # -- totals --------------------------------------------------------------------------------
+    def _is_total(self, node: Node) -> bool:
+        """Is it a sum of columns that only others want, in a nest that walks rows?"""
+        if not totals.may_be(node) or any(
+                node in x.operands for x in self.graph.body if x.prim.name != "tuple"):
+            return False
+        size = node.operands[0].size
+        return any(x.size == size for x in self.graph.results) or any(
+            x.prim.kind == "reduce" and x.operands[0].size == size and not totals.may_be(x)
+            for x in self.graph.body)
+
+    def _total(self, result: int) -> Store:
+        node = self.graph.results[result]
+        x = node.operands[0]
+        index = self.at.get(x) or self._infer(x)
+        if index is None or not _bijective(index, x.shape):
+            raise NotFusable(f"{node} is a sum of what the others do not walk")
+        kept = [i for k, i in enumerate(index) if k not in reduced_axes(node)]
+        place = linear(kept, node.shape)
+        wanted = frozenset(place.terms)
+        if self.reduced and wanted != frozenset(self.reduced):
+            raise NotFusable(f"{node} keeps other axes than those that are walked again")
+        return Store(self.buffers[len(self.graph.inputs) + result], place, self.value(x, index),
+                     total=True)
 
     # -- axes ----------------------------------------------------------------------------------
     def new_axes(self, extents, letter: str) -> tuple[list[Axis], list[Affine]]:
@@ -159,8 +197,7 @@ class Lowering:
     def _result_index(self, result: int) -> list[Affine]:
         node = self.graph.results[result]
         if not self.number:
-            self.anchor, self.anchor_index = self.new_axes(node.shape, "i")
-            return self.anchor_index
+            return self._anchor_at(node)
         index = self.at.get(node)
         if index is None:
             index = self._infer(node)
@@ -168,10 +205,16 @@ class Lowering:
             index = self._by_shape(node)
         return index
 
+    def _anchor_at(self, node: Node) -> list[Affine]:
+        """The index of the node whose axes are the nest's."""
+        self.anchored = node
+        self.anchor, self.anchor_index = self.new_axes(node.shape, "i")
+        return self.anchor_index
+
     def _by_shape(self, node: Node) -> list[Affine]:
         """The index of a result that shares nothing with the others: by its shape."""
-        if node.size == self.graph.results[self._order()[0]].size:
-            shape = self.graph.results[self._order()[0]].shape
+        if node.size == self.anchored.size:
+            shape = self.anchored.shape
             return reshape_index(self.anchor_index, node.shape and shape, node.shape)
         rows = [a for a in self.number if a in self.live and a not in (self.reduced or ())]
         if tuple(a.extent for a in rows) == tuple(n for n in node.shape if n != 1):

@@ -115,7 +115,7 @@ def rewrite(nest: Nest, change: Callable[[Affine], Affine], rows: list[Axis], re
         return v
 
     stores = [Store(s.buffer, change(s.place), renew(s.value), guards(s.guards),
-                    dynamic(s.dynamic), s.add) for s in nest.stores]
+                    dynamic(s.dynamic), s.add, s.total) for s in nest.stores]
     return Nest(rows, reduced, stores)
 
 
@@ -185,7 +185,10 @@ def count(axes) -> int:
 def plan(nest: Nest, target: Target) -> Schedule:
     """The schedule of a collapsed nest."""
     lanes = lanes_of(nest, target)
-    axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1 and not a.tile]
+    sums = [s.place.terms for s in nest.stores if s.add or s.total]     # no two lanes to one place
+    limits = {a for b in nest.rows if b.limit is not None for a in b.limit.terms}
+    axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1 and not a.tile
+            and a not in limits and all(a in terms for terms in sums)]
     costs = {axis: Cost(nest, axis, lanes).total() for axis in axes}
     vector = min(axes, key=lambda a: (costs[a], -axes.index(a)), default=None)
     if vector is None or lanes == 1:

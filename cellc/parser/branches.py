@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from cellc.errors import CellcError, Loc
-from cellc.ir import arith
+from cellc.errors import Loc
 from cellc.ir.graph import Graph, Input, Node, has_effect
-from cellc.ir.prims import control, shape
+from cellc.ir.prims import control
 from cellc.ir.prims.tape import TAPE
-from cellc.ir.types import Dim, ScalarType, TapeType, TensorType, Type
-from cellc.parser import hooks, lists, operators
+from cellc.ir.types import TapeType, TensorType, Type
+from cellc.parser import lists
 from cellc.parser.frame import Ended, NeedsTape, Unsettled
 from cellc.parser.guards import MISSING, same
+from cellc.parser.meeting import NOTHING, in_type, is_number, meeting_type
 from cellc.parser.session import TraceBuilder, contents, restore
 from cellc.parser.values import (
     LISTS,
@@ -42,8 +42,6 @@ from cellc.parser.values import (
     same_object,
     unflatten,
 )
-
-NOTHING = object()      # the side of a pair that has no value: whatever it gives is not read
 
 
 class Branch:
@@ -460,44 +458,6 @@ def as_left(side: Branch, value, made, memo: dict):
             left = items if isinstance(value, dict) else made(same_object(value, items))
         memo[id(value)] = value, left
     return memo[id(value)][1]
-
-
-def in_type(session, value, type: Type) -> Node:
-    """The value as a node of a pair's type, in the graph that is being built."""
-    if value is NOTHING:
-        return control.empty(type=type)
-    if type == TAPE:
-        return lists.tape_of(session, value) if isinstance(value, Side) else session.lift(value)
-    if isinstance(value, Dim):
-        value = operators.as_number(session, value)
-    own = arith.type_of(value)
-    if own != type:
-        value = arith.cast(value, type.dtype)
-        if isinstance(own, ScalarType) and isinstance(type, TensorType):
-            value = shape.from_scalar(value)
-    return session.builder.lift(value)
-
-
-def is_number(value) -> bool:
-    return isinstance(value, (bool, int, float, Dim, *hooks.traced))
-
-
-def meeting_type(a, b) -> Type | None:
-    """The one type of two numbers or tensors; None where they have none."""
-    first, second = (ScalarType(arith.type_of(0).dtype) if isinstance(v, Dim) else arith.type_of(v)
-                     for v in (a, b))
-    if first == second:
-        return first
-    if isinstance(first, TensorType) and isinstance(second, TensorType):
-        return None
-    if first.shape != second.shape:
-        return None
-    try:
-        dtype = arith.result_dtype(first, second)
-    except CellcError:
-        return None
-    tensor = isinstance(first, TensorType) or isinstance(second, TensorType)
-    return TensorType(dtype) if tensor else ScalarType(dtype)
 
 
 def is_live(frame, node, name: str, live: frozenset | None = None) -> bool:

@@ -13,7 +13,16 @@ from cellc.ir import arith
 from cellc.ir.graph import Node
 from cellc.ir.prims import elementwise, shape
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f64, i64
-from cellc.parser import attributes, branches, calls, control, hooks, list_methods, lists, operators
+from cellc.parser import (
+    attributes,
+    calls,
+    control,
+    hooks,
+    list_methods,
+    lists,
+    meeting,
+    operators,
+)
 from cellc.parser.text import Printed, Text, say, text
 from cellc.parser.values import Closure, describe, need_sizes, traced_in, unknown
 
@@ -152,7 +161,7 @@ def _extreme(function, better: type):
 
 def _pick(condition: Node, x, y):
     """x where the condition holds, else y: two numbers in one type."""
-    if branches.meeting_type(x, y) is None:
+    if meeting.meeting_type(x, y) is None:
         raise TypeFault(f"found {describe(x)} and {describe(y)} where two numbers are compared",
                         "use ops.maximum or ops.minimum for tensors")
     return arith.where(condition, x, y)

@@ -15,7 +15,7 @@ from typing import Any
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir.graph import Graph, Input, Node
 from cellc.ir.prims import control
-from cellc.parser import branches, calls, cells
+from cellc.parser import calls, cells, meeting
 from cellc.parser.frame import Signal, Unsettled
 from cellc.parser.identity import relate_all
 from cellc.parser.session import TraceBuilder
@@ -179,7 +179,7 @@ def _attempt(session, pending: Pending, structure, leaves: list) -> cells.Closed
                                   "return the new value, and assign it outside")
             if not same or declared is None:
                 return None
-            results = [branches.in_type(session, x, t)
+            results = [meeting.in_type(session, x, t)
                        for x, t in zip(results, pending.types, strict=True)]
             result = results[0] if len(results) == 1 else control.tuple(*results)
     except Unsettled:

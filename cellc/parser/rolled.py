@@ -19,7 +19,7 @@ from cellc.ir.graph import Graph, Input, Node, has_effect, scalar
 from cellc.ir.prims import control as c
 from cellc.ir.prims.tape import TAPE
 from cellc.ir.types import Dim
-from cellc.parser import branches, choices, control, lists, operators
+from cellc.parser import branches, choices, control, lists, meeting, operators
 from cellc.parser.changes import LoopObjects
 from cellc.parser.exits import Exits
 from cellc.parser.frame import Ended
@@ -333,7 +333,7 @@ class Rolled:
         session, frame = self.session, self.frame
         first = [*self._first_values(), *self.growing.empty()]
         with session.building(body.builder):
-            after = [branches.in_type(session, x, t)
+            after = [meeting.in_type(session, x, t)
                      for x, t in zip(results, self.types, strict=True)]
             after += self.growing.written()
             result = after[0] if len(after) == 1 else c.tuple(*after)
@@ -362,7 +362,7 @@ class Rolled:
     def _first_values(self) -> list[Node]:
         """The state before the first round, in the loop's types."""
         values = self._values_now()
-        return [branches.in_type(self.session, values[i], t) for i, t in enumerate(self.types)]
+        return [meeting.in_type(self.session, values[i], t) for i, t in enumerate(self.types)]
 
     def _values_now(self) -> dict[int, Any]:
         """What the variables, containers and Parameters around the loop have at each slot."""
@@ -447,16 +447,16 @@ def _slots(structure) -> dict[int, tuple | None]:
 
 def _spread(structure, value, found: dict[int, Any]) -> None:
     """What `value` has at each slot of the structure; NOTHING where it has nothing."""
-    missing = value is MISSING or value is branches.NOTHING
+    missing = value is MISSING or value is meeting.NOTHING
     if isinstance(structure, Slot):
-        found[structure.index] = branches.NOTHING if missing else value
+        found[structure.index] = meeting.NOTHING if missing else value
     elif isinstance(structure, Maybe):
         inside = value.value if isinstance(value, Maybe) else value
         flag = value.flag if isinstance(value, Maybe) else not missing
         _spread(structure.value, inside, found)
         _spread(structure.flag, flag, found)
     elif (on := lists.on_tape(structure)) is not None and isinstance(on.tape, Slot):
-        found[on.tape.index] = branches.NOTHING if missing else Side(value, on.types)
+        found[on.tape.index] = meeting.NOTHING if missing else Side(value, on.types)
     elif isinstance(structure, (tuple, list)):
         for i, part in enumerate(structure):
             _spread(part, MISSING if missing else value[i], found)

@@ -20,6 +20,7 @@ from cellc.errors import SymbolicFault
 from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
 from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import TupleType
+from cellc.kernels import totals
 from cellc.kernels.lower import NotFusable, lower
 from cellc.kernels.places import done_in_registers
 from cellc.kernels.product import NoProduct, product_of
@@ -172,10 +173,12 @@ class Clusters:
         """The index of the node in the group, or None."""
         if len(group.index) >= MOST_MEMBERS or self.alone & group.index.keys():
             return None
+        if not group.totals.isdisjoint(self.floating.sources(*node.operands)):
+            return None                                 # they are known when all rows are walked
         index = self.joining.fits(node, group)
+        if node.prim.kind == "reduce" and (index is None or self._better_apart(node)):
+            return self._as_total(node, group)
         if index is None:
-            return None
-        if node.prim.kind == "reduce" and self._better_apart(node):
             return None
         sweep = self._sweep(node, group)
         if sweep and group.full(index) and not self._worth_sweeping(node, group):
@@ -184,6 +187,13 @@ class Clusters:
             other = self.group_of.get(x)
             if other is not None and other is not group and other.depends_on(group):
                 return None
+        return index
+
+    def _as_total(self, node: Apply, group: Group):
+        """The index of a sum of columns that the group has at hand while it walks rows, or None."""
+        index = self.joining.total(node, group) if totals.may_be(node) else None
+        if index is not None:
+            group.totals.add(node)
         return index
 
     def _grow_epilogue(self, dot: Apply, group: Group) -> None:
@@ -239,7 +249,7 @@ class Clusters:
         return group.rows() >= FEW_ROWS or elements(node.shape) <= SERIAL_SIZE
 
     def _join(self, node: Apply, group: Group, index) -> None:
-        if node.prim.kind == "reduce":
+        if node.prim.kind == "reduce" and node not in group.totals:
             operand = self.joining.forward(node.operands[0], group)
             used = {a for i in index for a in i.terms}
             if not group.reduced:
@@ -280,7 +290,7 @@ class Clusters:
         return found[0] if found and all(i == found[0] for i in found) else None
 
     def _mergeable(self, group: Group, other: Group) -> bool:
-        if len(group.index) + len(other.index) > MOST_MEMBERS:
+        if len(group.index) + len(other.index) > MOST_MEMBERS or group.totals or other.totals:
             return False
         return not any(d is not other and d.depends_on(other) for d in group.deps) and not any(
             d is not group and d.depends_on(group) for d in other.deps)

@@ -77,6 +77,7 @@ class Group:
         self.axes: list[Axis] = []
         self.reduced: list[Axis] = []
         self.sweep: dict[Node, int] = {}
+        self.totals: set[Node] = set()           # sums of columns: see `kernels/totals.py`
         self.deps: set[Group] = set()
 
     def full(self, index: Index) -> bool:
@@ -275,6 +276,21 @@ class Joining:
                 return None
         good = all(self.reads_in_place(x, index if x.shape else [], group) for x in operands)
         return index if good else None
+
+    def total(self, node: Apply, group: Group) -> Index | None:
+        """The index of a sum over all the rows that the group walks."""
+        x = node.operands[0]
+        index = self.forward(x, group)
+        if index is None or not self.reads_in_place(x, index, group) or not _one_to_one(
+                index, x.shape):
+            return None
+        over = reduced_axes(node)
+        kept = [i for k, i in enumerate(index) if k not in over]
+        axes = {a for i in kept for a in i.terms}
+        walked = {a for i in index for a in i.terms}
+        if walked != set(group.axes) or group.reduced and axes != set(group.reduced):
+            return None
+        return kept
 
     def _fits_reduction(self, node: Apply, group: Group) -> Index | None:
         index = self.forward(node.operands[0], group)
