@@ -39,6 +39,7 @@ from cellc.parameter import Parameter, ParameterTuple
 from cellc.tensor import Tensor
 
 context.when_graph.append(startup.begin)
+context.when_threads.append(startup.use_threads)
 
 __version__ = "0.1.0"
 

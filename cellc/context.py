@@ -16,13 +16,17 @@ PYNATIVE_MODE = 1
 STRICT = 0          # jit_syntax_level: what the compiler does not take is refused
 LAX = 2             # it is run by Python between two compiled pieces, and reported
 
+MOST_THREADS = 1024
+
 when_graph: list[Callable[[], None]] = []    # called when graph mode is chosen
+when_threads: list[Callable[[], None]] = []  # called when a number of threads is chosen
 
 # What calls of compiled objects look at first (kernels/front.py); both are empty in graph mode.
 pynative: list[None] = [None]
 eager_threads: list[None] = []      # an item for each `eagerly` block of any thread
 
-_settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT}
+_settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT,
+             "max_device_threads": 0}
 
 
 def _check_mode(value) -> int:
@@ -49,11 +53,26 @@ def _check_level(value) -> int:
     return LAX if value in (LAX, "LAX") else STRICT
 
 
-_CHECKS = {"mode": _check_mode, "device_target": _check_device, "jit_syntax_level": _check_level}
+def _check_threads(value) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_THREADS:
+        raise ValueFault(f"max_device_threads is {value!r}",
+                         f"an int from 1 to {MOST_THREADS}, or 0 for as many as there are CPUs")
+    return value
+
+
+_CHECKS = {"mode": _check_mode, "device_target": _check_device, "jit_syntax_level": _check_level,
+           "max_device_threads": _check_threads}
 
 
 def set_context(**settings) -> None:
-    """Change settings: mode, device_target, jit_syntax_level. All are checked before any is set.
+    """Change settings. All are checked before any is set.
+
+    mode                GRAPH_MODE or PYNATIVE_MODE
+    device_target       "CPU"
+    jit_syntax_level    STRICT or LAX
+    max_device_threads  the most threads that a program uses, its caller's included; 0, the default,
+                        for what CELLC_THREADS or OMP_NUM_THREADS say, or else as many as there are
+                        CPUs that the process may use. Results do not depend on it.
 
     Errors: ValueFault for an unknown setting or a value that is not allowed.
     """
@@ -63,6 +82,9 @@ def set_context(**settings) -> None:
                          f"one of {', '.join(_CHECKS)}")
     checked = {name: _CHECKS[name](value) for name, value in settings.items()}
     _settings.update(checked)
+    if "max_device_threads" in checked:
+        for use in when_threads:
+            use()
     pynative[:] = [None] if _settings["mode"] == PYNATIVE_MODE else []
     if checked.get("mode") == GRAPH_MODE:
         for begin in when_graph:

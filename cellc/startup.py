@@ -78,6 +78,24 @@ def runtime_symbols() -> dict[str, int]:
     return thread.symbols
 
 
+def use_threads() -> None:
+    """Let programs use as many threads as the context says; where the runtime is not there yet, it
+    will be told."""
+    if _started:
+        runtime_symbols()
+        _use_threads()
+
+
+def _use_threads() -> None:
+    from cellc import context
+    from cellc.kernels import runtime
+
+    wanted = context.get_context("max_device_threads")
+    if not wanted and config.get("THREADS"):
+        wanted = config.level("THREADS")
+    runtime.set_threads(wanted or runtime.default_threads())
+
+
 def _thread() -> _Starting:
     with _lock:
         if not _started:
@@ -114,8 +132,7 @@ def _start(under_way: threading.Event) -> dict[str, int]:
     runtime.use_cache_dir(cache_dir())
     runtime.load(at_work)
     at_work()               # where the code was found on disk
-    if config.get("THREADS"):
-        runtime.set_threads(config.level("THREADS"))
+    _use_threads()
     entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
     entry.register_tensor(Parameter, "_array")
     epoch.bind(entry.bump_epoch)

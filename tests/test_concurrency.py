@@ -15,6 +15,7 @@ import pytest
 import cellc
 from cellc import Tensor, context, nn, ops
 from cellc.compile import compiled
+from cellc.errors import ValueFault
 
 INPUTS = [np.random.default_rng(i).normal(size=(64, 16)).astype(np.float32) for i in range(4)]
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -314,3 +315,44 @@ def test_daemon_threads_at_the_end(tmp_path):
             time.sleep(0.1)
             print("end")
         """).split() == ["end"]
+
+
+THREADS = """
+import sys
+import numpy as np
+import cellc
+from cellc import Tensor, context, ops
+
+chosen, late = int(sys.argv[1]), sys.argv[2] == "late"
+if not late:
+    context.set_context(max_device_threads=chosen)
+context.set_context(mode=context.GRAPH_MODE)
+f = cellc.jit(lambda x: ops.tanh(x) @ x)
+x = Tensor(np.linspace(-1, 1, 512 * 512, dtype=np.float32).reshape(512, 512))
+if late:
+    context.set_context(max_device_threads=chosen)
+y = f(x)
+from cellc.kernels import runtime
+print(runtime.get_threads(), float(abs(y.asnumpy()).sum()))
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_max_device_threads(when, tmp_path):
+    """So many threads run, chosen before the runtime is there or after, and results are equal."""
+    (tmp_path / "program.py").write_text(THREADS)
+    found = {}
+    for chosen in ("1", "3", "0"):
+        done = subprocess.run([sys.executable, tmp_path / "program.py", chosen, when], capture_output=True,
+                              text=True, env=os.environ | {
+                                  "OMP_NUM_THREADS": "2", "PYTHONPATH": os.getcwd()})
+        assert not done.returncode, done.stderr
+        found[chosen] = done.stdout.split()
+    assert [found[n][0] for n in ("1", "3", "0")] == ["1", "3", "2"]
+    assert found["1"][1] == found["3"][1] == found["0"][1]
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, True, "2", 100_000])
+def test_max_device_threads_is_a_number(value):
+    with pytest.raises(ValueFault, match="max_device_threads is "):
+        context.set_context(max_device_threads=value)

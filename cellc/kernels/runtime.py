@@ -87,7 +87,7 @@ class Runtime:
         self.trim = self._function("cellc_trim", None)
         self.alloc = self._function("cellc_alloc", ctypes.c_void_p, ctypes.c_int64)
         self.free = self._function("cellc_free", None, ctypes.c_void_p)
-        self.set_threads(_default_threads())
+        self.set_threads(default_threads())
         self.cell("memory_limit").value = _default_limit()
         self.cell("main_thread").value = threading.main_thread().ident
         self._survive_fork()
@@ -111,7 +111,7 @@ class Runtime:
         self.cell("main_thread").value = threading.get_ident()
 
 
-def _default_threads() -> int:
+def default_threads() -> int:
     """OMP_NUM_THREADS, which users set for all numeric libraries at once, else the usable cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return int(asked) if asked.isdigit() and int(asked) else usable_cores()
