@@ -343,9 +343,9 @@ def test_max_device_threads(when, tmp_path):
     (tmp_path / "program.py").write_text(THREADS)
     found = {}
     for chosen in ("1", "3", "0"):
-        done = subprocess.run([sys.executable, tmp_path / "program.py", chosen, when], capture_output=True,
-                              text=True, env=os.environ | {
-                                  "OMP_NUM_THREADS": "2", "PYTHONPATH": os.getcwd()})
+        done = subprocess.run(
+            [sys.executable, tmp_path / "program.py", chosen, when], capture_output=True, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "2", "PYTHONPATH": os.getcwd()})
         assert not done.returncode, done.stderr
         found[chosen] = done.stdout.split()
     assert [found[n][0] for n in ("1", "3", "0")] == ["1", "3", "2"]
