@@ -17,7 +17,8 @@ from cellc.record import record
 ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
 PART_UNIT = 16              # parts of a cut sum are multiples of this long
-GRAIN_SECONDS = 40e-6       # work worth handing to another thread
+PART_SECONDS = 20e-6        # no part of a cut sum is shorter,
+TASK_SECONDS = 2e-6         # and no task
 
 
 @record(frozen=True)
@@ -327,7 +328,7 @@ def split(p: Product, target: Target, tile: Tile, width: int,
     elements = batches * (m * BITS[p.a.dtype] + n * BITS[p.b.dtype]) / 8
     seconds = max(2 * batches * m * n / target.flops_per_second, elements / target.bytes_per_second)
     wanted = 4 * threads if long else math.ceil(4 * threads / tiles)
-    parts = min(wanted, int(k * seconds / GRAIN_SECONDS * 2))
+    parts = min(wanted, int(k * seconds / PART_SECONDS))
     if parts <= 1:
         return 1, p.k, partial
     if p.k is None:
@@ -364,6 +365,10 @@ class GemmPlan:
 
 
 def tasks_worth(flops: float, moved: float, target: Target) -> int:
-    """How many tasks of about GRAIN_SECONDS the work makes."""
-    seconds = max(flops / target.flops_per_second, moved / target.bytes_per_second)
-    return max(1, int(seconds / GRAIN_SECONDS))
+    """How many tasks of at least TASK_SECONDS the work makes."""
+    return max(1, int(seconds_alone(flops, moved, target) / TASK_SECONDS))
+
+
+def seconds_alone(flops: float, moved: float, target: Target) -> float:
+    """How long one thread is likely to take."""
+    return max(flops / target.flops_per_second, moved / target.bytes_per_second)

@@ -85,7 +85,7 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
         emit_nest(module, name, nest, schedule, slots, symbols, target)
         scratch = 8 * schedule.stash_elements * schedule.tasks
         return Kernel([(name, schedule.tasks)], scratch, flops, moved_bytes(nest),
-                      schedule.alone_below)
+                      schedule.alone_below, short=schedule.short)
     phases = []
     for part, suffix in zip(cut[:2], ("parts", "whole"), strict=True):
         part = collapse(part)

@@ -293,7 +293,8 @@ class Kernel:
 
     `scratch` bytes of scratch memory are shared by all phases; `flops`, `bytes` estimate the work.
     Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
-    tasks pay). `codegen` is the level of LLVM's code generator that its text needs.
+    tasks pay); those of a `short` one pay only with threads that are awake. `codegen` is the level
+    of LLVM's code generator that its text needs.
     """
 
     phases: list[tuple[str, int]]
@@ -302,3 +303,4 @@ class Kernel:
     bytes: float = 0.0
     alone_below: tuple[str, int] | None = None
     codegen: int = 2
+    short: bool = False

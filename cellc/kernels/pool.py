@@ -14,8 +14,10 @@ works for that one; nobody waits for sleepers to wake. `limits` cannot change un
 since its region is not finished.
 
 Waiting is a spin of at most some 20 us, then a futex: a pool that spins longer costs its
-neighbours a scheduler slice, and one that never spins pays a wake at every region. One region runs
-at a time: a call from inside a task or from a second thread runs its tasks itself, in order.
+neighbours a scheduler slice, and one that never spins pays a wake at every region. Work too short
+to wake anyone for is shared with those who are awake (`cellc_parallel_awake`), or else is one task
+of the caller. One region runs at a time: a call from inside a task or from a second thread runs its
+tasks itself, in order.
 Where there is no futex (not Linux) every region runs so.
 
 Linux likes to wake a thread on the CPU of the one that wakes it. There the two would take turns,
@@ -43,8 +45,8 @@ POLLED = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n"), ("ptr", "error")]
 
 
 def emit(module: Module, machine: str, linux: bool) -> None:
-    """Add `cellc_parallel`, `cellc_polled_parallel`, `cellc_threads`, `cellc_set_threads` and
-    `cellc_pool_forked`.
+    """Add `cellc_parallel`, `cellc_parallel_awake`, `cellc_polled_parallel`, `cellc_threads`,
+    `cellc_set_threads` and `cellc_pool_forked`.
 
     `machine` is as platform.machine() says it.
     """
@@ -54,6 +56,8 @@ def emit(module: Module, machine: str, linux: bool) -> None:
         p.call("void", "cellc_polled_parallel", *((ty, f"%{name}") for ty, name in POLLED[:3]),
                ("ptr", "null"))
         p.give()
+    with Procedure(module, "void", "cellc_parallel_awake", POLLED[:3], "define") as p:
+        _emit_awake(p, linux and machine in FUTEX_SYSCALL)
     threads = linux and machine in FUTEX_SYSCALL
     _emit_serial(module)
     _emit_size(module, "%n" if threads else "1")
@@ -77,6 +81,20 @@ def emit(module: Module, machine: str, linux: bool) -> None:
     _emit_start(module)
     _emit_parallel(module)
     _emit_forked(module)
+
+
+def _emit_awake(p: Procedure, threads: bool) -> None:
+    """The region, where a worker spins; else `fn(ctx, 0, 1)`."""
+    if threads:
+        started = p.load_atomic("i32", "@pool_started")
+        awake = p.lt(p.op(f"sext i32 {p.load_atomic('i32', '@pool_sleepers')} to i64"),
+                     p.op(f"sext i32 {started} to i64"))
+        with p.when(awake):
+            p.call("void", "cellc_polled_parallel", *((ty, f"%{name}") for ty, name in POLLED[:3]),
+                   ("ptr", "null"))
+            p.give()
+    p.do("call void %fn(ptr %ctx, i64 0, i64 1)")
+    p.give()
 
 
 def _emit_serial(module: Module) -> None:

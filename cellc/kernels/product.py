@@ -16,8 +16,10 @@ from cellc.ir.types import Dim, ScalarType, f32, f64
 from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
+from cellc.kernels.gemm_plan import seconds_alone
 from cellc.kernels.loops import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
+from cellc.kernels.schedule import PARALLEL_SECONDS
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, lanes
 from cellc.kernels.vectors import vector
@@ -262,8 +264,9 @@ def emit_product(module: Module, name: str, graph: Graph, target: Target,
         if function is not None:
             _emit_caller(module, name + suffix, function, graph, p, plan, symbols)
             phases.append((name + suffix, tasks))
+    short = seconds_alone(plan.flops, plan.bytes, target) <= PARALLEL_SECONDS and not plan.symbols
     return Kernel(phases, plan.scratch_bytes(max(tasks, target.cores)), plan.flops, plan.bytes,
-                  codegen=CODEGEN)
+                  codegen=CODEGEN, short=short)
 
 
 def _emit_caller(module: Module, name: str, function: str, graph: Graph, p: Product, plan,

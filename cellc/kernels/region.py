@@ -225,7 +225,8 @@ class Region(Places, Effects, Tapes):
                 f.call("void", name, ("ptr", context), ("i64", "0"), ("i64", "1"))
             else:
                 f.module.declare(f"void @{name}(ptr, i64, i64)")
-                f.call("void", "cellc_parallel", ("ptr", f"@{name}"), ("ptr", context),
+                parallel = "cellc_parallel_awake" if unit.kernel.short else "cellc_parallel"
+                f.call("void", parallel, ("ptr", f"@{name}"), ("ptr", context),
                        ("i64", frame.tasks(tasks, unit.kernel.alone_below)))
         failing = failing_apply(node)
         if failing is not None:

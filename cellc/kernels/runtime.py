@@ -5,7 +5,9 @@ Exported to programs (`symbols()` gives the addresses for `engine.load`):
 - `void cellc_parallel(ptr fn, ptr ctx, i64 n)` runs `void fn(ptr ctx, i64 task, i64 n)` for every
   task in 0..n-1 on the pool and returns when all are done. A call from inside a task, or while
   another thread is inside a region, runs its tasks in order on the calling thread.
-- `void cellc_polled_parallel(ptr fn, ptr ctx, i64 n, ptr error)`: the same, where tasks poll.
+- `void cellc_parallel_awake(ptr fn, ptr ctx, i64 n)` does so where workers are awake, and else runs
+  all of the work as one task, `fn(ctx, 0, 1)`.
+- `void cellc_polled_parallel(ptr fn, ptr ctx, i64 n, ptr error)`: as the first, where tasks poll.
 - `i64 cellc_threads()` is the number of threads a region may use.
 - `ptr cellc_alloc(i64 bytes)`, `void cellc_free(ptr)`: 64-byte aligned blocks, recycled, so that a
   program called again touches no fresh pages. Null when there is no memory.
@@ -42,8 +44,8 @@ from cellc.kernels.target import usable_cores
 from cellc.kernels.text import Module
 from cellc.record import record
 
-FOR_PROGRAMS = ("cellc_parallel", "cellc_polled_parallel", "cellc_threads", "cellc_alloc",
-                "cellc_free", *tape_memory.EXPORTS, *interrupts.EXPORTS)
+FOR_PROGRAMS = ("cellc_parallel", "cellc_parallel_awake", "cellc_polled_parallel", "cellc_threads",
+                "cellc_alloc", "cellc_free", *tape_memory.EXPORTS, *interrupts.EXPORTS)
 FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
               "memory_in_use", "memory_cached", "memory_fresh",
               "memory_limit", "main_thread", *native_entry.EXPORTS, *native_front.EXPORTS)

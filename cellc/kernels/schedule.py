@@ -34,7 +34,8 @@ from cellc.record import fresh, record
 
 ASSUMED = 64                    # the size a symbolic dimension is taken for when estimating
 INSTRUCTION_SECONDS = 3e-10     # of one vector instruction
-PARALLEL_SECONDS = 15e-6        # work below this stays on one thread
+PARALLEL_SECONDS = 15e-6        # work below this wakes no thread,
+SHARED_SECONDS = 4e-6           # and work below this is not shared with one that is awake either
 CACHE_SPEED = 3                 # how much faster than memory the caches are
 LONG_SECONDS = 2e-4             # work above this is cut into more tasks than there are cores,
 SHARES = 4                      # so that a core which is busy otherwise takes fewer of them
@@ -65,6 +66,11 @@ class Schedule:
     stash: dict[Value, Affine] = fresh(dict)     # value -> its place in scratch
     stash_elements: int = 0                                      # of eight bytes, for each task
     alone_below: tuple[str, int] | None = None    # a symbol's size from which several tasks pay
+
+    @property
+    def short(self) -> bool:
+        """Whether several tasks pay only with threads that are awake."""
+        return self.seconds <= PARALLEL_SECONDS and self.alone_below is None
 
     def __str__(self) -> str:
         parts = [f"rows {' '.join(map(str, self.rows))}"]
@@ -204,7 +210,7 @@ def plan(nest: Nest, target: Target) -> Schedule:
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks, alone_below = None, 1, None
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
-    if (seconds > PARALLEL_SECONDS or symbols) and target.cores > 1:
+    if (seconds > SHARED_SECONDS or symbols) and target.cores > 1:
         shares = target.cores * (SHARES if seconds > LONG_SECONDS or symbols else 1)
         parallel, tasks = _parallel(rows, vector, lanes * unroll, shares)
         if symbols and seconds <= PARALLEL_SECONDS:

@@ -6,6 +6,7 @@
     cse         equal applies once
     prune       what loops and branches carry and nobody needs goes
     sums        what branches and loops add to an array is added there
+    thin        products in which nothing is used twice become multiplications and sums
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
     dead_code   what fusion left without users goes
@@ -25,7 +26,18 @@ from cellc.errors import IRFault
 from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
-from cellc.passes import cse, dead_code, fuse, inline, prune, ranges, simplify, sums, tape_ends
+from cellc.passes import (
+    cse,
+    dead_code,
+    fuse,
+    inline,
+    prune,
+    ranges,
+    simplify,
+    sums,
+    tape_ends,
+    thin,
+)
 from cellc.record import fresh, record
 
 PIPELINE = (
@@ -35,6 +47,7 @@ PIPELINE = (
     ("cse", cse.run),
     ("prune", prune.run),
     ("sums", sums.run),
+    ("thin", thin.run),
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),
     ("dead_code", dead_code.run),

@@ -15,6 +15,18 @@ from cellc.kernels import engine, memory, runtime
 
 TASKS = """
 declare void @cellc_parallel(ptr, ptr, i64)
+declare void @cellc_parallel_awake(ptr, ptr, i64)
+
+define void @awake(ptr %ctx, i64 %task, i64 %n) {
+  call void @cellc_parallel_awake(ptr @count_n, ptr %ctx, i64 8)
+  ret void
+}
+
+define void @region_then_awake(ptr %ctx, ptr %other) {
+  call void @cellc_parallel(ptr @count, ptr %other, i64 8)
+  call void @cellc_parallel_awake(ptr @count_n, ptr %ctx, i64 8)
+  ret void
+}
 
 define void @count(ptr %ctx, i64 %task, i64 %n) {
   %p = getelementptr i64, ptr %ctx, i64 %task
@@ -116,6 +128,29 @@ def test_a_task_is_told_how_many_there_are(tasks, threads):
     seen = zeros(7)
     run(tasks, "count_n", seen, 7)
     assert list(seen) == [7] * 7
+
+
+def test_short_work_is_shared_with_those_awake(tasks, threads):
+    """Right after a region there are tasks for all; when all sleep, one for the caller."""
+    threads(2)
+    both = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+    both = both(tasks.address("region_then_awake"))
+    found = set()
+    for _ in range(200):
+        seen, counts = zeros(8), zeros(8)
+        both(ctypes.addressof(seen), ctypes.addressof(counts))
+        assert list(counts) == [1] * 8
+        assert list(seen) in ([8] * 8, [1] + [0] * 7)
+        found.add(seen[0])
+    assert 8 in found
+    for _ in range(100):
+        time.sleep(0.002)
+        seen = zeros(8)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+            tasks.address("awake"))(ctypes.addressof(seen), 0, 1)
+        if list(seen) == [1] + [0] * 7:
+            return
+    raise AssertionError("a worker never sleeps")
 
 
 def test_regions_after_a_pause_wake_sleeping_workers(tasks, threads):
