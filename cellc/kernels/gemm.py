@@ -60,7 +60,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     Epilogue: epilogue(f, ty, sums, coords) -> register appends instructions to `f` that turn a
               vector of finished sums (type `ty`) into what is stored. `coords.load(pointer,
               operand)` gives the values of another operand described like C, `coords.extra(i)`
-              pointer i of the array %extra. Not for integer products.
+              pointer i of the array %extra. Its attribute `cost`, if it has one, says how many
+              vector instructions that takes. Not for integer products.
     Empty:    no k gives epilogue(0), no m or n nothing.
     """
     target = target or host()

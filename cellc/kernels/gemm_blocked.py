@@ -13,7 +13,6 @@ tile's rows at most, and each element of C is computed the same way whoever does
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from cellc.kernels import gemm_pack
@@ -41,6 +40,7 @@ from cellc.record import changed, record
 
 WORTH_PREFETCH = 64         # shorter sums are done before a prefetch of C would be
 LONG_SUM = 512              # what is done once an element costs longer sums less than 1%
+FEW_INSTRUCTIONS = 12       # of an epilogue that leaves the registers to the sums
 
 
 @record
@@ -94,6 +94,8 @@ class Blocked:
         s, size = self.s, BITS[self.sums] // 8
         c_strip = Strip(self.p.c.cols, s.lanes, s.tile.vectors)
         wanted = {"c_strip": 0 if s.partial else c_strip.table_bytes(s.block_n)}
+        if self.epilogue is not None and not s.partial:
+            wanted["sums"] = size * s.tile.rows * s.width
         if s.pack_b:
             rows = s.block_k + (self.side if s.pack_b == "transpose" else 0)
             wanted["panels"] = size * rows * s.block_n
@@ -306,29 +308,48 @@ class Blocked:
         finished = Finished(f, self.vector, s.lanes, self.p.arrangement, block.batch, indices,
                             f.add(block.start_n, column), masks, None)
         epilogue = None if s.partial else self.epilogue
-        late = block.last is not None or (self.c.dtype == self.sums
-                                          and (self.p.k is None or self.p.k >= LONG_SUM))
-        if epilogue is not None and not late:
-            finished.epilogue = epilogue
+        late = epilogue is not None and (
+            block.last is not None or self.p.k is None or self.p.k >= LONG_SUM
+            or getattr(epilogue, "cost", 0) > FEW_INSTRUCTIONS)
+        if late and block.last is None:
+            held = self._place(f, "sums")
+            for i, value in enumerate(v for row in sums for v in row):
+                f.store(self.vector, value, f.gep(self.ty, held, str(i * s.lanes)), 64)
+            self._emit_late_epilogue(f, block, finished, column, held)
+            return
+        finished.epilogue = None if late else epilogue
         finished.store(sums, self.c.dtype, places, reaches)
-        if epilogue is not None and late:
-            with f.when(block.last) if block.last else contextlib.nullcontext():
-                self._emit_late_epilogue(f, block, finished, reaches)
+        if late:
+            with f.when(block.last):
+                self._emit_late_epilogue(f, block, finished, column, None)
 
-    def _emit_late_epilogue(self, f: Function, block: Block, tile: Finished,
-                            reaches: list[Reach]) -> None:
-        """The epilogue of a tile that has been stored, in a loop over its rows: written once, not
-        once for each vector, it takes a fifth off the code of a product."""
-        element = MEMORY_TYPE[self.c.dtype]
+    def _emit_late_epilogue(self, f: Function, block: Block, tile: Finished, column: str,
+                            held: str | None) -> None:
+        """The epilogue of a tile, vector by vector, on the sums `held` in scratch memory or, where
+        blocks of k meet there, in C. Written once, it takes a fifth off the code of a product, and
+        one that needs many registers pushes no sums out of them."""
+        s, element = self.s, MEMORY_TYPE[self.c.dtype]
+        whole = self.p.n is not None and self.p.n % s.width == 0
         first = tile.rows[0]
         size_m = emit_minimum(f, emit_subtract(f, self.m, first), str(len(tile.rows)))
-        with f.loop("0", size_m, hint="row") as loop:
-            row = f.add(first, loop.index)
-            place = f.gep(element, block.c, emit_offset(f, self.c.rows, row))
-            place = f.gep(element, place, reaches[0].lead)
-            sums = [reach.load(f, element, place) for reach in reaches]
-            changed(tile, rows=[row], epilogue=self.epilogue, known={}).store(
-                [sums], self.c.dtype, [place], reaches)
+        left = emit_minimum(f, emit_subtract(f, block.size_n, column), str(s.width))
+        with f.loop("0", str(s.width) if whole else left, s.lanes, hint="vector") as vector:
+            start = f.add(column, vector.index)
+            reach, = self.c_strip.reach(f, start, 1, whole)
+            mask = None if whole else self.c_strip.mask(
+                f, emit_subtract(f, block.size_n, start), 0)
+            col = f.add(tile.col, vector.index)
+            with f.loop("0", size_m, hint="row") as loop:
+                row = f.add(first, loop.index)
+                place = f.gep(element, block.c, emit_offset(f, self.c.rows, row))
+                place = f.gep(element, place, reach.lead)
+                if held is None:
+                    sums = reach.load(f, element, place)
+                else:
+                    at = f.add(f.mul(loop.index, str(s.width)), vector.index)
+                    sums = f.load(self.vector, f.gep(self.ty, held, at), 64)
+                changed(tile, rows=[row], col=col, masks=[mask], epilogue=self.epilogue,
+                        known={}).store([[sums]], self.c.dtype, [place], [reach])
 
     def _emit_panel(self, f: Function, block: Block, column: str, whole: bool) -> PanelSource:
         s, b = self.s, self.p.b

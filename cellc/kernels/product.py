@@ -17,7 +17,7 @@ from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
 from cellc.kernels.gemm_plan import seconds_alone
-from cellc.kernels.loops import Kernel
+from cellc.kernels.loops import COST, Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
 from cellc.kernels.schedule import PARALLEL_SECONDS
 from cellc.kernels.target import Target
@@ -309,6 +309,7 @@ class Epilogue:
     def __init__(self, p: Product):
         self.p = p
         self.number = {x: i for i, x in enumerate(p.loads)}
+        self.cost = sum(COST.get(node.prim.name, 1) for node in p.epilogue)
 
     def __call__(self, f: Function, ty: str, sums: str, coords) -> str:
         ops, n = ScalarOps(f), lanes(ty)
