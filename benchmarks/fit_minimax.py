@@ -113,6 +113,14 @@ def scaled_erfcx(x):
     return (1 + 2 * x) * mp.exp(x * x) * mp.erfc(x)
 
 
+def erfinv_quotient(w):
+    """erfinv(x) / x for w = -log(1 - x^2)."""
+    with mp.workdps(100):
+        x = mp.sqrt(-mp.expm1(-max(mp.mpf(w), mp.mpf("1e-40"))))
+        y = mp.erfinv(mp.mpf(mp.nstr(x, 60)))
+        return y / x
+
+
 def odd_tail(function: Callable):
     """(f(x)/x - 1)/x^2 of an odd function with f'(0) = 1, and the weight of f = x + x^3 P(x^2)."""
     return (cut(lambda x: (function(x) / x - 1) / x**2), cut(lambda x: x**3 / function(x)))
@@ -170,6 +178,15 @@ def fits() -> list[Fit]:
             lambda x: (x - 3) / (x + 3)),
         Fit("ERFCX", scaled_erfcx, lambda x: 1 / scaled_erfcx(x), 0.5, 27.5, {"double": 22},
             lambda x: (x - 4) / (x + 4)),
+        Fit("ERFINV", erfinv_quotient, lambda w: 1 / erfinv_quotient(w), 0, 5, {"float": 9}),
+        Fit("ERFINV", erfinv_quotient, lambda w: 1 / erfinv_quotient(w), 0, 6.25,
+            {"double": 24}),
+        Fit("ERFINV_FAR", lambda s: erfinv_quotient(s * s), lambda s: 1 / erfinv_quotient(s * s),
+            2.236, 4.0, {"float": 9}, lambda s: s - 3),
+        Fit("ERFINV_FAR", lambda s: erfinv_quotient(s * s), lambda s: 1 / erfinv_quotient(s * s),
+            2.5, 4.0, {"double": 20}, lambda s: s - 3.25),
+        Fit("ERFINV_FURTHER", lambda s: erfinv_quotient(s * s),
+            lambda s: 1 / erfinv_quotient(s * s), 4.0, 6.01, {"double": 18}, lambda s: s - 5),
         Fit("SINH", *odd_tail(mp.sinh), 0, 1.0001, {"float": 3, "double": 6}, square),
         Fit("ASIN", *odd_tail(mp.asin), 0, 0.5001, {"float": 4, "double": 11}, square),
         Fit("ATAN", *odd_tail(mp.atan), 0, 0.5001, {"float": 4, "double": 11}, square),

@@ -455,8 +455,8 @@ def _method(name: str, function_name: str = ""):
 
 _SAME_NAME = """
 abs neg sign floor ceil trunc round square sqrt rsqrt exp expm1 exp2 log log1p log2 log10 sin cos
-tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc sigmoid relu reciprocal isnan isinf
-isfinite softmax log_softmax gelu clip pow add sub mul div floordiv mod equal not_equal less
+tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid relu reciprocal isnan
+isinf isfinite softmax log_softmax gelu clip pow add sub mul div floordiv mod equal not_equal less
 less_equal greater greater_equal maximum minimum logical_not logical_and logical_or logical_xor
 atan2 lerp addcmul isclose masked_fill cast sum mean prod var std amax amin all any
 argmax argmin cumsum logsumexp norm reshape view ravel transpose permute swapaxes moveaxis

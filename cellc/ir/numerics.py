@@ -148,7 +148,22 @@ def _lgamma(x: float) -> float:
     return math.inf if x <= 0 and x % 1 == 0 else math.lgamma(x)
 
 
-erf, erfc, lgamma = _each(math.erf), _each(math.erfc), _each(_lgamma)
+def _erfinv(x: float) -> float:
+    """Halley's method on erfc, from S. Winitzki's approximation (2008)."""
+    t = abs(x)
+    if not t < 1:
+        return math.copysign(math.inf, x) if t == 1 else math.nan
+    log = math.log1p(-t * t)
+    middle = 2 / (math.pi * 0.147) + log / 2
+    y = math.sqrt(max(math.sqrt(middle * middle - log / 0.147) - middle, 0.0))
+    for _ in range(4):
+        off = math.erf(y) - t if t < 0.5 else (1 - t) - math.erfc(y)
+        step = off * math.exp(y * y) * math.sqrt(math.pi) / 2
+        y -= step / (1 + y * step)
+    return math.copysign(y, x)
+
+
+erf, erfc, erfinv, lgamma = _each(math.erf), _each(math.erfc), _each(_erfinv), _each(_lgamma)
 
 # Bernoulli numbers B_2, B_4, ... of the asymptotic series of the gamma function's relatives.
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6)

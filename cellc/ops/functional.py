@@ -86,6 +86,7 @@ from cellc.ops.elementwise import (
     digamma,
     erf,
     erfc,
+    erfinv,
     exp,
     exp2,
     expm1,

@@ -44,7 +44,7 @@ _PLAIN = {
     "Expm1": F.expm1, "Log": F.log, "Log1p": F.log1p, "Sin": F.sin, "Cos": F.cos, "Tan": F.tan,
     "Asin": F.asin, "ACos": F.acos, "Atan": F.atan, "Atan2": F.atan2, "Sinh": F.sinh,
     "Cosh": F.cosh, "Tanh": F.tanh, "Asinh": F.asinh, "Acosh": F.acosh, "Atanh": F.atanh,
-    "Erf": F.erf, "Erfc": F.erfc, "Lgamma": F.lgamma, "Digamma": F.digamma,
+    "Erf": F.erf, "Erfc": F.erfc, "Erfinv": F.erfinv, "Lgamma": F.lgamma, "Digamma": F.digamma,
     "Sigmoid": F.sigmoid, "ReLU": F.relu, "ReLU6": F.relu6, "GeLU": F.gelu, "SeLU": F.selu,
     "Softplus": F.softplus, "Mish": F.mish, "HSwish": F.hswish, "HSigmoid": F.hsigmoid,
     "PReLU": F.prelu, "Reciprocal": F.reciprocal, "Inv": F.reciprocal,

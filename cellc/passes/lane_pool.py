@@ -36,8 +36,8 @@ _SMALL = 8              # numbers of a state
 # What makes vectors worth while: numbers in registers are added as fast.
 _COSTLY = frozenset([
     "div", "sqrt", "rsqrt", "exp", "expm1", "log", "log1p", "sin", "cos", "tan", "asin", "acos",
-    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc", "lgamma",
-    "digamma", "polygamma", "pow", "atan2",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "logistic", "erf", "erfc", "erfinv",
+    "lgamma", "digamma", "polygamma", "pow", "atan2",
 ])
 
 

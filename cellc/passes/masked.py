@@ -36,7 +36,7 @@ from cellc.passes.rebuild import copy_body, renew
 _KEEP_ZEROS = frozenset(["add", "sub", "neg", "cast", "min", "max"])
 # Rules that give a nan for a zero cotangent where the operands are finite.
 _POLES = frozenset(["div", "sqrt", "rsqrt", "log", "log1p", "pow", "asin", "acos", "acosh", "atanh",
-                    "tan", "lgamma", "digamma", "polygamma", "atan2", "mod"])
+                    "tan", "erfinv", "lgamma", "digamma", "polygamma", "atan2", "mod"])
 _GROW = frozenset(["exp", "expm1", "sinh", "cosh", "tan"])
 WALK = 32           # steps up from a factor that are looked at
 # Rules that give every element of the cotangent, moved or repeated, and add none up.

@@ -80,7 +80,9 @@ IN_DOUBLE = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1, "logistic": scipy.special.expit,
     "tanh": np.tanh, "log": np.log, "log1p": np.log1p, "log2": np.log2, "log10": np.log10,
     "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh,
-    "atanh": np.arctanh, "erf": scipy.special.erf, "erfc": scipy.special.erfc, "sin": np.sin,
+    "atanh": np.arctanh, "erf": scipy.special.erf, "erfc": scipy.special.erfc,
+    "erfinv": lambda x: np.copysign(scipy.special.erfinv(x), x),       # SciPy: 0.0 of -0.0
+    "sin": np.sin,
     "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sqrt": np.sqrt, "rsqrt": lambda x: 1 / np.sqrt(x), "lgamma": lgamma_in_double,
     "digamma": scipy.special.digamma, "atan2": np.arctan2, "pow": np.power,
@@ -150,8 +152,9 @@ IN_60_DIGITS = {
     "logistic": lambda x: 1 / (1 + mp.exp(-x)), "tanh": mp.tanh, "log": mp.log, "log1p": mp.log1p,
     "log2": lambda x: mp.log(x) / mp.ln(2), "log10": lambda x: mp.log(x) / mp.ln(10),
     "sinh": mp.sinh, "cosh": mp.cosh, "asinh": mp.asinh, "acosh": mp.acosh, "atanh": mp.atanh,
-    "erf": mp.erf, "erfc": mp.erfc, "sin": mp.sin, "cos": mp.cos, "tan": mp.tan, "asin": mp.asin,
-    "acos": mp.acos, "atan": mp.atan, "sqrt": mp.sqrt, "rsqrt": lambda x: 1 / mp.sqrt(x),
+    "erf": mp.erf, "erfc": mp.erfc, "erfinv": mp.erfinv, "sin": mp.sin, "cos": mp.cos,
+    "tan": mp.tan, "asin": mp.asin, "acos": mp.acos, "atan": mp.atan, "sqrt": mp.sqrt,
+    "rsqrt": lambda x: 1 / mp.sqrt(x),
     "lgamma": lambda x: mp.re(mp.loggamma(x)), "digamma": mp.digamma, "atan2": mp.atan2,
     "pow": mp.power,
 }
@@ -161,6 +164,7 @@ DOMAIN = {      # where arguments are drawn; outside, the result is 0, 1, an inf
     "tanh": (-30, 30), "log": (5e-324, 1e308), "log1p": (-1 + 2**-53, 1e308),
     "log2": (5e-324, 1e308), "log10": (5e-324, 1e308), "sinh": (-711, 711), "cosh": (-711, 711),
     "acosh": (1, 1e308), "atanh": (-1 + 2**-53, 1 - 2**-53), "erf": (-7, 7), "erfc": (-7, 27.5),
+    "erfinv": (-1 + 2**-53, 1 - 2**-53),
     "asin": (-1, 1), "acos": (-1, 1), "sqrt": (5e-324, 1e308), "rsqrt": (5e-324, 1e308),
     "lgamma": (-40, 1e305), "digamma": (-40, 1e305),
 }

@@ -5,9 +5,9 @@ scalar operations of a back end `b`; where it is one operation of the primitive'
 makes it. A back end offers these operations (on elements; `b.dtype(x)` tells an element's DType):
 
     add sub mul div neg abs min max floor ceil round trunc sqrt rsqrt exp expm1 log log1p tanh
-    logistic erf erfc lgamma digamma sin cos tan asin acos atan sinh cosh asinh acosh atanh pow
-    atan2 fma, floordiv mod (Python's signs; integers: x // 0 = x % 0 = 0), bit_and bit_or bit_xor
-    bit_not shl shr (amounts in range), mulhi (u32), eq ne lt le gt ge is_finite (-> bool),
+    logistic erf erfc erfinv lgamma digamma sin cos tan asin acos atan sinh cosh asinh acosh atanh
+    pow atan2 fma, floordiv mod (Python's signs; integers: x // 0 = x % 0 = 0), bit_and bit_or
+    bit_xor bit_not shl shr (amounts in range), mulhi (u32), eq ne lt le gt ge is_finite (-> bool),
     select(c, x, y), cast(x, dtype), bitcast(x, dtype), const(value, dtype)
 
 Gradients at edges: abs' at 0 is 0; sqrt' at 0 is inf; min and max share ties evenly; pow's exponent
@@ -146,6 +146,9 @@ erf = unary("erf", "The error function.", num.erf,
             lambda g, y, x: [g * (exp(-(x * x)) * (2 / math.sqrt(math.pi)))])
 erfc = unary("erfc", "1 - erf(x), accurate for large x.", num.erfc,
              lambda g, y, x: [g * (exp(-(x * x)) * (-2 / math.sqrt(math.pi)))])
+erfinv = unary("erfinv", "The y with erf(y) = x; infinite at 1 and -1, NaN beyond.", num.erfinv,
+               lambda g, y, x: [g * (exp(y * y) * (math.sqrt(math.pi) / 2))],
+               samples=spread(-0.95, 0.95))
 lgamma = unary("lgamma", "The logarithm of the absolute value of the gamma function.", num.lgamma,
                lambda g, y, x: [g * digamma(x)], samples=spread(-2.9, 6))
 digamma = unary("digamma", "The derivative of lgamma.", num.digamma,

@@ -1,10 +1,20 @@
-"""The error function and its complement."""
+"""The error function, its complement and its inverse."""
 
 from __future__ import annotations
 
 from cellc.kernels.vecmath import tables
 from cellc.kernels.vecmath.exponential import exp_parts, expm1_bounded, scale
-from cellc.kernels.vecmath.lanes import Lanes, absolute, at_most, copysign, fma, polynomial, select
+from cellc.kernels.vecmath.lanes import (
+    Lanes,
+    absolute,
+    at_most,
+    copysign,
+    fma,
+    intrinsic,
+    polynomial,
+    select,
+)
+from cellc.kernels.vecmath.logarithm import INF, log
 
 ERFC_RANGE = {"float": 10.5, "double": 28.0}        # beyond: 0
 TAIL_CENTER = {"float": 3.0, "double": 4.0}
@@ -43,3 +53,25 @@ def erfc_tail(t: Lanes) -> Lanes:
     p, n = exp_parts(-square, -fma(t, t, -square))
     shape = polynomial((t - center) / (t + center), tables.of("ERFCX", t)) / fma(t, 2.0, 1.0)
     return scale(fma(p, shape, shape), n)
+
+
+def erfinv(x: Lanes) -> Lanes:
+    """x P(w) with w = -log(1 - x^2), further out x P(sqrt w); infinite at 1 and -1, NaN beyond.
+
+    Source: M. Giles, Approximating the erfinv function, GPU Computing Gems 2, 2012.
+    """
+    w = -log((1.0 - x) * (x + 1.0))
+    s = intrinsic("sqrt", w)
+    quotient = {"float": erfinv_quotient_f32, "double": erfinv_quotient_f64}[x.element](w, s)
+    return select(absolute(x).equals(1.0), x * INF, x * quotient)
+
+
+def erfinv_quotient_f32(w: Lanes, s: Lanes) -> Lanes:
+    return select(w < 5.0, polynomial(w, tables.ERFINV_F32),
+                  polynomial(s - 3.0, tables.ERFINV_FAR_F32))
+
+
+def erfinv_quotient_f64(w: Lanes, s: Lanes) -> Lanes:
+    far = select(w < 16.0, polynomial(s - 3.25, tables.ERFINV_FAR_F64),
+                 polynomial(s - 5.0, tables.ERFINV_FURTHER_F64))
+    return select(w < 6.25, polynomial(w, tables.ERFINV_F64), far)
