@@ -8,7 +8,7 @@ changed to suit wide vectors: a tile's few rows of A stay in the first-level cac
 B, in panels, streams from the second:
 
 `gemm_plan` decides, `gemm_view` describes memory, `gemm_blocked` has the loops, `gemm_pack` copies,
-`gemm_micro` computes; `gemm_dot` and `gemm_simple` are for products that are not worth a block.
+`gemm_micro` computes; `gemm_dot` is for products that are not worth a block.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ from cellc.kernels.gemm_plan import (
     schedule,
     tasks_worth,
 )
-from cellc.kernels.gemm_simple import emit_integer_product
 from cellc.kernels.gemm_view import BITS, Axis, Operand
 from cellc.kernels.target import Target, host
-from cellc.kernels.text import Function, Module
+from cellc.kernels.text import Module
 
 __all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
 
-SCALAR_COST = 10            # a multiplication and addition without vectors, against one with
 
 
 def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
@@ -51,7 +49,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               stride 0. Extents and strides may be names of sizes known at run time: those become
               i64 arguments in the order of `plan.symbols`. C must not overlap A or B, and no two
               elements of C the same memory.
-    Dtypes:   f64; f32, f16 and bf16 in any mixture, summed in f32; i32 and i64, wrapping.
+    Dtypes:   f64; f32, f16 and bf16 in any mixture, summed in f32.
     Sharing:  task `t` of `n_tasks` does its part of C; run all of 0 .. n_tasks - 1 in any order, at
               once or not. Then, where `plan.reduce_name` is a name, the same with that function.
               Any n_tasks is right and gives the same bits; `plan.max_tasks` is as many as pay.
@@ -61,7 +59,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               vector of finished sums (type `ty`) into what is stored. `coords.load(pointer,
               operand)` gives the values of another operand described like C, `coords.extra(i)`
               pointer i of the array %extra. Its attribute `cost`, if it has one, says how many
-              vector instructions that takes. Not for integer products.
+              vector instructions that takes.
     Empty:    no k gives epilogue(0), no m or n nothing.
     """
     target = target or host()
@@ -72,15 +70,6 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     arguments = [("ptr", x) for x in ("a", "b", "c", "extra", "scratch")]
     arguments += [("i64", x) for x in ("task", "n_tasks", *symbols)]
     flops, moved = work(a, b, c)
-    if a.dtype.startswith("i"):
-        if epilogue:
-            raise ValueError("matrix product: integers take no epilogue")
-        f = Function(module, "void", name, arguments)
-        emit_integer_product(f, a, b, c)
-        f.ret()
-        f.close()
-        tasks = tasks_worth(SCALAR_COST * flops, moved, target)
-        return GemmPlan(name, None, symbols, flops, moved, tasks, 1, 0, (), None)
     product = arrange(a, b, c, target)
     if gemm_dot.suits(product, target):
         s = gemm_dot.schedule(product, target, threads)

@@ -105,7 +105,7 @@ def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
     return min(choices, key=lambda p: _cycles(p, target))
 
 
-FAMILIES = ({"f64"}, {"f32", "f16", "bf16"}, {"i32", "i64"})
+FAMILIES = ({"f64"}, {"f32", "f16", "bf16"})
 
 
 def check_operands(a: Operand, b: Operand, c: Operand) -> None:

@@ -25,9 +25,8 @@ from cellc.kernels.vectors import (
 )
 from cellc.record import record
 
-MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16",
-               "i32": "i32", "i64": "i64"}
-BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16, "i32": 32, "i64": 64}
+MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16"}
+BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16}
 SHORT = ("f16", "bf16")     # what is summed in f32
 MOST_RUNS = 4               # masked loads that are still faster than one gather
 
@@ -44,7 +43,7 @@ class Axis:
 class Operand:
     """A batch of matrices in a buffer: the axes of the batch, row and column index."""
 
-    dtype: str              # "f32", "f64", "bf16", "f16", "i32" or "i64"
+    dtype: str              # "f32", "f64", "bf16" or "f16"
     batch: tuple[Axis, ...]
     rows: tuple[Axis, ...]
     cols: tuple[Axis, ...]

@@ -67,20 +67,18 @@ def to_memory(values, dtype):
     """Values as the array the buffer holds; bf16 is its high sixteen bits."""
     if dtype == "bf16":
         return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return values.astype({"f16": "f2", "f32": "f4", "f64": "f8", "i32": "i4", "i64": "i8"}[dtype])
+    return values.astype({"f16": "f2", "f32": "f4", "f64": "f8"}[dtype])
 
 
 def from_memory(array, dtype):
     if dtype == "bf16":
         return (array.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return array if dtype.startswith("i") else array.astype(np.float64)
+    return array.astype(np.float64)
 
 
 def buffer(operand, rng, sizes=None):
     at = offsets(operand, sizes)
     size = int(at.max()) + 1 if at.size else 1
-    if operand.dtype.startswith("i"):
-        return to_memory(rng.integers(-2**31, 2**31, size), operand.dtype)
     return to_memory(rng.standard_normal(size), operand.dtype)
 
 
@@ -123,9 +121,6 @@ def check(a, b, c, epilogue=None, reference=None, extra=(), tasks=(1, 3), sizes=
     rest[at.ravel() + GUARD] = False
     assert np.array_equal(results[0][rest], untouched[rest]), "wrote outside C"
     got = from_memory(results[0][at + GUARD], c.dtype)
-    if c.dtype.startswith("i"):
-        assert np.array_equal(got, expected.astype(got.dtype))
-        return product
     sums = "f64" if a.dtype == "f64" else "f32"
     k = max(left.shape[-1], 1)
     allowed = (k + 4) * UNIT[sums] * (bound + 1) + UNIT[c.dtype] * abs(expected)
@@ -157,7 +152,7 @@ def test_shapes(m, n, k, transposed):
 
 
 @pytest.mark.parametrize("dtypes", ["f64 f64 f64", "f16 f16 f16", "bf16 bf16 bf16", "bf16 bf16 f32",
-                                    "f32 bf16 f32", "f32 f16 bf16", "i32 i32 i32", "i64 i64 i64"])
+                                    "f32 bf16 f32", "f32 f16 bf16"])
 @pytest.mark.parametrize("m, n, k", [(3, 5, 7), (50, 70, 90), (20, 130, 700), (20, 130, 500),
                                      (1, 65, 300)])
 @pytest.mark.parametrize("transpose", [False, True])
@@ -316,7 +311,7 @@ def symbolic(dtype):
 
 
 @pytest.mark.parametrize("sizes", [(1, 1), (5, 3), (100, 700), (0, 4), (4, 0)])
-@pytest.mark.parametrize("dtype", ["f32", "bf16", "i32"])
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
 def test_symbolic_sizes(sizes, dtype):
     check(*symbolic(dtype), sizes=dict(zip("mk", sizes, strict=True)))
 
