@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
         help="interpreters that can import each peer; names: " + ", ".join(runner.COLUMNS),
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=0, help="default: every core allowed")
+    parser.add_argument("--avx2", action="store_true", help="hold everyone to 256-bit vectors")
     parser.add_argument("--quick", action="store_true", help="fewer, shorter turns")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write everything there")
     parser.add_argument("--no-cellc", action="store_true", help="the peers alone")
@@ -58,6 +59,8 @@ def run(options: argparse.Namespace) -> dict:
     peers = runner.columns(pythons, cellc=not options.no_cellc)
     rows = runner.chosen(options.workload)
     use_threads(options.threads)
+    if options.avx2:
+        runner.held_to.update(runner.AVX2)
     rounds, seconds, repeats = (5, 0.05, 1) if options.quick else (15, 0.1, 5)
     measured, versions = {}, {}
     bounds = limits.measure()
@@ -72,7 +75,8 @@ def run(options: argparse.Namespace) -> dict:
                 versions[label] = version
         measured[name] = row
     return {
-        "cpu": cpu_name(), "threads": limits.threads(), "python": platform.python_version(),
+        "cpu": cpu_name() + " (AVX2)" * options.avx2, "threads": limits.threads(),
+        "python": platform.python_version(),
         "limits": bounds, "versions": versions, "workloads": measured,
     }  # fmt: skip
 

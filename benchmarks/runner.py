@@ -70,6 +70,14 @@ COLUMNS = {
     ],
 }
 CELLC = "cellc"
+# --avx2: what holds each of them to 256-bit vectors, as far as it can be held.
+AVX2 = {
+    "CELLC_CPU": "x86-64-v3", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "OPENBLAS_CORETYPE": "Haswell", "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL",
+}  # fmt: skip
+held_to: dict[str, str] = {}        # further variables of every worker
 
 
 def columns(pythons: dict[str, str], cellc: bool = True) -> list[Peer]:
@@ -96,7 +104,7 @@ def environment(peer: Peer, cache: Path | None) -> dict[str, str]:
         made["NUMBA_CACHE_DIR"] = str(cache)
         if not peer.caches_by_default:
             made["JAX_COMPILATION_CACHE_DIR"] = made["BENCHMARK_CACHE"] = str(cache)
-    return made | {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_v": "3"} | peer.environment
+    return made | {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_v": "3"} | peer.environment | held_to
 
 
 class Failed(Exception):
