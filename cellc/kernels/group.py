@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Graph, Input
 from cellc.ir.types import TupleType
-from cellc.kernels import named, totals
+from cellc.kernels import chain, named, totals
 from cellc.kernels.emit import emit_nest
 from cellc.kernels.loops import Kernel, Nest
 from cellc.kernels.lower import lower
@@ -27,6 +27,8 @@ def emit_group(module: Module, name: str, node: Apply | Graph, target: Target,
                symbols: tuple[str, ...] = ()) -> Kernel:
     """Put the functions of a group's kernel into the module, and say how to run them."""
     graph = body_of(node)
+    if chain.is_chain(graph):
+        return chain.emit_chain(module, name, graph, target, symbols)
     special = named.find(graph)
     if special is not None:
         return special(module, name, graph, target, symbols)
@@ -45,6 +47,8 @@ def _emit_totals(module, name: str, nest: Nest, slots: int, target: Target, symb
 def describe(node: Apply | Graph, target: Target) -> str:
     """How a group is computed, for people: its loop form and schedule, or its matrix product."""
     graph = body_of(node)
+    if chain.is_chain(graph):
+        return f"chain {graph.name}\n" + "\n".join(describe(x, target) for x in graph.body)
     special = named.find(graph)
     if special is named.emit_product:
         return f"kernel {graph.name}\n{product_of(graph)}"

@@ -188,15 +188,15 @@ def count(axes) -> int:
     return math.prod(assumed(axis.extent) for axis in axes)
 
 
-def plan(nest: Nest, target: Target) -> Schedule:
-    """The schedule of a collapsed nest."""
+def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
+    """The schedule of a collapsed nest; vectors lie `along` an axis, or where they cost least."""
     lanes = lanes_of(nest, target)
     sums = [s.place.terms for s in nest.stores if s.add or s.total]     # no two lanes to one place
     limits = {a for b in nest.rows if b.limit is not None for a in b.limit.terms}
     axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1 and not a.tile
             and a not in limits and all(a in terms for terms in sums)]
     costs = {axis: Cost(nest, axis, lanes).total() for axis in axes}
-    vector = min(axes, key=lambda a: (costs[a], -axes.index(a)), default=None)
+    vector = along or min(axes, key=lambda a: (costs[a], -axes.index(a)), default=None)
     if vector is None or lanes == 1:
         vector, lanes = None, 1
     inner = _gap_filler(nest, vector)
@@ -212,7 +212,7 @@ def plan(nest: Nest, target: Target) -> Schedule:
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
     if (seconds > SHARED_SECONDS or symbols) and target.cores > 1:
         shares = target.cores * (SHARES if seconds > LONG_SECONDS or symbols else 1)
-        parallel, tasks = _parallel(rows, vector, lanes * unroll, shares)
+        parallel, tasks = share_out(rows, shares, vector, lanes * unroll)
         if symbols and seconds <= PARALLEL_SECONDS:
             alone_below = symbols[0].name, math.ceil(ASSUMED * PARALLEL_SECONDS / seconds)
     schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner,
@@ -415,7 +415,8 @@ def _size(buffer: Buffer) -> int:
     return assumed(buffer.size)
 
 
-def _parallel(rows: list[Axis], vector: Axis | None, step: int, shares: int):
+def share_out(rows: list[Axis], shares: int, vector: Axis | None = None,
+              step: int = 1) -> tuple[Axis | None, int]:
     """The row axis to share out: the outermost with pieces enough, else the one with most."""
     def pieces(axis: Axis) -> int:
         extent = assumed(axis.extent)

@@ -9,6 +9,7 @@
     thin        products in which nothing is used twice become multiplications and sums
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
+    chain       two products and what stands between them become one group
     dead_code   what fusion left without users goes
     tape_ends   a tape that is dropped comes to its end there
 
@@ -27,6 +28,7 @@ from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
 from cellc.passes import (
+    chain,
     cse,
     dead_code,
     fuse,
@@ -50,6 +52,7 @@ PIPELINE = (
     ("thin", thin.run),
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),
+    ("chain", chain.run),
     ("dead_code", dead_code.run),
     ("tape_ends", tape_ends.run),
 )
