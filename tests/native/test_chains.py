@@ -150,7 +150,7 @@ def test_what_is_no_chain(function):
     context.set_context(mode=context.PYNATIVE_MODE)
     exact = function(*(Tensor(x.astype(np.float64)) for x in arrays))
     for x, y in zip(*((t if isinstance(t, tuple) else (t,)) for t in (found, exact)), strict=True):
-        np.testing.assert_allclose(x.asnumpy(), y.asnumpy(), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(x.asnumpy(), y.asnumpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_a_gradient_keeps_what_it_needs():
