@@ -37,7 +37,7 @@ from cellc.record import changed, record
 
 LEAST_SCORES = 1 << 14      # elements between the products; fewer stay in the cache anyway
 FEWEST_ROWS = 32            # of a block: every block packs the second operand anew
-MOST_ROWS = 128
+MOST_ROWS = 64
 MOST_WIDTH = 512            # terms and columns of the products; beyond, memory is not what counts
 
 

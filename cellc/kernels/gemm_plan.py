@@ -17,8 +17,9 @@ from cellc.record import record
 ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
 PART_UNIT = 16              # parts of a cut sum are multiples of this long
-PART_SECONDS = 20e-6        # no part of a cut sum is shorter,
-TASK_SECONDS = 2e-6         # and no task
+TILE_ROWS_BYTES = 20 << 10   # of A: 384 terms of f32, in caches of 32 and of 48 KiB
+PART_SECONDS = 20e-6         # no part of a cut sum is shorter,
+TASK_SECONDS = 2e-6          # and no task
 
 
 @record(frozen=True)
@@ -262,7 +263,8 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
 
 def _block_k(bits: int, target: Target, part_k: int | None) -> int:
     """A tile's rows of A (12 at most) stay in the first-level cache while B streams by."""
-    most = max(64, int(0.4 * target.l1_bytes) // (12 * bits // 8) // 64 * 64)
+    room = min(int(0.63 * target.l1_bytes), TILE_ROWS_BYTES)
+    most = max(64, room // (12 * bits // 8) // 64 * 64)
     if part_k is None:
         return most
     k = max(part_k, 1)
