@@ -16,6 +16,7 @@ from cellc.record import record
 
 ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
+MASKS_COST = 1.5            # of a tile whose loads are masked by a CPU that has no masks
 PART_UNIT = 16              # parts of a cut sum are multiples of this long
 TILE_ROWS_BYTES = 20 << 10   # of A: 384 terms of f32, in caches of 32 and of 48 KiB
 PART_SECONDS = 20e-6         # no part of a cut sum is shorter,
@@ -194,9 +195,12 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
             break
         if vectors == 2:
             most = min(most, 12)            # beyond, row pointers no longer fit the registers
-        for rows in (most, min(most, 8)):   # 8 may divide M; it is less code, too
+        even = max(rows for rows in range(1, most + 1) if m % rows == 0)
+        for rows in (most, min(most, 8), even):     # 8 may divide M; it is less code, too
             tall = math.ceil(m / math.ceil(max(m, 1) / rows)) if m else 1
-            cycles = max(tall * vectors, 0.75 * (tall + vectors), 4) + 0.1 * tall + 0.5 * vectors
+            cycles = max(tall * vectors, tall + vectors, 4) + 0.1 * tall + 0.5 * vectors
+            if not target.masks and n % (vectors * lanes):
+                cycles *= MASKS_COST
             tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
             if best is None or tiles * cycles < best[0]:
                 best = tiles * cycles, Tile(tall, vectors, cycles)
