@@ -71,7 +71,7 @@ class Blocked:
         self.vector = f"<{s.lanes} x {self.ty}>"
         self.reduce_name = f"{name}.reduce" if s.partial else None
         a, b = product.a, product.b
-        self.b_strip, self.b_k = Strip(b.cols, s.lanes, s.tile.vectors), Offsets(b.rows)
+        self.b_strip, self.b_k = Strip(b.cols, s.lanes, s.tile.vectors, True), Offsets(b.rows)
         self.side = min(s.lanes, 256 // BITS[self.sums])
         self.b_across, self.b_columns = Strip(b.rows, self.side), Offsets(b.cols)
         self.a_rows, self.a_along = Offsets(a.rows), Strip(a.cols, s.lanes)
@@ -92,7 +92,7 @@ class Blocked:
     def _wanted(self) -> dict[str, int]:
         """Bytes of each packed block and each table."""
         s, size = self.s, BITS[self.sums] // 8
-        c_strip = Strip(self.p.c.cols, s.lanes, s.tile.vectors)
+        c_strip = Strip(self.p.c.cols, s.lanes, s.tile.vectors, True)
         wanted = {"c_strip": 0 if s.partial else c_strip.table_bytes(s.block_n)}
         if self.epilogue is not None and not s.partial:
             wanted["sums"] = size * s.tile.rows * s.width
@@ -146,7 +146,7 @@ class Blocked:
 
     def emit(self) -> None:
         f = self._open(self.name)
-        self.c_strip = Strip(self.c.cols, self.s.lanes, self.s.tile.vectors)
+        self.c_strip = Strip(self.c.cols, self.s.lanes, self.s.tile.vectors, True)
         sizes = (self.p.m, self.p.n, self.p.batches)
         if None in sizes:
             size = f.mul(f.mul(self.m, self.n), self.batches)
@@ -230,6 +230,10 @@ class Blocked:
         else:
             self.b_strip.fill(f, self._place(f, "b_strip"), start_n, size_n)
 
+    def _is_whole(self) -> bool:
+        """Whether every tile has all its columns."""
+        return self.p.n is not None and self.p.n % self.s.width == 0
+
     # -- one block of k ----------------------------------------------------------------------------
     def _emit_block(self, f: Function, block: Block, rows: tuple[str, str]) -> None:
         s, p = self.s, self.p
@@ -243,7 +247,7 @@ class Blocked:
         if s.pack_b == "strip":
             gemm_pack.pack_b_strip(
                 f, p.b.dtype, self.ty, block.b, self._place(f, "panels"), self.b_strip, self.b_k,
-                block.size_n, block.size_k, s.tile.vectors)
+                block.size_n, block.size_k, s.tile.vectors, self._is_whole())
         if s.pack_a == "rows":
             self.a_along.fill(f, self._place(f, "a_along"), block.start_k, block.size_k)
         elif s.pack_a == "cols":
@@ -291,7 +295,7 @@ class Blocked:
     def _emit_tile(self, f: Function, block: Block, source: RowSource, indices: list[str],
                    places: list[str], column: str) -> None:
         s = self.s
-        whole = self.p.n is not None and self.p.n % s.width == 0
+        whole = self._is_whole()
         reaches = self.c_strip.reach(f, column, s.tile.vectors, whole)
         if reaches[0].lead != "0":
             places = [f.gep(MEMORY_TYPE[self.c.dtype], place, reaches[0].lead) for place in places]
@@ -329,7 +333,7 @@ class Blocked:
         blocks of k meet there, in C. Written once, it takes a fifth off the code of a product, and
         one that needs many registers pushes no sums out of them."""
         s, element = self.s, MEMORY_TYPE[self.c.dtype]
-        whole = self.p.n is not None and self.p.n % s.width == 0
+        whole = self._is_whole()
         first = tile.rows[0]
         size_m = emit_minimum(f, emit_subtract(f, self.m, first), str(len(tile.rows)))
         left = emit_minimum(f, emit_subtract(f, block.size_n, column), str(s.width))

@@ -21,12 +21,12 @@ from cellc.kernels.text import Function
 
 
 def pack_b_strip(f: Function, dtype: str, ty: str, b: str, panels: str, strip: Strip, k: Offsets,
-                 size_n: str, size_k: str, vectors: int) -> None:
-    """[k][n] panels from a B whose vectors lie along n."""
+                 size_n: str, size_k: str, vectors: int, whole: bool) -> None:
+    """[k][n] panels from a B whose vectors lie along n; all are `whole`, or the last is not."""
     element, lanes = MEMORY_TYPE[dtype], strip.width
     width = vectors * lanes
     with f.loop("0", size_n, width, hint="panel") as panel:
-        reaches = strip.reach(f, panel.index, vectors, whole=False)
+        reaches = strip.reach(f, panel.index, vectors, whole)
         source = f.gep(element, b, reaches[0].lead)
         target = f.gep(ty, panels, f.mul(panel.index, size_k))
         with f.loop("0", size_k, hint="k", opaque=True) as row:

@@ -193,15 +193,16 @@ class Strip:
 
     contiguous   side by side
     uniform      all at one place (a broadcast)
-    runs         a few contiguous pieces, each loaded under a mask
+    runs         a few contiguous pieces, each loaded under a mask (a single one may need none)
     gather       anywhere
 
-    Vectors are used `vectors` at a time; those past the end have no lanes.
+    Vectors are used `vectors` at a time; those past the end have no lanes. Where all of them are
+    `aligned`, at multiples of their width, and that divides the pieces, each lies in one piece.
     """
 
-    def __init__(self, axes, width: int, vectors: int = 1):
+    def __init__(self, axes, width: int, vectors: int = 1, aligned: bool = False):
         self.axes = merged(axes)
-        self.width = width
+        self.width, self.aligned = width, aligned
         self.panel = width * vectors
         inner = self.axes[-1] if self.axes else Axis(1, 1)
         self.runs = 0
@@ -215,6 +216,8 @@ class Strip:
         self.table, self.start, self.size = None, "0", "0"
 
     def _runs(self, inner: Axis) -> int:
+        if self.aligned and inner.extent and inner.extent % self.width == 0:
+            return 1
         return (self.width + inner.extent - 2) // max(inner.extent, 1) + 1
 
     @property
@@ -287,7 +290,8 @@ class Strip:
         `whole` promises that all their lanes are elements.
         """
         if self.kind == "runs":
-            return [self._reach_runs(f, f.add(first, str(v * self.width))) for v in range(vectors)]
+            return [self._reach_runs(f, f.add(first, str(v * self.width)), whole)
+                    for v in range(vectors)]
         lead = f.add(self.start, first) if self.kind == "contiguous" else "0"
         left = None if whole else emit_subtract(f, self.size, first)
         reaches = []
@@ -309,12 +313,15 @@ class Strip:
         lanes = counting(self.width, "i32", v * self.width)
         return f.op(f"icmp sgt {ints} {bound}, {lanes}", "mask")
 
-    def _reach_runs(self, f: Function, first: str) -> Reach:
+    def _reach_runs(self, f: Function, first: str, whole: bool) -> Reach:
         entry = f.mul(f.op(f"udiv i64 {first}, {self.width}"), str(2 * self.runs))
         place = f.gep("i64", self.table, entry)
         pieces = []
         for number in range(self.runs):
             offset = f.load("i64", f.gep("i64", place, str(2 * number)))
+            if whole and self.runs == 1:
+                pieces.append((offset, None))
+                continue
             bits = f.load("i64", f.gep("i64", place, str(2 * number + 1)))
             bits = f.op(f"trunc i64 {bits} to i{self.width}")
             pieces.append((offset, f.op(f"bitcast i{self.width} {bits} to <{self.width} x i1>")))

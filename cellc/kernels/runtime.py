@@ -61,11 +61,10 @@ class Memory:
     taken: int
 
 
-def text() -> str:
-    """The LLVM text of the runtime for this machine."""
+def text(machine: str, linux: bool) -> str:
+    """The LLVM text of the runtime; `machine` is as platform.machine() says it."""
     module = Module("runtime")
-    linux = sys.platform.startswith("linux")
-    pool.emit(module, platform.machine(), linux)
+    pool.emit(module, machine, linux)
     memory.emit(module, linux)
     tape_memory.emit(module, linux)
     native_entry.emit(module)
@@ -78,7 +77,8 @@ class Runtime:
     """The loaded runtime, with its functions as Python callables."""
 
     def __init__(self, cache_dir: str | Path | None, under_way: Callable[[], None]):
-        data = engine.compile_text(text(), OPTIMISATION, cache_dir, codegen=CODEGEN,
+        here = text(platform.machine(), sys.platform.startswith("linux"))
+        data = engine.compile_text(here, OPTIMISATION, cache_dir, codegen=CODEGEN,
                                    under_way=under_way)
         exports = FOR_PROGRAMS + FOR_PYTHON
         self.loaded = engine.load(data, native_layout.python_symbols(), exports)

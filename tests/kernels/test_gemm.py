@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cellc.kernels import engine
 from cellc.kernels.gemm import Axis, Operand, emit_gemm
-from cellc.kernels.target import TARGETS, host
+from cellc.kernels.target import host
 from cellc.kernels.text import Module, constant
 
 UNIT = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
@@ -219,7 +219,8 @@ def windows(channels, height, width, size, stride, dilation, batch):
 
 CONVOLUTIONS = [(3, 12, 13, 3, 1, 1, 2), (3, 12, 13, 3, 2, 1, 2), (2, 20, 19, 3, 1, 2, 3),
                 (1, 32, 32, 5, 1, 1, 4), (6, 14, 14, 5, 1, 1, 4), (16, 30, 30, 3, 1, 1, 2),
-                (4, 9, 9, 1, 1, 1, 5), (8, 64, 64, 3, 1, 1, 1)]
+                (4, 9, 9, 1, 1, 1, 5), (8, 64, 64, 3, 1, 1, 1),
+                (2, 18, 34, 3, 1, 1, 2)]      # rows of 32: whole vectors
 
 
 @pytest.mark.parametrize("spec", CONVOLUTIONS)
@@ -345,13 +346,21 @@ def test_other_targets(name, m, n, k):
           target=host(name))
 
 
-def test_aarch64_text_is_sound():
-    import llvmlite.binding as llvm
-
-    module = Module("arm")
-    emit_gemm(module, "product", dense("f32", 50, 60), dense("f32", 60, 70), dense("f32", 50, 70),
-              target=TARGETS["aarch64"])
-    llvm.parse_assembly(module.text()).verify()
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("spec", [(2, 18, 34, 3, 1, 1, 2), (3, 12, 13, 3, 1, 1, 2)])
+def test_convolutions_on_other_targets(name, spec):
+    k, n, images, area = windows(*spec)
+    length = spec[0] * spec[3] ** 2
+    for out in (4, 20):
+        weights = Operand("f32", (Axis(spec[-1], 0),), (Axis(out, length),), (Axis(length, 1),))
+        result = Operand("f32", (Axis(spec[-1], out * area),), (Axis(out, area),), (Axis(area, 1),))
+        check(weights, Operand("f32", images, k, n), result, tasks=(1, 4), target=host(name))
+        gradient = Operand("f32", (Axis(spec[-1], out * area),), (Axis(area, 1),),
+                           (Axis(out, area),))
+        turned = Operand("f32", (Axis(spec[-1], 0),), (Axis(out, length),), (Axis(length, 1),))
+        back = Operand("f32", (Axis(spec[-1], area * length),), (Axis(area, 1),),
+                       (Axis(length, area),))
+        check(gradient, turned, back, tasks=(1, 3), target=host(name))
 
 
 def test_extents_must_agree():
