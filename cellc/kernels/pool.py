@@ -13,12 +13,12 @@ to a finished region therefore runs nothing, and one whose claim falls into the 
 works for that one; nobody waits for sleepers to wake. `limits` cannot change under a valid claim,
 since its region is not finished.
 
-Waiting is a spin of at most some 20 us, then a futex: a pool that spins longer costs its
-neighbours a scheduler slice, and one that never spins pays a wake at every region. Work too short
-to wake anyone for is shared with those who are awake (`cellc_parallel_awake`), or else is one task
-of the caller. One region runs at a time: a call from inside a task or from a second thread runs its
-tasks itself, in order.
-Where there is no futex (not Linux) every region runs so.
+Waiting is a spin of at most some 20 us, then a sleep (`waiting.py`): a pool that spins longer costs
+its neighbours a scheduler slice, and one that never spins pays a wake at every region. Work too
+short to wake anyone for is shared with those who are awake (`cellc_parallel_awake`), or else is one
+task of the caller. One region runs at a time: a call from inside a task or from a second thread
+runs its tasks itself, in order.
+Where there are no POSIX threads (Windows) every region runs so.
 
 Linux likes to wake a thread on the CPU of the one that wakes it. There the two would take turns,
 and go on so: whoever sleeps again after 20 us is not there when the scheduler balances its load. So
@@ -29,27 +29,26 @@ worker leaves its own CPU to it.
 
 from __future__ import annotations
 
+from cellc.kernels import waiting
 from cellc.kernels.imperative import Procedure, cell
 from cellc.kernels.interrupts import PERIOD
 from cellc.kernels.text import Module
 
-FUTEX_SYSCALL = {"x86_64": 202, "aarch64": 98}
-FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 SPIN_TICKS = 40_000         # of the time stamp counter: 10-20 us at 2-4 GHz
 SPIN_ROUNDS = 2_000         # where there is no such counter
-SIG_SETMASK = 2
 CPU_SET_BYTES = 128         # a set of CPUs as libc has it: 1024 of them
 MAX_TASKS = 0x7FFFFFFF
 ALL = 0x7FFFFFFF
 POLLED = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n"), ("ptr", "error")]
 
 
-def emit(module: Module, machine: str, linux: bool) -> None:
+def emit(module: Module, machine: str, system: str) -> None:
     """Add `cellc_parallel`, `cellc_parallel_awake`, `cellc_polled_parallel`, `cellc_threads`,
     `cellc_set_threads` and `cellc_pool_forked`.
 
-    `machine` is as platform.machine() says it.
+    `machine` is as platform.machine() says it, `system` as sys.platform.
     """
+    threads, linux = waiting.has_threads(system), system.startswith("linux")
     cell(module, "pool_size", "i32", "1")           # threads of a region, the caller included
     cell(module, "pool_region", "i32", line=True)   # 1 while a region runs
     with Procedure(module, "void", "cellc_parallel", POLLED[:3], "define") as p:
@@ -57,8 +56,7 @@ def emit(module: Module, machine: str, linux: bool) -> None:
                ("ptr", "null"))
         p.give()
     with Procedure(module, "void", "cellc_parallel_awake", POLLED[:3], "define") as p:
-        _emit_awake(p, linux and machine in FUTEX_SYSCALL)
-    threads = linux and machine in FUTEX_SYSCALL
+        _emit_awake(p, threads)
     _emit_serial(module)
     _emit_size(module, "%n" if threads else "1")
     if not threads:
@@ -73,13 +71,14 @@ def emit(module: Module, machine: str, linux: bool) -> None:
     cell(module, "pool_epoch", "i32", line=True)
     cell(module, "pool_sleepers", "i32")
     cell(module, "pool_caller_cpu", "i32", "-1")
-    _emit_futex(module, FUTEX_SYSCALL[machine])
+    waiting.emit(module, machine, system)
     _emit_spin(module, machine)
     _emit_work(module)
-    _emit_part(module)
-    _emit_worker(module)
-    _emit_start(module)
-    _emit_parallel(module)
+    if linux:
+        _emit_part(module)
+    _emit_worker(module, linux)
+    _emit_start(module, "2" if linux else "3")
+    _emit_parallel(module, linux)
     _emit_forked(module)
 
 
@@ -121,16 +120,6 @@ def _emit_parallel_without_threads(module: Module) -> None:
         p.give()
 
 
-def _emit_futex(module: Module, number: int) -> None:
-    module.declare("i64 @syscall(i64, ...)")
-    arguments = [("ptr", "word"), ("i32", "value"), ("ptr", "at_most")]
-    for name, operation in [("wait", FUTEX_WAIT_PRIVATE), ("wake", FUTEX_WAKE_PRIVATE)]:
-        with Procedure(module, "void", f"pool_{name}", arguments) as p:
-            p.op(f"call i64 (i64, ...) @syscall(i64 {number}, ptr %word, i64 {operation}, "
-                 "i32 %value, ptr %at_most)")
-            p.give()
-
-
 def _emit_spin(module: Module, machine: str) -> None:
     """`i1 pool_spin(word, value)`: wait for the word to differ from `value`; did it in time?"""
     x86 = machine == "x86_64"
@@ -146,7 +135,8 @@ def _emit_spin(module: Module, machine: str) -> None:
                 spent = p.op(f"sub i64 {p.call('i64', 'llvm.readcyclecounter')}, {start}")
                 p.leave_if(p.lt(str(SPIN_TICKS), spent), late)
             else:
-                p.call("void", "llvm.aarch64.hint", ("i32", "1"))
+                if machine in ("aarch64", "arm64"):
+                    p.call("void", "llvm.aarch64.hint", ("i32", "1"))
                 p.leave_if(p.lt(str(SPIN_ROUNDS), rounds.get()), late)
         p.give("false")
 
@@ -191,20 +181,22 @@ def _emit_part(module: Module) -> None:
         p.give()
 
 
-def _emit_worker(module: Module) -> None:
+def _emit_worker(module: Module, linux: bool) -> None:
     """The life of thread number `index`; it sleeps while the pool is set to fewer threads."""
     with Procedure(module, "ptr", "pool_worker", [("ptr", "index")]) as p:
         index = p.op("ptrtoint ptr %index to i64")
-        allowed = p.op(f"alloca [{CPU_SET_BYTES} x i8], align 8")
-        p.store(f"[{CPU_SET_BYTES} x i8]", "zeroinitializer", allowed)
-        p.call("i32", "sched_getaffinity", ("i32", "0"), ("i64", str(CPU_SET_BYTES)),
-               ("ptr", allowed))
+        if linux:
+            allowed = p.op(f"alloca [{CPU_SET_BYTES} x i8], align 8")
+            p.store(f"[{CPU_SET_BYTES} x i8]", "zeroinitializer", allowed)
+            p.call("i32", "sched_getaffinity", ("i32", "0"), ("i64", str(CPU_SET_BYTES)),
+                   ("ptr", allowed))
         with p.forever():
             seen = p.load_atomic("i32", "@pool_epoch", "acquire")
             size = p.call("i64", "cellc_threads")
             wanted = p.lt(p.add(index, "1"), size)
             with p.when(wanted):
-                p.call("void", "pool_part", ("ptr", allowed))
+                if linux:
+                    p.call("void", "pool_part", ("ptr", allowed))
                 p.call("void", "pool_work")
                 p.call("i1", "pool_spin", ("ptr", "@pool_epoch"), ("i32", seen))
             now = p.load_atomic("i32", "@pool_epoch", "acquire")
@@ -215,13 +207,16 @@ def _emit_worker(module: Module) -> None:
         p.give("null")
 
 
-def _emit_start(module: Module) -> None:
-    """Start workers up to the size; a refused thread makes the pool smaller. Signals stay out."""
+def _emit_start(module: Module, set_mask: str) -> None:
+    """Start workers up to the size; a refused thread makes the pool smaller. Signals stay out:
+    `set_mask` is what the system calls SIG_SETMASK."""
     with Procedure(module, "void", "pool_start", []) as p:
         thread = p.op("alloca i64")
         every, old = p.op("alloca [128 x i8], align 8"), p.op("alloca [128 x i8], align 8")
+        with p.when(p.eq("i32", p.load("i32", "@pool_started"), "0")):
+            p.call("void", "pool_waiting_begins")
         p.call("i32", "sigfillset", ("ptr", every))
-        p.call("i32", "pthread_sigmask", ("i32", str(SIG_SETMASK)), ("ptr", every), ("ptr", old))
+        p.call("i32", "pthread_sigmask", ("i32", set_mask), ("ptr", every), ("ptr", old))
         with p.forever() as enough:
             started = p.load("i32", "@pool_started")
             count = p.op(f"sext i32 {started} to i64")
@@ -236,11 +231,11 @@ def _emit_start(module: Module) -> None:
             p.leave_if(p.ne("i32", refused, "0"), enough)
             p.call("i32", "pthread_detach", ("i64", p.load("i64", thread)))
             p.store("i32", more, "@pool_started")
-        p.call("i32", "pthread_sigmask", ("i32", str(SIG_SETMASK)), ("ptr", old), ("ptr", "null"))
+        p.call("i32", "pthread_sigmask", ("i32", set_mask), ("ptr", old), ("ptr", "null"))
         p.give()
 
 
-def _emit_parallel(module: Module) -> None:
+def _emit_parallel(module: Module, linux: bool) -> None:
     with Procedure(module, "void", "cellc_polled_parallel", POLLED, "define") as p:
         serial, alone, parallel = (p.label(hint) for hint in ("serial", "free", "parallel"))
         size = p.call("i64", "cellc_threads")
@@ -256,19 +251,20 @@ def _emit_parallel(module: Module) -> None:
         started = p.op(f"sext i32 {p.load('i32', '@pool_started')} to i64")
         with p.when(p.lt(p.add(started, "1"), size)):
             p.call("void", "pool_start")
-        _publish(p)
+        _publish(p, linux)
         p.call("void", "pool_work")
         _wait_for_all(p)
         p.store_atomic("i32", "0", "@pool_region", "release")
         p.give()
 
 
-def _publish(p: Procedure) -> None:
+def _publish(p: Procedure, linux: bool) -> None:
     region = p.op(f"add i32 {p.load('i32', '@pool_epoch')}, 1")
     high = p.op(f"shl i64 {p.op(f'zext i32 {region} to i64')}, 32")
     p.store("ptr", "%fn", "@pool_fn")
     p.store("ptr", "%ctx", "@pool_ctx")
-    p.store_atomic("i32", p.call("i32", "sched_getcpu"), "@pool_caller_cpu")
+    if linux:
+        p.store_atomic("i32", p.call("i32", "sched_getcpu"), "@pool_caller_cpu")
     p.store_atomic("i32", "0", "@pool_done", "release")
     p.store_atomic("i64", p.op(f"or i64 {high}, %n"), "@pool_limits", "release")
     p.store_atomic("i64", high, "@pool_ticket", "release")

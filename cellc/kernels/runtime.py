@@ -61,10 +61,11 @@ class Memory:
     taken: int
 
 
-def text(machine: str, linux: bool) -> str:
-    """The LLVM text of the runtime; `machine` is as platform.machine() says it."""
-    module = Module("runtime")
-    pool.emit(module, machine, linux)
+def text(machine: str, system: str) -> str:
+    """The LLVM text of the runtime; `machine` is as platform.machine() says it, `system` as
+    sys.platform."""
+    module, linux = Module("runtime"), system.startswith("linux")
+    pool.emit(module, machine, system)
     memory.emit(module, linux)
     tape_memory.emit(module, linux)
     native_entry.emit(module)
@@ -77,9 +78,8 @@ class Runtime:
     """The loaded runtime, with its functions as Python callables."""
 
     def __init__(self, cache_dir: str | Path | None, under_way: Callable[[], None]):
-        here = text(platform.machine(), sys.platform.startswith("linux"))
-        data = engine.compile_text(here, OPTIMISATION, cache_dir, codegen=CODEGEN,
-                                   under_way=under_way)
+        data = engine.compile_text(text(platform.machine(), sys.platform), OPTIMISATION, cache_dir,
+                                   codegen=CODEGEN, under_way=under_way)
         exports = FOR_PROGRAMS + FOR_PYTHON
         self.loaded = engine.load(data, native_layout.python_symbols(), exports)
         # Sleeping workers return into this code and arrays point to its destructor: it never goes.

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import subprocess
 import sys
 import threading
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cellc.kernels import engine, memory, runtime
+from cellc.kernels import engine, memory, pool, runtime
+from cellc.kernels.text import Module
 
 TASKS = """
 declare void @cellc_parallel(ptr, ptr, i64)
@@ -23,7 +25,7 @@ define void @awake(ptr %ctx, i64 %task, i64 %n) {
 }
 
 define void @region_then_awake(ptr %ctx, ptr %other) {
-  call void @cellc_parallel(ptr @count, ptr %other, i64 8)
+  call void @cellc_parallel(ptr @work, ptr %other, i64 8)
   call void @cellc_parallel_awake(ptr @count_n, ptr %ctx, i64 8)
   ret void
 }
@@ -90,22 +92,48 @@ assert os.sched_getaffinity(worker) == cpus
 """
 
 
-@pytest.fixture(scope="module")
-def tasks():
-    return engine.load(engine.compile_text(TASKS), runtime.symbols())
+@pytest.fixture(scope="module", params=["own", "darwin"])
+def tasks(request):
+    """The tasks, on this system's pool or on one that sleeps as it would on other systems."""
+    symbols = runtime.symbols()
+    if request.param != "own":
+        symbols = symbols | _pool(request.param)
+    made = engine.load(engine.compile_text(TASKS), symbols)
+    made.symbols = symbols
+    return made
+
+
+def _pool(system):
+    """The addresses of a pool's functions; its workers sleep in its code, so that never goes."""
+    module = Module("pool")
+    pool.emit(module, platform.machine(), system)
+    names = ("cellc_parallel", "cellc_parallel_awake", "cellc_threads", "cellc_set_threads",
+             "cellc_pool_forked")
+    needed = {"cellc_poll": runtime.symbols()["cellc_poll"]}
+    loaded = engine.load(engine.compile_text(module.text(), 1), needed, names)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))
+    os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(loaded.address("cellc_pool_forked")))
+    return {name: loaded.address(name) for name in names}
 
 
 @pytest.fixture
-def threads():
-    before = runtime.get_threads()
-    yield runtime.set_threads
-    runtime.set_threads(before)
+def threads(tasks):
+    before = get_threads(tasks)
+    own = runtime.load().loaded.address("cellc_set_threads")
+    set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int32)(
+        tasks.symbols.get("cellc_set_threads", own))
+    yield set_threads
+    set_threads(before)
+
+
+def get_threads(tasks):
+    return ctypes.CFUNCTYPE(ctypes.c_int64)(tasks.symbols["cellc_threads"])()
 
 
 def run(tasks, name, ctx, n):
     """Through a ctypes function that releases the GIL, as a compiled program may."""
     parallel = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-    parallel(runtime.symbols()["cellc_parallel"])(tasks.address(name), ctypes.addressof(ctx), n)
+    parallel(tasks.symbols["cellc_parallel"])(tasks.address(name), ctypes.addressof(ctx), n)
 
 
 def zeros(n):
@@ -115,7 +143,7 @@ def zeros(n):
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_every_task_runs_once(tasks, threads, size):
     threads(size)
-    assert runtime.get_threads() == size
+    assert get_threads(tasks) == size
     for n in [*range(9), 64, 1000]:
         for _ in range(20):
             counts = zeros(max(n, 1))
@@ -135,8 +163,8 @@ def test_short_work_is_shared_with_those_awake(tasks, threads):
     threads(2)
     both = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
     both = both(tasks.address("region_then_awake"))
-    found = set()
-    for _ in range(200):
+    found, until = set(), time.monotonic() + 30
+    while 8 not in found and time.monotonic() < until:
         seen, counts = zeros(8), zeros(8)
         both(ctypes.addressof(seen), ctypes.addressof(counts))
         assert list(counts) == [1] * 8
