@@ -278,7 +278,8 @@ def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
 
 
 def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
-    """Expensive values that several sweeps of a row need are kept, if the row is short enough."""
+    """Expensive values that several sweeps of a row need are kept, if the row is short enough;
+    neighbouring lanes beside one another, whatever else the row consists of."""
     extents = [a.extent for a in nest.reduced]
     if nest.sweeps < 2 or schedule.vector not in nest.reduced or not all(
             isinstance(n, int) for n in extents):
@@ -294,7 +295,7 @@ def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
         if len(sweeps) > 1 and (len(first) + 1) * points * 8 <= target.l1_bytes:
             first[v] = sweeps[0]
     stride, index = 1, Affine()
-    for axis in reversed([*schedule.reduced, *([schedule.inner] if schedule.inner else [])]):
+    for axis in (schedule.vector, *(a for a in nest.reduced if a is not schedule.vector)):
         index, stride = index + Affine(0, {axis: stride}), stride * axis.extent
     schedule.stash = {v: index + i * points for i, v in enumerate(first)}
     schedule.stash_elements = len(first) * points
