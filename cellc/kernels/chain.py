@@ -104,16 +104,16 @@ def _scores(nest: Nest, read: int, written: int) -> tuple[Affine, tuple[Axis, Ax
 def _on_axes(p: Product, at: Affine, place: Affine, row: Axis, column: Axis,
              columns: list[Axis]) -> Product:
     """The product with the nest's axes for its own: those that go through the scores as fast."""
+    reads = [p.a[1], p.b[1], p.c, *(x for x in p.loads.values() if x is not None)]
+    if not all(isinstance(n, int) for x in reads for a, c in x.terms.items()
+               for n in (a.extent, c)):
+        raise NoChain("a symbolic size")
     own = {a: next((b for b in place.terms if place.coef(b) == c and b.extent == a.extent), None)
            for a, c in at.terms.items()}
     batch = [own.get(a) for a in p.parts.batch]
     if ([own.get(a) for a in p.parts.rows] != [row] or [own.get(a) for a in columns] != [column]
             or None in batch or {*batch, row, column} != set(place.terms) or at.const):
         raise NoChain("rows, columns and batches are not those of the scores")
-    reads = [p.a[1], p.b[1], p.c, *(x for x in p.loads.values() if x is not None)]
-    if not all(isinstance(n, int) for x in reads for a, c in x.terms.items()
-               for n in (a.extent, c)):
-        raise NoChain("a symbolic size")
     mapping = {a: Affine.of(b) for a, b in own.items()}
 
     def axes(kind: list[Axis]) -> list[Axis]:

@@ -12,6 +12,7 @@ behind fusion, whose groups it takes as they are.
 from __future__ import annotations
 
 from cellc.ir.graph import Apply, Graph, Input, Node
+from cellc.ir.types import TensorType
 from cellc.kernels.chain import NoChain, chain_of
 from cellc.kernels.target import host
 from cellc.passes.rebuild import everywhere, renew, touched
@@ -79,9 +80,10 @@ def _chain(last: Apply, users: dict[Node, int]) -> tuple[Graph, list[Apply], lis
 
 
 def _only_read_here(node: Apply, users: dict[Node, int]) -> Apply | None:
-    """The largest operand of a group, where it is a group that nobody else reads."""
+    """The largest operand of a group, where it is a group that nobody else reads; of known size."""
     if node.prim.name != "fused":
         return None
     found = [x for x in node.operands if isinstance(x, Apply) and x.prim.name == "fused"
-             and users[x] == 1 and node.operands.count(x) == 1 and hasattr(x.type, "shape")]
+             and users[x] == 1 and node.operands.count(x) == 1
+             and isinstance(x.type, TensorType) and isinstance(x.size, int)]
     return max(found, key=lambda x: x.size, default=None)
