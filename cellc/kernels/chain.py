@@ -72,16 +72,16 @@ def chain_of(graph: Graph, target: Target) -> Chain:
         nest = lower(middle.attrs["graph"])
     except (NoProduct, NotFusable) as fault:
         raise NoChain(str(fault)) from fault
-    place, (row, column) = _scores(nest, middle.operands.index(first), len(middle.operands))
+    place, (row, column) = _scores(nest, middle.operands.index(first))
     if q.a[0] is not last.attrs["graph"].inputs[last.operands.index(middle)] or (
             q.a[0] is q.b[0] or q.a[0] in q.loads):
         raise NoChain("what stands between is not the left operand of the second product")
     p = _on_axes(p, p.c, place, row, column, p.parts.cols)
     q = _on_axes(q, q.a[1], place, row, column, q.parts.summed)
-    return _cut(graph, p, nest, q, place, row, column, target)
+    return _cut(graph, p, nest, q, row, column, target)
 
 
-def _scores(nest: Nest, read: int, written: int) -> tuple[Affine, tuple[Axis, Axis]]:
+def _scores(nest: Nest, read: int) -> tuple[Affine, tuple[Axis, Axis]]:
     """The one place at which the nest reads the scores and writes as many; rows and columns."""
     values = nest.values()
     if len(nest.stores) != 1 or len(nest.reduced) != 1 or any(
@@ -134,8 +134,8 @@ def _rows(batches: int, rows: int, columns: int, size: int, target: Target) -> i
     return most
 
 
-def _cut(graph: Graph, p: Product, nest: Nest, q: Product, place: Affine, row: Axis,
-         column: Axis, target: Target) -> Chain:
+def _cut(graph: Graph, p: Product, nest: Nest, q: Product, row: Axis, column: Axis,
+         target: Target) -> Chain:
     batches = [a for a in nest.rows if a is not row and a.extent != 1]
     dtype, after = p.result.dtype, nest.stores[0].buffer.dtype
     size = dtype.itemsize + (after.itemsize if after is not dtype else 0)
@@ -149,12 +149,7 @@ def _cut(graph: Graph, p: Product, nest: Nest, q: Product, place: Affine, row: A
     inner = Axis(row.name, rows, None if even else Affine(row.extent, {blocks: -rows}))
     scores = Buffer("scores", -1, dtype, rows * column.extent)
     weights = scores if after is dtype else Buffer("weights", -1, after, scores.size)
-    held = Affine(0, {inner: column.extent, column: 1})
-    nest = rewrite(nest, lambda a: held if a == place else a.substitute(
-        {row: Affine(0, {blocks: rows, inner: 1})}), [*batches, blocks, inner], [column])
-    slots = [graph.inputs.index(x) if isinstance(x, Input) else -1
-             for x in graph.body[1].operands]
-    nest = _with_buffers(nest, held, scores, weights, slots)
+    nest = _in_blocks(graph, nest, [*batches, blocks, inner], row, column, scores, weights)
     height = rows if even else "rows"
     starts: dict = {}
     products = []
@@ -180,20 +175,26 @@ def _cut(graph: Graph, p: Product, nest: Nest, q: Product, place: Affine, row: A
                  starts)
 
 
-def _with_buffers(nest: Nest, held: Affine, scores: Buffer, weights: Buffer,
-                  slots: list[int]) -> Nest:
-    """The nest with its scores in scratch memory, and its other arrays where the chain has them."""
-    others: dict[Buffer, Buffer] = {}
-    for v in (*nest.values(), *nest.stores):
-        if not isinstance(v, (Load, Store)):
-            continue
-        if v.place == held:
-            v.buffer = scores if isinstance(v, Load) else weights
-            continue
-        if v.buffer not in others:
-            others[v.buffer] = changed(v.buffer, slot=slots[v.buffer.slot])
-        v.buffer = others[v.buffer]
-    return nest
+def _in_blocks(graph: Graph, nest: Nest, rows: list[Axis], row: Axis, column: Axis,
+               scores: Buffer, weights: Buffer) -> Nest:
+    """The nest on blocks of rows, its scores in scratch memory, its other arrays where the chain
+    has them."""
+    first, middle, _ = graph.body
+    *_, blocks, inner = rows
+    held = Affine(0, {inner: column.extent, column: 1})
+    read = middle.operands.index(first)
+    kept = {v: Load(v.dtype, scores, held) for v in nest.values()
+            if isinstance(v, Load) and v.buffer.slot == read}
+    whole = Affine(0, {blocks: inner.extent, inner: 1})
+    nest = rewrite(nest, lambda a: a.substitute({row: whole}), rows, [column], kept)
+    others: dict[Buffer, Buffer] = {scores: scores}
+    for v in nest.values():
+        if isinstance(v, Load):
+            if v.buffer not in others:
+                given = middle.operands[v.buffer.slot]
+                others[v.buffer] = changed(v.buffer, slot=graph.inputs.index(given))
+            v.buffer = others[v.buffer]
+    return Nest(nest.rows, nest.reduced, [Store(weights, held, nest.stores[0].value)])
 
 
 # -- emission --------------------------------------------------------------------------------------

@@ -36,6 +36,12 @@ def with_bias(q, k, v, bias):
     return ops.tanh(attention(q, k, v) + bias)
 
 
+def dropped_out(q, k, v, kept):
+    """What stands between reads another array of the scores' shape."""
+    p = ops.softmax(ops.matmul(q, ops.swapaxes(k, -1, -2)) * 0.125, -1)
+    return ops.matmul(p * kept, v)
+
+
 def normalised(q, k, v):
     """Rows of scores over their length: no softmax."""
     scores = ops.matmul(q, ops.swapaxes(k, -1, -2))
@@ -65,6 +71,8 @@ CASES = [
     (with_mask, ((2, 3, 64, 16), (2, 3, 70, 16), (2, 3, 70, 24), (64, 70))),
     (with_mask, ((2, 3, 65, 16), (2, 3, 70, 16), (2, 3, 70, 24), (2, 1, 1, 70))),
     (with_mask, ((2, 3, 65, 16), (2, 3, 70, 16), (2, 3, 70, 24), (2, 3, 65, 70))),
+    (dropped_out, ((2, 3, 65, 16), (2, 3, 70, 16), (2, 3, 70, 24), (2, 3, 65, 70))),
+    (dropped_out, ((2, 3, 65, 16), (2, 3, 70, 16), (2, 3, 70, 24), (65, 70))),
     (causal, ((2, 3, 150, 16), (2, 3, 150, 16), (2, 3, 150, 16))),
     (with_bias, ((2, 3, 65, 16), (2, 3, 70, 16), (2, 3, 70, 24), (24,))),
     (with_bias, ((2, 3, 65, 16), (2, 3, 70, 16), (2, 3, 70, 24), (2, 3, 65, 24))),
