@@ -2,20 +2,11 @@
 
 import pytest
 from same import same_everywhere
+from test_lists import STARTS, halves
 
 import cellc
 from cellc import Tensor, ops
 from cellc.errors import IndexFault, TypeFault
-
-STARTS = ((3.0, 0.1), (3.0, 2.5), (0.05, 0.1))      # some rounds, one, none
-
-
-def halves(x, eps):
-    found = []
-    while x > eps:
-        x = x * 0.7
-        found.append(x)
-    return found
 
 
 def orbit(n):

@@ -12,8 +12,6 @@ from tests.kernel_runner import Compiled
 @pytest.fixture(autouse=True)
 def graph_mode():
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(mode=context.PYNATIVE_MODE)
 
 
 def attention(q, k, v):

@@ -145,13 +145,6 @@ def check(made, seed: int, gradient: bool) -> None:
                                        err_msg=f"seed {seed}, {name} in {dtype.__name__}:\n{text}")
 
 
-@pytest.fixture(autouse=True)
-def mode():
-    before = context.get_context("mode")
-    yield
-    context.set_context(mode=before)
-
-
 @pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
 def test_nests(first):
     for seed in range(first, first + TOGETHER):

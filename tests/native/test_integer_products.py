@@ -14,8 +14,6 @@ SHAPES = [((3, 4), (4,)), ((4,), (4, 5)), ((4,), (4,)), ((7, 65), (65, 130)), ((
 @pytest.fixture(autouse=True)
 def graph_mode():
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(mode=context.PYNATIVE_MODE)
 
 
 def whole_range(shape, dtype):

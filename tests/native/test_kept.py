@@ -10,8 +10,6 @@ from cellc import Tensor, context, ops
 @pytest.fixture(autouse=True)
 def graph_mode():
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(mode=context.PYNATIVE_MODE)
 
 
 def with_sum(x, y):
