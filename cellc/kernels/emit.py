@@ -4,7 +4,7 @@
 
 Loops are opened in the order of the schedule. On entering each one, every value whose axes are now
 all known is computed there, once; so nothing that stays the same is computed in an inner loop. A
-value that changes along the vector axis is held in `unroll` copies of one vector each; any other in
+value that changes along the vector axis is held in several copies of one vector each; any other in
 one scalar. A vector loop has a main part of whole vectors and a rest of masked ones.
 """
 
@@ -48,7 +48,7 @@ class Emitter(Values):
 
     def __init__(self, f: Function, context: Context, nest: Nest, s: Schedule, target: Target):
         super().__init__(f, context, nest, s)
-        self.one_loop = body_cost(nest) >= LONG_BODY and target.masks
+        self.target, self.unroll = target, s.unroll
 
     def run(self) -> None:
         for v in (*self.values, *self.nest.stores):
@@ -92,7 +92,7 @@ class Emitter(Values):
                 self.compute(row=True)
                 self.rows(depth + 1)
             return
-        start, stop = self.bounds(axis, self.lanes * self.s.unroll)
+        start, stop = self.bounds(axis, self.lanes * self.unroll)
         for part in self.parts(axis, start, stop):
             with self.f.loop(part.start, part.stop, part.step, hint=axis.name) as loop, \
                     self.vectors(axis, loop.index, part, stop):
@@ -133,16 +133,16 @@ class Emitter(Values):
 
         Where the extent is known, parts that cannot occur are left out.
         """
-        n, step = self.lanes, self.lanes * self.s.unroll
+        n, step = self.lanes, self.lanes * self.unroll
         exact = is_literal(start) and is_literal(stop)
         even = isinstance(axis.extent, int) and axis.extent % n == 0 and axis.limit is None
-        if self.one_loop and not even:
+        if not even and self.target.masks and self._body_cost(axis) >= LONG_BODY:
             return [Part(start, stop, n, 1, True)]
         if exact:
             size = int(stop)
             main = size // step * step
-            found = [Part("0", str(main), step, self.s.unroll, False)] if main else []
-            if self.s.unroll > 1 and size - main >= 2 * n and size % n:
+            found = [Part("0", str(main), step, self.unroll, False)] if main else []
+            if self.unroll > 1 and size - main >= 2 * n and size % n:
                 whole = size // n * n
                 found.append(Part(str(main), str(whole), n, 1, False))
                 main = whole
@@ -150,10 +150,16 @@ class Emitter(Values):
         f = self.f
         rounds = f.op(f"sdiv i64 {f.op(f'sub i64 {stop}, {start}')}, {step}")
         main = f.add(start, f.mul(rounds, str(step)))
-        found = [Part(start, main, step, self.s.unroll, False)]
-        if self.s.unroll == 1 and even:
+        found = [Part(start, main, step, self.unroll, False)]
+        if self.unroll == 1 and even:
             return found
         return [*found, Part(main, stop, n, 1, not even)]
+
+    def _body_cost(self, axis: Axis) -> float:
+        """Of a round of the vector loop: of the sweep that it makes, or of all of the nest."""
+        if axis in self.s.reduced:
+            return schedule.sweep_cost(self.nest, self.sweep, self.kept)
+        return body_cost(self.nest)
 
     # -- sweeps ----------------------------------------------------------------------------------
     def sweeps(self) -> None:
@@ -172,6 +178,8 @@ class Emitter(Values):
             wanted = schedule.wanted(self.nest, self.sweep, self.kept)
             width = self.lanes if self.vector is not None else 1
             copies = self.copies if self.vector in self.s.rows else 1
+            if self.s.sweep_unroll:
+                self.unroll = self.s.sweep_unroll[self.sweep]
             start = [[accumulate.neutral(self.ops, r, width) for _ in range(copies)]
                      for r in reductions]
             if self.points:
@@ -213,7 +221,7 @@ class Emitter(Values):
                 for n, a in zip(extents, self._written_out(), strict=True)):
             return False
         n = math.prod(extents)
-        return n <= MOST_POINTS and n * body_cost(self.nest) * self.s.unroll <= POINTS_COST
+        return n <= MOST_POINTS and n * body_cost(self.nest) * self.unroll <= POINTS_COST
 
     def _finished(self, r: Reduction, copies: list[list[Element]]) -> list[Element]:
         if self.vector in self.s.reduced:

@@ -66,6 +66,7 @@ class Schedule:
     stash: dict[Value, Affine] = fresh(dict)     # value -> its place in scratch
     stash_elements: int = 0                                      # of eight bytes, for each task
     alone_below: tuple[str, int] | None = None    # a symbol's size from which several tasks pay
+    sweep_unroll: list[int] = fresh(list)        # of each sweep over a vectorised reduced axis
 
     @property
     def short(self) -> bool:
@@ -77,7 +78,8 @@ class Schedule:
         if self.reduced:
             parts.append(f"reduced {' '.join(map(str, self.reduced))}")
         if self.vector:
-            parts.append(f"vector {self.vector} x {self.lanes} x {self.unroll}")
+            copies = ", ".join(map(str, self.sweep_unroll or [self.unroll]))
+            parts.append(f"vector {self.vector} x {self.lanes} x {copies}")
         if self.inner:
             parts.append(f"inner {self.inner}")
         if self.stash:
@@ -206,7 +208,7 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
         rows = [*(a for a in rows if not a.tile), vector, *(a for a in rows if a.tile)]
     elif vector is not None:
         reduced.append(vector)
-    unroll = _unroll(nest, vector, lanes)
+    unroll = _unroll(body_cost(nest), vector, lanes)
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks, alone_below = None, 1, None
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
@@ -217,7 +219,10 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
             alone_below = symbols[0].name, math.ceil(ASSUMED * PARALLEL_SECONDS / seconds)
     schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner,
                         alone_below=alone_below)
-    _choose_stash(nest, schedule, target)
+    first = _choose_stash(nest, schedule, target)
+    if vector in nest.reduced:
+        schedule.sweep_unroll = [_unroll(sweep_cost(nest, i, first), vector, lanes)
+                                 for i in range(nest.sweeps)]
     return schedule
 
 
@@ -277,13 +282,14 @@ def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
     return found
 
 
-def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
+def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> dict[Value, int]:
     """Expensive values that several sweeps of a row need are kept, if the row is short enough;
-    neighbouring lanes beside one another, whatever else the row consists of."""
+    neighbouring lanes beside one another, whatever else the row consists of. Which sweep
+    computes each."""
     extents = [a.extent for a in nest.reduced]
     if nest.sweeps < 2 or schedule.vector not in nest.reduced or not all(
             isinstance(n, int) for n in extents):
-        return
+        return {}
     points = count(nest.reduced)
     first: dict[Value, int] = {}
     for v in reversed(nest.values()):                # the last computed first: it spares the others
@@ -299,6 +305,7 @@ def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> None:
         index, stride = index + Affine(0, {axis: stride}), stride * axis.extent
     schedule.stash = {v: index + i * points for i, v in enumerate(first)}
     schedule.stash_elements = len(first) * points
+    return first
 
 
 def _chain_cost(v: Value, nest: Nest) -> int:
@@ -381,11 +388,17 @@ def body_cost(nest: Nest) -> float:
                if nest.full(v) or not nest.reduced)
 
 
-def _unroll(nest: Nest, vector: Axis | None, lanes: int) -> int:
-    """Copies of the body: enough to keep the pipeline busy, no more than the axis has vectors."""
+def sweep_cost(nest: Nest, sweep: int, stash=()) -> int:
+    """Instructions for one point of one sweep, if what `stash` has of earlier ones is kept."""
+    rounds = sum(isinstance(v, Reduction) and v.sweep == sweep + 1 for v in nest.values())
+    return rounds + sum(v.cost if isinstance(v, ScalarOp) else 1
+                        for v in wanted(nest, sweep, stash) if nest.full(v))
+
+
+def _unroll(cost: float, vector: Axis | None, lanes: int) -> int:
+    """Copies of a body: enough to keep the pipeline busy, no more than the axis has vectors."""
     if vector is None:
         return 1
-    cost = body_cost(nest)
     unroll = 4 if cost <= 12 else 2 if cost <= 30 else 1
     if isinstance(vector.extent, int):
         while unroll > 1 and lanes * unroll > vector.extent:

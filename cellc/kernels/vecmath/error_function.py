@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from cellc.kernels.vecmath import tables
-from cellc.kernels.vecmath.exponential import exp_parts, expm1_bounded, scale
+from cellc.kernels.vecmath.exponential import exp_parts, scale
 from cellc.kernels.vecmath.lanes import (
     Lanes,
     absolute,
     at_most,
     copysign,
     fma,
+    horner,
     intrinsic,
     polynomial,
     select,
@@ -25,11 +26,19 @@ def erf(x: Lanes) -> Lanes:
 
 
 def erf_f32(t: Lanes) -> Lanes:
-    """t + t P(t^2) near 0, further out 1 - e^(-t Q(t)); t >= 0."""
-    t = at_most(t, 4.0)
-    near = fma(t, polynomial(t * t, tables.ERF_F32), t)
-    far = -expm1_bounded(-t * polynomial(t, tables.ERF_TAIL_F32))
-    return select(t < 0.93, near, far)
+    """t + t P(t^2) near 0, further out 1 + Q(t - 5/2); t >= 0.
+
+    Both by one Horner scheme: each lane takes the coefficients of its own polynomial.
+    """
+    t = at_most(t, 3.93)
+    is_near = t < 1.0
+    x = select(is_near, t * t, t - 2.5)
+    near, far = tables.ERF_F32, tables.ERF_FAR_F32
+    total = select(is_near, near[-1], horner(x, far[len(near) - 1:]))
+    for k in reversed(range(len(near) - 1)):
+        total = fma(total, x, select(is_near, x.like(near[k]), far[k]))
+    factor = select(is_near, t, 1.0)
+    return fma(factor, total, factor)
 
 
 def erf_f64(t: Lanes) -> Lanes:
