@@ -13,7 +13,7 @@ from cellc.ir.graph import Builder
 from cellc.ir.interpret import interpret, resolve
 from cellc.ir.prims import control
 from cellc.ir.types import ScalarType, TupleType
-from cellc.kernels import engine, schedule
+from cellc.kernels import chunks, engine, schedule
 from cellc.kernels.group import body_of, emit_group
 from cellc.kernels.target import host
 from cellc.kernels.text import Module
@@ -91,8 +91,9 @@ def agree(graph, *arrays, tolerance=None, dims=None, symbols=(), shared=False, t
     compare(compiled(*arrays, dims=dims), wanted, tolerance)
     if shared:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(schedule, "PARALLEL_SECONDS", 0.0)
-            patch.setattr(schedule, "CHUNK_ELEMENTS", 50)
+            for module in (schedule, chunks):
+                patch.setattr(module, "PARALLEL_SECONDS", 0.0)
+            patch.setattr(chunks, "CHUNK_ELEMENTS", 50)
             many = Compiled(graph, dataclasses.replace(host(), cores=4), symbols)
         first = many(*arrays, dims=dims)
         compare(first, wanted, tolerance)

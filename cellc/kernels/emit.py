@@ -15,10 +15,10 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from cellc.kernels import accumulate, schedule
+from cellc.kernels import accumulate, memory_ops, schedule
 from cellc.kernels.emit_values import Context, Values, copy_of
 from cellc.kernels.loops import Load, Nest, Reduction, Store
-from cellc.kernels.scalar_ops import Element
+from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, is_literal
@@ -302,7 +302,20 @@ class Emitter(Values):
             accumulators = self._accumulate(reductions, accumulators)
             for store in stores:
                 self.store(store)
+        if self.sweep == self.s.ahead_sweep:
+            self._fetch_ahead()
         return accumulators
+
+    def _fetch_ahead(self) -> None:
+        """Ask for the next row's part of what the schedule names, while this one is computed."""
+        f = self.f
+        for v, step in self.s.ahead:
+            element = memory_type(v.buffer.dtype)
+            place = f.add(self.scalar(v.place), self.context.number(step))
+            first = f.gep(element, self.context.buffer(v.buffer), place)
+            for u in range(self.copies):
+                memory_ops.prefetch(f, f.gep(element, first, str(u * self.lanes)),
+                                    isinstance(v, Store))
 
     def _accumulate(self, reductions, accumulators):
         ends = []

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply, Graph, Input
 from cellc.ir.types import TupleType
-from cellc.kernels import chain, named, totals
+from cellc.kernels import chain, chunks, named, totals
 from cellc.kernels.emit import emit_nest
 from cellc.kernels.loops import Kernel, Nest
 from cellc.kernels.lower import lower
 from cellc.kernels.product import product_of
-from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, split, tiled
+from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, tiled
 from cellc.kernels.target import Target
 from cellc.kernels.text import Module
 
@@ -84,7 +84,7 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
     nest = tiled(nest, target)
     schedule = plan(nest, target)
     flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
-    cut = split(nest, schedule, slots)
+    cut = chunks.split(nest, schedule, slots)
     if cut is None:
         emit_nest(module, name, nest, schedule, slots, symbols, target)
         scratch = 8 * schedule.stash_elements * schedule.tasks

@@ -44,6 +44,12 @@ def load(ops: ScalarOps, dtype: DType, pointer: str, n: int, lane_step, mask: st
     return ops.from_memory(raw, dtype, n)
 
 
+def prefetch(f: Function, pointer: str, to_write: bool) -> None:
+    """Bring the line at `pointer` near; an address outside every array does no harm."""
+    f.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", str(int(to_write))), ("i32", "3"),
+           ("i32", "1"))                            # as near as can be; data, not code
+
+
 def store(ops: ScalarOps, x: Element, pointer: str, lane_step, mask: str | None) -> None:
     """The lanes of x to `pointer` and on; where the mask is false nothing is written."""
     f, element, n, align = ops.f, memory_type(x.dtype), x.n, x.dtype.itemsize

@@ -3,8 +3,7 @@
 Before planning, axes that lie behind one another in every array are collapsed into one. Then one
 axis is chosen for the vectors: the one along which the most is read and written contiguously. A
 vectorised reduced axis gives each lane its own accumulator, a vectorised row axis gives each row
-its own lane. Reductions to few rows are cut into chunks whose partial results a second nest
-combines; the cut depends on shapes alone, so that results do not depend on the number of threads.
+its own lane. What later sweeps of a row need is kept, and the next row is fetched meanwhile.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ SHARED_SECONDS = 4e-6           # and work below this is not shared with one tha
 CACHE_SPEED = 3                 # how much faster than memory the caches are
 LONG_SECONDS = 2e-4             # work above this is cut into more tasks than there are cores,
 SHARES = 4                      # so that a core which is busy otherwise takes fewer of them
-CHUNK_ELEMENTS = 32768          # of a reduction that is cut into chunks
-MOST_CHUNKS = 256
 TILE = 16                       # elements of a cache line, about
 MOST_INNER = 4                  # lanes further apart are scattered
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
@@ -67,6 +64,8 @@ class Schedule:
     stash_elements: int = 0                                      # of eight bytes, for each task
     alone_below: tuple[str, int] | None = None    # a symbol's size from which several tasks pay
     sweep_unroll: list[int] = fresh(list)        # of each sweep over a vectorised reduced axis
+    ahead: list[tuple] = fresh(list)             # loads and stores whose next row is fetched, and
+    ahead_sweep: int | None = None               # how far that is; the sweep that asks for it
 
     @property
     def short(self) -> bool:
@@ -78,12 +77,14 @@ class Schedule:
         if self.reduced:
             parts.append(f"reduced {' '.join(map(str, self.reduced))}")
         if self.vector:
-            copies = ", ".join(map(str, self.sweep_unroll or [self.unroll]))
+            copies = "/".join(map(str, self.sweep_unroll or [self.unroll]))
             parts.append(f"vector {self.vector} x {self.lanes} x {copies}")
         if self.inner:
             parts.append(f"inner {self.inner}")
         if self.stash:
             parts.append(f"{len(self.stash)} values kept for later sweeps")
+        if self.ahead:
+            parts.append(f"{len(self.ahead)} arrays fetched a row ahead")
         if self.parallel:
             parts.append(f"{self.tasks} tasks over {self.parallel}")
         return ", ".join(parts)
@@ -221,8 +222,10 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
                         alone_below=alone_below)
     first = _choose_stash(nest, schedule, target)
     if vector in nest.reduced:
-        schedule.sweep_unroll = [_unroll(sweep_cost(nest, i, first), vector, lanes)
+        most = 2 if nest.sweeps > 1 else 4          # each sweep over what the last one has fetched
+        schedule.sweep_unroll = [min(most, _unroll(sweep_cost(nest, i, first), vector, lanes))
                                  for i in range(nest.sweeps)]
+        _fetch_ahead(nest, schedule, first, target)
     return schedule
 
 
@@ -263,6 +266,24 @@ def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
                 if coef == 1 and axis.extent == step and axis in candidates:
                     return axis
     return None
+
+
+def _fetch_ahead(nest: Nest, schedule: Schedule, stash: dict[Value, int], target: Target) -> None:
+    """Only the first sweep of a row waits for memory. What lies there contiguously is asked for a
+    row ahead, in the sweep that computes most."""
+    row = next((a for a in reversed(schedule.rows) if a.extent != 1), None)
+    if row is None or nest.sweeps < 2 or moved_bytes(nest) < target.l2_bytes:
+        return
+    accesses = [v for v in nest.values() if isinstance(v, Load)]
+    accesses += [s for s in nest.stores if not (s.add or s.total)]
+    found = {(v.buffer, v.place.key()): v for v in accesses
+             if not v.dynamic and not v.guards and v.place.coef(schedule.vector) == 1
+             and v.place.coef(row) != 0}
+    if sum(v.buffer.dtype.itemsize for v in found.values()) * count(nest.reduced) <= (
+            target.l2_bytes // 4):
+        costs = [sweep_cost(nest, i, stash) for i in range(nest.sweeps)]
+        schedule.ahead = [(v, v.place.coef(row)) for v in found.values()]
+        schedule.ahead_sweep = max(range(1, nest.sweeps), key=costs.__getitem__)
 
 
 # -- keeping what later sweeps need ----------------------------------------------------------------
@@ -446,56 +467,3 @@ def share_out(rows: list[Axis], shares: int, vector: Axis | None = None,
     if best is None or pieces(best) < 2:
         return None, 1
     return best, min(shares, pieces(best))
-
-
-# -- reductions in chunks --------------------------------------------------------------------------
-def split(nest: Nest, schedule: Schedule, scratch: int) -> tuple | None:
-    """(nest of partial results, nest that combines them, bytes of scratch), or None.
-
-    For a reduction in one sweep whose rows are too few to keep the cores busy.
-    """
-    values = nest.values()
-    rounds = [v for v in values if isinstance(v, Reduction)]
-    sizes = [a.extent for a in (*nest.rows, *nest.reduced)]
-    if not rounds or not schedule.reduced or any(v.sweep > 1 for v in rounds) or not all(
-            isinstance(n, int) for n in sizes):
-        return None
-    if any(v.position is not None for v in rounds) or any(
-            nest.full(v) and v.sweep for v in (*values, *nest.stores)):
-        return None
-    total = count([*nest.rows, *nest.reduced])
-    chunks = min(MOST_CHUNKS, total // CHUNK_ELEMENTS)
-    rows = count(nest.rows)
-    axis = max(schedule.reduced, key=lambda a: a.extent)
-    if schedule.tasks > 1 or schedule.seconds < PARALLEL_SECONDS or chunks < 2 or (
-            axis.extent < 2 * chunks) or rows * chunks * 4 > total:
-        return None
-    step = schedule.lanes * schedule.unroll if axis is schedule.vector else 1
-    length = -(-axis.extent // (chunks * step)) * step
-    chunks = -(-axis.extent // length)
-    return _cut(nest, rounds, axis, length, chunks, scratch)
-
-
-def _cut(nest: Nest, rounds: list[Reduction], axis: Axis, length: int, chunks: int, scratch: int):
-    chunk = Axis("chunk", chunks)
-    inner = Axis(axis.name, length, Affine(axis.extent, {chunk: -length}))
-    place = Affine(0, {chunk: length, inner: 1})
-    reduced = [inner if a is axis else a for a in nest.reduced]
-    row, stride = Affine(), 1
-    for a in reversed(nest.rows):
-        row, stride = row + Affine(0, {a: stride}), stride * a.extent
-    stores, partial, offset = [], {}, 0
-    for v in rounds:
-        held = v.dtype.compute
-        buffer = Buffer(f"partial{len(partial)}", scratch, held, chunks * stride, offset=offset)
-        where = row + Affine(0, {chunk: stride})
-        stores.append(Store(buffer, where, v))
-        partial[v] = Reduction(v.dtype, v.op, Load(held, buffer, where), v.neutral, (chunk,))
-        offset += -(-chunks * stride * held.itemsize // 64) * 64
-    full = [s for s in nest.stores if s.sweep == 0]
-    late = [s for s in nest.stores if s.sweep > 0]
-    first = rewrite(Nest(nest.rows, nest.reduced, [*full, *stores]),
-                    lambda a: a.substitute({axis: place}), [chunk, *nest.rows], reduced)
-    second = rewrite(Nest(nest.rows, [chunk], late), lambda a: a, nest.rows, [chunk],
-                     dict(partial))
-    return first, second, offset

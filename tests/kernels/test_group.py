@@ -35,7 +35,7 @@ rows i0:64; sweeps over i1:40
   sweep 2:
     %5 = div(%3, %4)
     out0[40*i0 + i1] = %5
-schedule: rows i0, reduced i1, vector i1 x 16 x 2, 1 values kept for later sweeps"""
+schedule: rows i0, reduced i1, vector i1 x 16 x 2/2/2, 1 values kept for later sweeps"""
 
 
 def test_a_product():
@@ -55,3 +55,10 @@ product over rows m1:8, cols n2:6, summed k0:5
 def test_a_named_kernel():
     graph = build(lambda x: shape.concat(x, x, axis=0), t(3))
     assert describe(graph, TARGET) == "kernel g: concat"
+
+
+def test_the_next_row_is_fetched_where_memory_would_be_waited_for():
+    long = describe(build(softmax, t(4096, 768)), TARGET)
+    assert "x 16 x 2/2/2" in long and "2 arrays fetched a row ahead" in long
+    assert "fetched" not in describe(build(softmax, t(64, 768)), TARGET)        # in the cache
+    assert "fetched" not in describe(build(softmax, t(4, 1 << 20)), TARGET)     # long rows

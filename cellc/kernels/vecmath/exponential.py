@@ -23,24 +23,31 @@ TANH_CEILING = {"float": 18.4, "double": 40.0}                      # of 2x, abo
 
 
 def round_to_integer(x: Lanes, factor: float) -> tuple[Lanes, Lanes]:
-    """The integer nearest to x * factor, as a float and as an integer; it must be small.
+    """The integer nearest to x * factor, as a float, and in the low bits of integers; it must be
+    small.
 
-    Adding 1.5 * 2^mantissa leaves it in the low bits: no conversion, and NaN is harmless.
+    Adding 1.5 * 2^mantissa leaves it there: no conversion, and NaN is harmless.
     """
     shifted = fma(x, factor, x.format.magic)
-    return shifted - x.format.magic, shifted.bits() - x.format.magic_bits
+    return shifted - x.format.magic, shifted.bits()
 
 
 def power_of_two(n: Lanes, ty: str) -> Lanes:
-    """2^n for integers n in the normal range."""
+    """2^n for integers n in the normal range; only their low bits count."""
     fmt = FORMATS[element_type(ty)]
-    return ((n << fmt.mantissa) + (fmt.bias << fmt.mantissa)).from_bits(ty)
+    return ((n + fmt.bias) << fmt.mantissa).from_bits(ty)
 
 
 def scale(y: Lanes, n: Lanes) -> Lanes:
-    """y * 2^n for y around 1, in two steps as 2^n alone may overflow or vanish; rounded once."""
-    half = n >> 1
-    return y * power_of_two(half, y.ty) * power_of_two(n - half, y.ty)
+    """y * 2^n for y around 1, n as `round_to_integer` leaves it.
+
+    2^n alone may overflow or vanish. So it is made smaller by a power of two and the product
+    larger again, or where n is negative the other way round; that rounds again below the normal
+    numbers only.
+    """
+    lift, negative = y.format.bias // 2, n.below(y.format.magic_bits)
+    power = power_of_two(n + select(negative, n.like(lift), -1), y.ty)
+    return y * power * select(negative, y.like(2.0**-lift), 2.0)
 
 
 def exp_parts(x: Lanes, rest: Lanes | None = None, fit: str = "EXP") -> tuple[Lanes, Lanes]:
@@ -91,9 +98,16 @@ def tanh(x: Lanes) -> Lanes:
 
 
 def logistic(x: Lanes) -> Lanes:
-    """1 / (1 + e), or for negative x e / (1 + e), e = e^-|x|: the small tail stays accurate."""
-    e = exp(-absolute(x))
-    return select(x < 0.0, e, 1.0) / (e + 1.0)
+    """1 / (1 + e), or for negative x e / (1 + e), e = e^-|x|: the small tail stays accurate.
+
+    With e made larger by a power of two, which the result gives back: there are no subnormal
+    numbers on the way.
+    """
+    p, n = exp_parts(at_least(-absolute(x), EXP_RANGE[x.element][0]))
+    lift = x.format.bias // 2
+    power = power_of_two(n + lift, x.ty)
+    e = fma(power, p, power)
+    return select(x < 0.0, e, 2.0**lift) / fma(e, 2.0**-lift, 1.0) * 2.0**-lift
 
 
 def half_exp(x: Lanes) -> Lanes:

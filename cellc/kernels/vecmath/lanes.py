@@ -97,10 +97,13 @@ class Lanes:
     def equals(self, other) -> Lanes: return self._compare("oeq", other)
     def is_nan(self) -> Lanes: return self._compare("uno", self)
 
-    def is_zero(self) -> Lanes:
-        """Of integers."""
-        zero = self.like(0).text
-        return self.append(f"icmp eq {self.ty} {self.text}, {zero}", with_element(self.ty, "i1"))
+    # Of integers.
+    def is_zero(self) -> Lanes: return self._compare_integers("eq", 0)
+    def below(self, other) -> Lanes: return self._compare_integers("slt", other)
+
+    def _compare_integers(self, predicate: str, other) -> Lanes:
+        return self.append(f"icmp {predicate} {self.ty} {self.text}, {self.like(other).text}",
+                           with_element(self.ty, "i1"))
 
     # -- other views of the same lanes ---------------------------------------------------------
     def bits(self) -> Lanes:
