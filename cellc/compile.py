@@ -1,9 +1,9 @@
-"""compile: the driver. The only module that knows the whole way from a call to its machine code.
+"""compile: the driver, which stands between a call and its machine code.
 
 A `Compiled` stands behind each cell, function or gradient that is called in graph mode. Its `call`
 is the native entry; where no compiled variant fits the arguments, the entry comes here:
 
-    arguments ─ signature ─▶ trace (parser) ─▶ passes ─▶ host and kernels ─▶ LLVM ─▶ a new variant
+    arguments ─ signature ─▶ build (trace ─▶ passes ─▶ host and kernels ─▶ LLVM) ─▶ a new variant
 
 Threads may call at once, the same callable or others, and compile one at a time; a call that takes
 some 10 us or more lets other threads run. Calls that assign the same Parameters must not overlap:
@@ -18,26 +18,16 @@ from __future__ import annotations
 
 import functools
 import threading
-import time
 from collections.abc import Callable
 from types import MethodType
 
-import numpy as np
-
-from cellc import binding, config, context, eager, lax, native, startup
+from cellc import binding, config, context, eager, lax, startup
+from cellc.build import Variant, build, raise_fault
 from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
-from cellc.ir.graph import Graph, Input, KnownFault, building, current_builder
+from cellc.ir.graph import KnownFault, building, current_builder
 from cellc.kernels import entry
 from cellc.kernels.front import Front
-from cellc.kernels.group import describe
-from cellc.kernels.host import Program
-from cellc.native import MachineCode, machine_code
-from cellc.parser.trace import Traced, trace
 from cellc.parser.transforms import LinearProgram, Transform
-from cellc.parser.values import Leaf, unflatten
-from cellc.passes import Stages
-from cellc.passes import run as run_passes
-from cellc.record import changed, fresh, record
 from cellc.signature import (
     covers,
     fix,
@@ -45,7 +35,6 @@ from cellc.signature import (
     leaf_type,
     plain,
     quick_key,
-    rebuild,
     symbolic,
     without_text,
 )
@@ -54,83 +43,6 @@ from cellc.tensor import Tensor
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 MANY_TEXTS = 4              # plans that differ in strings only, after which all have the last one
 SYMBOLIC_AFTER = 2          # sizes of a leading dimension before one program is made for all
-
-
-@record(eq=False)
-class Variant:
-    """One compiled signature of a callable: the program, and all that was made on the way."""
-
-    structure: object              # of the arguments, known ones included
-    types: tuple                   # of the traced leaves
-    traced: Traced
-    program: Program
-    stages: Stages
-    seconds: dict[str, float]
-    result: entry.Out | None            # how the entry builds it; None where only Python can
-    spec: entry.VariantSpec | None      # takes the leaves as plain arrays and numbers, unguarded
-    direct: dict[tuple, entry.VariantSpec] = fresh(dict)    # by the leaves' classes: guarded forms
-
-    @property
-    def assigned(self) -> list:
-        """The Parameters that a call changes."""
-        return [parameter for parameter, _ in self.traced.assigned]
-
-    @property
-    def llvm(self) -> str:
-        """The text of the program and of all its kernels."""
-        kernels = (f"; {unit.name}\n{unit.text}" for unit in self.program.units)
-        return "\n".join([self.program.text, *kernels])
-
-    @property
-    def graph(self) -> Graph:
-        """The graph that was compiled."""
-        return self.stages.rows[-1][2]
-
-    def current(self) -> bool:
-        """Whether everything that parsing read is still so."""
-        uses = zip(self.traced.captured, self.traced.graph.inputs[len(self.types):], strict=True)
-        return (all(g.holds() for g in self.traced.guards)
-                and all(x.type == i.type for x, i in uses))
-
-    def guarded(self, kinds: tuple, moment: int) -> entry.VariantSpec | None:
-        """The form that takes the user's arguments, with leaves of these classes, as long as what
-        is outside is what is there now; None where the entry cannot pass or check something."""
-        if self.result is None:
-            return None
-        flat = self.spec
-        symbols = self.program.symbols
-        args = binding.structured_args(self.structure.items[0], (
-            binding.leaf_arg(t, symbols, k) for t, k in zip(self.types, kinds, strict=True)))
-        if args is None:
-            return None
-        guards, watched = binding.native_guards(self.traced.guards, moment)
-        return changed(flat, args=args, outputs=self.result, guards=guards,
-                       lifted=[*flat.lifted, *watched])
-
-    @functools.cached_property
-    def flat(self) -> entry.Entry:
-        """The entry of `spec`, which most programs never call: theirs takes the user's arguments.
-        """
-        made = entry.Entry(self.run if self.assigned else _impossible, _raise_fault)
-        made.add(self.spec)
-        return made
-
-    def call_flat(self, leaves: list):
-        """Run on leaves, then let Python put the result together."""
-        values = self.run(*leaves)
-        return unflatten(self.traced.structure, values, known=_independent)
-
-    def run(self, *leaves) -> tuple:
-        """The results of the program. The entry comes back here where it refuses a Parameter that
-        a call in another thread has just taken hold of."""
-        for parameter in self.assigned:
-            parameter.keep_alone()          # a leaf may be a view of it
-        return self.flat.call(*leaves)
-
-
-def _independent(value):
-    """A known part of the result that the caller may change, as one of its own."""
-    return value.copy() if isinstance(value, (np.ndarray, set)) else value
 
 
 class Compiled:
@@ -177,7 +89,7 @@ class Compiled:
                     fault = fault.with_traceback(None)
                 raise fault from fault.__cause__
             if self.entry is None:
-                self.entry = entry.Entry(self._miss, _raise_fault)
+                self.entry = entry.Entry(self._miss, raise_fault)
                 self.call = self.entry.call
             known = self._fixed.get(given, frozenset())
             kinds = tuple(type(x) for i, x in enumerate(leaves) if i not in known)
@@ -283,79 +195,15 @@ class Compiled:
         return variant
 
 
-# -- one signature, all the way ------------------------------------------------------------------
-
-@startup.uncollected()
-def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
-    """Parse, run the passes, emit, compile and load the program for one signature."""
-    startup.begin()                     # where graph mode was not chosen before, as with `jit`
-    stages, clock = Stages(), time.perf_counter
-    start = clock()
-    args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
-    traced = trace(fn, args, kwargs, name)
-    in_place = _updates(traced, len(types))
-    stages.add("parse", clock() - start, traced.graph)
-    graph = run_passes(traced.graph, stages)
-
-    machine = machine_code(graph, in_place)
-    seconds = stages.seconds() | machine.seconds | {"total": clock() - start}
-    variant = Variant(structure, types, traced, machine.program, stages, seconds, None, None)
-    _bind(variant, machine, graph, in_place)
-    _show(name, variant)
-    return variant
-
-
-def _updates(traced: Traced, explicit: int) -> dict[int, int]:
-    """Result index -> input index for every assigned Parameter; inputs are added where a Parameter
-    is assigned but never read."""
-    graph = traced.graph
-    place = {id(x): explicit + i for i, x in enumerate(traced.captured)}
-    found = {}
-    for parameter, result in traced.assigned:
-        if id(parameter) not in place:
-            place[id(parameter)] = len(graph.inputs)
-            traced.captured.append(parameter)
-            graph = Graph(graph.name, (*graph.inputs, Input(parameter.type, parameter.name)),
-                          graph.body, graph.result)
-        found[result] = place[id(parameter)]
-    traced.graph = graph
-    return found
-
-
-def _bind(variant: Variant, machine: MachineCode, graph: Graph, in_place: dict[int, int]) -> None:
-    """Describe the program to the native entry, for plain leaves and, in part, for whole arguments.
-    """
-    traced, symbols = variant.traced, variant.program.symbols
-    args = [binding.leaf_arg(t, symbols) for t in variant.types]
-    tensor_arg, result_out = functools.cache(entry.TensorArg), functools.cache(binding.result_out)
-    written = set(in_place.values())
-    lifted = [entry.Lifted(x, tensor_arg(x.dtype.numpy, x.shape, type(x),
-                                         writable=len(variant.types) + i in written))
-              for i, x in enumerate(traced.captured)]
-    outs = [result_out(r.type, symbols) for i, r in enumerate(graph.results) if i not in in_place]
-    variant.spec = entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
-                                     outputs=entry.TupleOut(tuple(outs)))
-    order: list[int] = []
-    result = binding.structured_out(traced.structure, outs, order)
-    if binding.natively_checked(traced.guards) and order == list(range(len(outs))):
-        variant.result = result
-
-
-def _impossible(*leaves):
-    raise AssertionError("the entry refused the leaves that its variant was chosen for")
-
-
-def _raise_fault(spec: entry.VariantSpec, record: tuple[int, ...]):
-    native.raise_fault(spec.tag.program, record)
-
-
 # -- what users see ------------------------------------------------------------------------------
 
 def compiled(fn: Callable) -> Compiled:
-    """The Compiled behind a cell, a function, a method or a gradient, made when first asked for.
+    """The Compiled behind a cell, a function, a method or a gradient, made when first asked for;
+    behind a jitted function that of the function itself.
 
     It is kept on the object itself, so it goes when the object goes.
     """
+    fn = fn.fn if isinstance(fn, Jitted) else fn
     owner, key = _owner(fn)
     table = _table(owner)
     if table is None:
@@ -471,19 +319,3 @@ def jit(fn: Callable | None = None, **options):
     if options:
         raise ValueFault(f"jit has no option {', '.join(options)}", "use @cellc.jit alone")
     return jit if fn is None else Jitted(fn)
-
-
-def _show(name: str, variant: Variant) -> None:
-    """CELLC_SHOW: 1 times, 2 the fused graph, 3 its groups as loops and products, 4 LLVM text."""
-    level = config.level("SHOW")
-    if level >= 1:
-        times = ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in variant.seconds.items())
-        print(f"cellc: compiled {name} for {', '.join(map(str, variant.types))}: {times}")
-    if level >= 2:
-        print(variant.graph)
-    if level >= 3:
-        groups = (node for graph in variant.graph.reachable() for node in graph.body
-                  if node.prim.name == "fused")
-        print(*(describe(node, native.target()) for node in groups), sep="\n")
-    if level >= 4:
-        print(variant.llvm)

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,12 +23,15 @@ from cellc.ir.graph import Graph
 from cellc.ir.prims.size import sizes_differ
 from cellc.ir.types import Dim, ScalarType, TensorType, TupleType
 from cellc.kernels import engine, entry, message
-from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, ERROR_MESSAGE, ERROR_SIZE, SITE
-from cellc.kernels.group import emit_group
-from cellc.kernels.host import Host, Program
+from cellc.kernels.program import (
+    ERROR_DEPTH,
+    ERROR_MEMORY,
+    ERROR_MESSAGE,
+    ERROR_SIZE,
+    SITE,
+    Program,
+)
 from cellc.kernels.target import host as host_target
-from cellc.passes import run as run_passes
-from cellc.passes.rebuild import found_sizes
 from cellc.record import record
 
 RELEASE_SECONDS = 10e-6     # estimated work above which other Python threads may run
@@ -35,10 +39,25 @@ FLOPS, BYTES = 5e10, 2e10   # a second, for that estimate
 
 
 @record
+class Objects:
+    """The object code that a program is linked from, by the keys of `engine`: the host function's,
+    and that of each kernel with its name and its functions; and what it calls of the runtime."""
+
+    host: str
+    kernels: list[tuple[str, list[str], str]]
+    runtime: list[str]
+
+    @property
+    def all_keys(self) -> list[str]:
+        return [self.host, *(key for *_, key in self.kernels)]
+
+
+@record
 class MachineCode:
     """A program, linked: `loaded` owns the code, the host function's first."""
 
     program: Program
+    objects: Objects
     loaded: list[engine.Loaded]
     seconds: dict[str, float]
 
@@ -71,20 +90,37 @@ def _uninterrupted():
             handler(*came[0])
 
 
-@_uninterrupted()
 def machine_code(graph: Graph, in_place: dict[int, int]) -> MachineCode:
     """Emit, compile and link a fused graph; result r goes to the memory of input in_place[r]."""
-    start = time.perf_counter()
-    host = Host(emit_group, _symbols(graph), target(), _compile)
-    program = host.program(graph, "program", in_place)
-    written = time.perf_counter()
-    loaded = _link(program)
-    return MachineCode(program, loaded, {"emit": written - start,
-                                         "llvm": time.perf_counter() - written})
+    with _uninterrupted():
+        start = time.perf_counter()
+        program = write(graph, in_place, _compile)
+        host = _compile(program.text, program.optimise, program.optimise)
+        kernels = [(unit.name, unit.functions, engine.object_key(
+            unit.text, codegen=unit.kernel.codegen)) for unit in program.units]
+        objects = Objects(
+            engine.object_key(program.text, program.optimise, program.optimise), kernels,
+            [name for name in startup.runtime_symbols() if f"@{name}(" in program.text])
+        code = {key: unit.compiled for (*_, key), unit in zip(kernels, program.units, strict=True)}
+        code[objects.host] = host
+        written = time.perf_counter()
+        machine = link(program, objects, lambda key: code[key].result())
+        machine.seconds = {"emit": written - start, "llvm": time.perf_counter() - written}
+    return machine
+
+
+def write(graph: Graph, in_place: dict[int, int], written) -> Program:
+    """The text of a fused graph's program and of its kernels, each of which `written` is told."""
+    from cellc.kernels.group import emit_group  # here: `programs.recall` needs none of it
+    from cellc.kernels.host import Host
+
+    return Host(emit_group, _symbols(graph), target(), written).program(graph, "program", in_place)
 
 
 def _symbols(graph: Graph) -> tuple[str, ...]:
     """The sizes that inputs tell, then those that the program finds."""
+    from cellc.passes.rebuild import found_sizes
+
     told = {d.name: None for x in graph.inputs for d in x.type.shape if isinstance(d, Dim)}
     return (*told, *found_sizes(graph))
 
@@ -104,19 +140,22 @@ def _compile(text: str, codegen: int, opt: int = 0):
 _loaded: weakref.WeakValueDictionary[str, engine.Loaded] = weakref.WeakValueDictionary()
 
 
-def _link(program: Program) -> list[engine.Loaded]:
-    """Link the kernels, each once however many programs call it, and the host function to them."""
-    host = _compile(program.text, program.optimise, program.optimise)
-    symbols = dict(startup.runtime_symbols())
+def link(program: Program, objects: Objects, code: Callable[[str], bytes]) -> MachineCode:
+    """Link the kernels, each once however many programs call it, and the host function to them;
+    `code` gives the object code of a key."""
+    start = time.perf_counter()
+    runtime = startup.runtime_symbols()
+    symbols = {name: runtime[name] for name in objects.runtime}
     kept = []
-    for unit in program.units:
-        loaded = _loaded.get(unit.text)
-        if loaded is None:
-            loaded = _loaded[unit.text] = engine.load(unit.compiled.result(), {}, unit.functions)
-        kept.append(loaded)
-        symbols |= {f"{unit.name}.{f}": loaded.address(f) for f in unit.functions}
-    used = {name: address for name, address in symbols.items() if f"@{name}(" in program.text}
-    return [engine.load(host.result(), used, ["program"]), *kept]
+    with _uninterrupted():
+        for name, functions, key in objects.kernels:
+            loaded = _loaded.get(key)
+            if loaded is None:
+                loaded = _loaded[key] = engine.load(code(key), {}, functions)
+            kept.append(loaded)
+            symbols |= {f"{name}.{f}": loaded.address(f) for f in functions}
+        host = engine.load(code(objects.host), symbols, ["program"])
+    return MachineCode(program, objects, [host, *kept], {"link": time.perf_counter() - start})
 
 
 def raise_fault(program: Program, record: tuple[int, ...]):
@@ -145,7 +184,9 @@ def raise_fault(program: Program, record: tuple[int, ...]):
 
 def run_graph(graph: Graph, *arrays):
     """Compile a graph and run it on arrays and Python numbers: an array, or a tuple of results."""
-    machine = machine_code(run_passes(graph), {})
+    from cellc.passes import pipeline
+
+    machine = machine_code(pipeline.run(graph), {})
     symbols = machine.program.symbols
     given = [a if isinstance(x.type, ScalarType) else np.ascontiguousarray(a).reshape(np.shape(a))
              for a, x in zip(arrays, graph.inputs, strict=True)]

@@ -4,8 +4,8 @@ Its code is generated (in 0.1 s, where the cache on disk does not hold it) while
 builds its net and the first callable is parsed. Whoever chose graph mode waits until LLVM is at
 work: the imports that this needs come no later for it, since one thread at a time runs Python,
 while LLVM, which needs none, starts that much earlier. The driver is imported next, on another
-thread. What compiling asks of the process is here as well: one at a time, and no collection of
-cycles meanwhile.
+thread, and where nothing was found on disk also what emits programs. What compiling asks of the
+process is here as well: one at a time, and no collection of cycles meanwhile.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from cellc import config
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+EMISSION = ("cellc.passes.pipeline", "cellc.kernels.group", "cellc.kernels.host")
 compiling = threading.RLock()       # held while anything is compiled
 _lock = threading.Lock()
 _started: list[_Starting] = []
@@ -124,14 +125,14 @@ def _start(under_way: threading.Event) -> dict[str, int]:
 
     driver: list[Future] = []
 
-    def at_work() -> None:
+    def at_work(modules=("cellc.compile", *EMISSION)) -> None:
         if not driver:
-            driver.append(engine.run_aside(importlib.import_module, "cellc.compile"))
+            driver.append(engine.run_aside(lambda: [*map(importlib.import_module, modules)]))
             under_way.set()
 
     runtime.use_cache_dir(cache_dir())
     runtime.load(at_work)
-    at_work()               # where the code was found on disk
+    at_work(("cellc.compile",))     # the code was found on disk: the user's program may be as well
     _use_threads()
     entry.register_tensor(Tensor, "_array", SLOT_DEFAULTS)
     entry.register_tensor(Parameter, "_array")

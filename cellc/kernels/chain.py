@@ -17,9 +17,10 @@ from __future__ import annotations
 from cellc.ir.graph import Graph, Input
 from cellc.kernels.emit import ARGUMENTS, Emitter
 from cellc.kernels.emit_values import Context
-from cellc.kernels.loops import Buffer, Checked, Kernel, Load, Nest, Store
+from cellc.kernels.loops import Buffer, Checked, Load, Nest, Store
 from cellc.kernels.lower import NotFusable, lower
 from cellc.kernels.product import CODEGEN, NoProduct, Parts, Product, product_of, write_product
+from cellc.kernels.program import Kernel
 from cellc.kernels.schedule import (
     LONG_SECONDS,
     SHARES,

@@ -6,11 +6,7 @@ from cellc.ir.graph import Apply, calling_themselves, subgraphs
 from cellc.ir.types import Dim
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
-
-# Word 0 of the record.
-ERROR_INDEX, ERROR_MESSAGE, ERROR_MEMORY, ERROR_DEPTH, ERROR_SIZE = 1, 2, 3, 4, 5
-LIMIT, TAPES, SITE = 5, 6, 7    # words of the error record: see host.py
-
+from cellc.kernels.program import ERROR_MESSAGE
 
 _FAIL = ("check", "show", "push", "tape_new", "tape_of", "tape_add", "set_size", "resized")
 

@@ -107,21 +107,35 @@ def compile_text(ir_text: str, opt: int = 0, cache_dir: str | Path | None = None
     from there on nothing needs the GIL. Raises CompileFault with LLVM's message.
     """
     key = object_key(ir_text, opt, codegen)
+    data = find(key, cache_dir)
+    if data is None:
+        data = _generate(ir_text, opt, check, codegen, under_way)
+        keep(key, data, cache_dir)
+    return data
+
+
+def find(key: str, cache_dir: str | Path | None = None) -> bytes | None:
+    """What is remembered under a key, in memory or in the directory; None where nothing is."""
     with _lock:
         if (data := _remembered.get(key)) is not None:
             _remembered.move_to_end(key)
             _timings.memory_hits += 1
             return data
     cache = _disk_cache(cache_dir)
-    if cache is not None and (data := cache.read(key)) is not None:
-        with _lock:
-            _timings.disk_hits += 1
-    else:
-        data = _generate(ir_text, opt, check, codegen, under_way)
-        if cache is not None:
-            cache.write(key, data)
+    if cache is None or (data := cache.read(key)) is None:
+        return None
+    with _lock:
+        _timings.disk_hits += 1
     _remember(key, data)
     return data
+
+
+def keep(key: str, data: bytes, cache_dir: str | Path | None = None) -> None:
+    """Remember data under a key, in memory and in the directory."""
+    cache = _disk_cache(cache_dir)
+    if cache is not None:
+        cache.write(key, data)
+    _remember(key, data)
 
 
 @functools.cache

@@ -15,9 +15,10 @@ from cellc.ir.graph import Apply, Graph, Input
 from cellc.ir.types import TupleType
 from cellc.kernels import chain, chunks, named, totals
 from cellc.kernels.emit import emit_nest
-from cellc.kernels.loops import Kernel, Nest
+from cellc.kernels.loops import Nest
 from cellc.kernels.lower import lower
 from cellc.kernels.product import product_of
+from cellc.kernels.program import Kernel
 from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, tiled
 from cellc.kernels.target import Target
 from cellc.kernels.text import Module

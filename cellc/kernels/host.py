@@ -18,9 +18,6 @@ own at each call, and checks how much of the stack is left.
 
 The kernels are emitted before anything else, so that they are compiled while the host function is
 written.
-
-The words of `error`: what went wrong, three that say more, the lowest address the stack may reach
-(5), the tapes in use (6), and which apply it was (7).
 """
 
 from __future__ import annotations
@@ -32,51 +29,17 @@ from cellc.ir.graph import Apply, Graph, Node, calling_themselves, subgraphs
 from cellc.ir.types import Dim, TensorType, TupleType
 from cellc.kernels import polling
 from cellc.kernels.addresses import Addresses
-from cellc.kernels.effects import ERROR_DEPTH, ERROR_MEMORY, LIMIT, may_end
+from cellc.kernels.effects import may_end
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.interrupts import CALLS
-from cellc.kernels.loops import Kernel
 from cellc.kernels.places import in_register, needs_kernel
+from cellc.kernels.program import ERROR_DEPTH, ERROR_MEMORY, LIMIT, Program, Unit
 from cellc.kernels.region import Region
 from cellc.kernels.structure import structure
+from cellc.kernels.target import stack_bytes
 from cellc.kernels.text import Function, Module
-from cellc.record import fresh, record
 
 SIGNATURE = [("ptr", "args"), ("ptr", "outs"), ("ptr", "dims"), ("ptr", "arena"), ("ptr", "error")]
-
-
-@record(frozen=True)
-class Unit:
-    """A kernel as a module of its own, so that equal kernels of all programs are one object.
-
-    The program calls its function `f` as `name.f`; `compiled` is what `written` gave for its text.
-    """
-
-    name: str
-    kernel: Kernel
-    text: str
-    compiled: object
-
-    @property
-    def functions(self) -> list[str]:
-        return [function for function, _ in self.kernel.phases]
-
-
-@record
-class Program:
-    """What the driver needs to know of an emitted program."""
-
-    name: str
-    symbols: tuple[str, ...]                 # names of the dims array, in order
-    arena: dict[str, int]                    # bytes for each unit, "" first
-    flops: float = 0.0
-    bytes: float = 0.0
-    text: str = ""                           # of the host function
-    units: list[Unit] = fresh(list)
-    sites: list = fresh(list)   # the user's place of every apply that can fail
-    optimise: int = 0           # which of LLVM's pipelines the text needs
-    unbounded: bool = False     # its work depends on the data
-    found: int = 0              # how many of the symbols, the last ones, it finds itself
 
 
 class Host:
@@ -261,20 +224,6 @@ def _received(f: Function, graph: Graph) -> tuple[list[str], dict[int, str]]:
     inputs = [f"%x{i}" if in_register(x.type) else array() for i, x in enumerate(graph.inputs)]
     return inputs, {i: f"%r{i}" if in_register(r.type) else array()
                     for i, r in enumerate(graph.results)}
-
-
-def stack_bytes() -> int:
-    """How much of the stack a program may use that calls itself: three quarters of what there is
-    in a thread made in the usual way."""
-    try:
-        import resource
-
-        soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
-    except ImportError:                     # not a Unix
-        soft = 1 << 20
-    if not 0 < soft < 1 << 30:              # unlimited: threads get 2 MB then
-        soft = 2 << 20
-    return soft * 3 // 4
 
 
 def _last_ending(graph: Graph) -> int:

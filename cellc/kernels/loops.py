@@ -285,22 +285,3 @@ class Nest:
 
 def _axes(axes: list[Axis]) -> str:
     return " ".join(f"{a}:{a.extent}" for a in axes)
-
-
-@record
-class Kernel:
-    """An emitted kernel: functions to run one after another, each with as many tasks as pay.
-
-    `scratch` bytes of scratch memory are shared by all phases; `flops`, `bytes` estimate the work.
-    Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
-    tasks pay); those of a `short` one pay only with threads that are awake. `codegen` is the level
-    of LLVM's code generator that its text needs.
-    """
-
-    phases: list[tuple[str, int]]
-    scratch: int = 0
-    flops: float = 0.0
-    bytes: float = 0.0
-    alone_below: tuple[str, int] | None = None
-    codegen: int = 2
-    short: bool = False

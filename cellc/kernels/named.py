@@ -24,7 +24,6 @@ from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import (
     Buffer,
     Checked,
-    Kernel,
     Literal,
     Nest,
     ScalarOp,
@@ -33,6 +32,7 @@ from cellc.kernels.loops import (
 )
 from cellc.kernels.lower import Lowering
 from cellc.kernels.product import NoProduct, emit_product, product_of
+from cellc.kernels.program import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.schedule import (
     PARALLEL_SECONDS,

@@ -17,7 +17,8 @@ from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
 from cellc.kernels.gemm_plan import seconds_alone
-from cellc.kernels.loops import COST, Kernel
+from cellc.kernels.loops import COST
+from cellc.kernels.program import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
 from cellc.kernels.schedule import PARALLEL_SECONDS
 from cellc.kernels.target import Target

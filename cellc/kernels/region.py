@@ -13,7 +13,7 @@ from cellc.ir.prims.control import state_size
 from cellc.ir.types import Dim, TapeType
 from cellc.kernels import polling, rows
 from cellc.kernels.addresses import Address, Pointers, constants
-from cellc.kernels.effects import ERROR_INDEX, SITE, Effects, failing_apply
+from cellc.kernels.effects import Effects, failing_apply
 from cellc.kernels.frame import Frame, register_type
 from cellc.kernels.places import (
     NO_KERNEL,
@@ -27,6 +27,7 @@ from cellc.kernels.places import (
     result_types,
 )
 from cellc.kernels.plan_memory import Block, byte_size
+from cellc.kernels.program import ERROR_INDEX, SITE
 from cellc.kernels.register_ops import RegisterOps
 from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.tapes import Tapes

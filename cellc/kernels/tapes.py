@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from cellc.ir.graph import Apply
 from cellc.ir.types import TensorType
-from cellc.kernels.effects import ERROR_INDEX, ERROR_MEMORY, ERROR_SIZE
 from cellc.kernels.frame import Frame
 from cellc.kernels.places import in_register
 from cellc.kernels.plan_memory import byte_size
+from cellc.kernels.program import ERROR_INDEX, ERROR_MEMORY, ERROR_SIZE
 from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.tape_memory import HEADER, REGION, most_bytes
 

@@ -103,3 +103,17 @@ def host(cpu: str | None = None) -> Target:
     import llvmlite.binding as llvm
 
     return from_features(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+def stack_bytes() -> int:
+    """How much of the stack a program may use that calls itself: three quarters of what there is
+    in a thread made in the usual way."""
+    try:
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    except ImportError:                     # not a Unix
+        soft = 1 << 20
+    if not 0 < soft < 1 << 30:              # unlimited: threads get 2 MB then
+        soft = 2 << 20
+    return soft * 3 // 4

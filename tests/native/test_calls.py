@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cellc import native, passes
+from cellc import native
 from cellc.ir.graph import PRIMITIVES, Builder, scalar
 from cellc.ir.interpret import interpret
 from cellc.ir.prims import control
 from cellc.ir.types import Dim, ScalarType, TensorType, boolean, f32, f64, i64
 from cellc.kernels.plan_memory import Block, plan
-from cellc.passes import cse, dead_code, inline, prune, ranges, simplify, sums
+from cellc.passes import cse, dead_code, inline, pipeline, prune, ranges, simplify, sums
 
 P = PRIMITIVES
 ARRAY, NUMBER, COUNT = TensorType(f32, (5, 3)), ScalarType(f64), ScalarType(i64)
@@ -116,7 +116,7 @@ def test_compiled_calls(body, flag):
     graph = built(body.__name__, INPUTS, body)
     x, y = arrays_of((5, 3))
     given = (x, 1.25, y, flag, 2)
-    assert "call i32 @graph." in native.machine_code(passes.run(graph), {}).program.text
+    assert "call i32 @graph." in native.machine_code(pipeline.run(graph), {}).program.text
     compared(native.run_graph(graph, *given), interpret(graph, *given))
 
 

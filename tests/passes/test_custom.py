@@ -11,8 +11,9 @@ from cellc.ir.interpret import interpret
 from cellc.ir.prims import control, elementwise
 from cellc.ir.text import print_graph, read
 from cellc.ir.types import ScalarType, TensorType, f32, f64
-from cellc.passes import cse, inline, run, simplify
+from cellc.passes import cse, inline, simplify
 from cellc.passes.grad import tidy, value_and_grad_graph
+from cellc.passes.pipeline import run
 from cellc.passes.rebuild import restricted
 
 X = ScalarType(f64)

@@ -15,9 +15,9 @@ from cellc.ir.graph import Builder
 from cellc.ir.interpret import interpret
 from cellc.ir.prims import elementwise as e
 from cellc.ir.types import TensorType, f32
-from cellc.passes import run
 from cellc.passes.grad import value_and_grad_graph
 from cellc.passes.masked import Literal, both, either
+from cellc.passes.pipeline import run
 
 
 def where(f, ok=lambda x: x > 0, other=0.0):

@@ -1,0 +1,217 @@
+"""build: one signature of a callable, all the way from its source to linked machine code.
+
+    types ─▶ trace (parser) ─▶ known? ─▶ passes ─▶ host and kernels ─▶ LLVM ─▶ link ─▶ Variant
+                                 └─────────────── programs ──────────────────▶┘
+
+A parsed graph that became a program before, in this process or another that used the same cache, is
+linked at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellc import binding, config, native, programs, startup
+from cellc.ir.graph import Graph, Input
+from cellc.kernels import entry
+from cellc.kernels.program import Program
+from cellc.native import MachineCode, machine_code
+from cellc.parser.trace import Traced, trace
+from cellc.parser.values import Leaf, unflatten
+from cellc.record import changed, fresh, record
+from cellc.signature import rebuild
+
+if TYPE_CHECKING:
+    from cellc.passes.pipeline import Stages
+
+
+@record(eq=False)
+class Variant:
+    """One compiled signature of a callable: the program, and all that was made on the way."""
+
+    structure: object              # of the arguments, known ones included
+    types: tuple                   # of the traced leaves
+    traced: Traced
+    program: Program
+    in_place: dict[int, int]       # results that go to the memory of inputs
+    seconds: dict[str, float]
+    result: entry.Out | None            # how the entry builds it; None where only Python can
+    spec: entry.VariantSpec | None      # takes the leaves as plain arrays and numbers, unguarded
+    direct: dict[tuple, entry.VariantSpec] = fresh(dict)    # by the leaves' classes: guarded forms
+
+    @property
+    def assigned(self) -> list:
+        """The Parameters that a call changes."""
+        return [parameter for parameter, _ in self.traced.assigned]
+
+    @functools.cached_property
+    def stages(self) -> Stages:
+        """What each pass made; done once more where the program was remembered."""
+        return run_passes(self.traced.graph, self.seconds["parse"])
+
+    @functools.cached_property
+    def llvm(self) -> str:
+        """The text of the program and of all its kernels; written once more where the program was
+        remembered."""
+        program = self.program
+        if not program.text:
+            program = native.write(self.graph, self.in_place, lambda text, codegen: None)
+        kernels = (f"; {unit.name}\n{unit.text}" for unit in program.units)
+        return "\n".join([program.text, *kernels])
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that was compiled."""
+        return self.stages.rows[-1][2]
+
+    def current(self) -> bool:
+        """Whether everything that parsing read is still so."""
+        uses = zip(self.traced.captured, self.traced.graph.inputs[len(self.types):], strict=True)
+        return (all(g.holds() for g in self.traced.guards)
+                and all(x.type == i.type for x, i in uses))
+
+    def guarded(self, kinds: tuple, moment: int) -> entry.VariantSpec | None:
+        """The form that takes the user's arguments, with leaves of these classes, as long as what
+        is outside is what is there now; None where the entry cannot pass or check something."""
+        if self.result is None:
+            return None
+        flat = self.spec
+        symbols = self.program.symbols
+        args = binding.structured_args(self.structure.items[0], (
+            binding.leaf_arg(t, symbols, k) for t, k in zip(self.types, kinds, strict=True)))
+        if args is None:
+            return None
+        guards, watched = binding.native_guards(self.traced.guards, moment)
+        return changed(flat, args=args, outputs=self.result, guards=guards,
+                       lifted=[*flat.lifted, *watched])
+
+    @functools.cached_property
+    def flat(self) -> entry.Entry:
+        """The entry of `spec`, which most programs never call: theirs takes the user's arguments.
+        """
+        made = entry.Entry(self.run if self.assigned else _impossible, raise_fault)
+        made.add(self.spec)
+        return made
+
+    def call_flat(self, leaves: list):
+        """Run on leaves, then let Python put the result together."""
+        values = self.run(*leaves)
+        return unflatten(self.traced.structure, values, known=_independent)
+
+    def run(self, *leaves) -> tuple:
+        """The results of the program. The entry comes back here where it refuses a Parameter that
+        a call in another thread has just taken hold of."""
+        for parameter in self.assigned:
+            parameter.keep_alone()          # a leaf may be a view of it
+        return self.flat.call(*leaves)
+
+
+def _independent(value):
+    """A known part of the result that the caller may change, as one of its own."""
+    return value.copy() if isinstance(value, (np.ndarray, set)) else value
+
+
+@startup.uncollected()
+def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
+    """Parse, run the passes, emit, compile and load the program for one signature."""
+    startup.begin()                     # where graph mode was not chosen before, as with `jit`
+    clock = time.perf_counter
+    start = clock()
+    args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
+    traced = trace(fn, args, kwargs, name)
+    in_place = _updates(traced, len(types))
+    parsed = clock()
+    looking = config.get("DUMP") or config.level("CHECK") > 1
+    key = None if looking else programs.key_of(traced.graph, in_place)
+    machine, stages, seconds = key and programs.recall(key), None, {"parse": parsed - start}
+    if not machine:
+        stages = run_passes(traced.graph, parsed - start)
+        seconds = stages.seconds()
+        machine = machine_code(stages.rows[-1][2], in_place)
+        if key:
+            programs.keep(key, machine)
+    seconds |= machine.seconds | {"total": clock() - start}
+    variant = Variant(structure, types, traced, machine.program, in_place, seconds, None, None)
+    if stages is not None:
+        variant.stages = stages
+    _bind(variant, machine)
+    _show(name, variant)
+    return variant
+
+
+def run_passes(graph: Graph, seconds: float) -> Stages:
+    """What each pass makes of a graph that was parsed in `seconds`."""
+    from cellc.passes import pipeline  # here: a program that is remembered needs none of it
+
+    stages = pipeline.Stages()
+    stages.add("parse", seconds, graph)
+    pipeline.run(graph, stages)
+    return stages
+
+
+def _updates(traced: Traced, explicit: int) -> dict[int, int]:
+    """Result index -> input index for every assigned Parameter; inputs are added where a Parameter
+    is assigned but never read."""
+    graph = traced.graph
+    place = {id(x): explicit + i for i, x in enumerate(traced.captured)}
+    found = {}
+    for parameter, result in traced.assigned:
+        if id(parameter) not in place:
+            place[id(parameter)] = len(graph.inputs)
+            traced.captured.append(parameter)
+            graph = Graph(graph.name, (*graph.inputs, Input(parameter.type, parameter.name)),
+                          graph.body, graph.result)
+        found[result] = place[id(parameter)]
+    traced.graph = graph
+    return found
+
+
+def _bind(variant: Variant, machine: MachineCode) -> None:
+    """Describe the program to the native entry, for plain leaves and, in part, for whole arguments.
+    """
+    traced, symbols, in_place = variant.traced, variant.program.symbols, variant.in_place
+    args = [binding.leaf_arg(t, symbols) for t in variant.types]
+    tensor_arg, result_out = functools.cache(entry.TensorArg), functools.cache(binding.result_out)
+    written = set(in_place.values())
+    lifted = [entry.Lifted(x, tensor_arg(x.dtype.numpy, x.shape, type(x),
+                                         writable=len(variant.types) + i in written))
+              for i, x in enumerate(traced.captured)]
+    outs = [result_out(r.type, symbols) for i, r in enumerate(traced.graph.results)
+            if i not in in_place]
+    variant.spec = entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
+                                     outputs=entry.TupleOut(tuple(outs)))
+    order: list[int] = []
+    result = binding.structured_out(traced.structure, outs, order)
+    if binding.natively_checked(traced.guards) and order == list(range(len(outs))):
+        variant.result = result
+
+
+def _impossible(*leaves):
+    raise AssertionError("the entry refused the leaves that its variant was chosen for")
+
+
+def raise_fault(spec: entry.VariantSpec, record: tuple[int, ...]):
+    native.raise_fault(spec.tag.program, record)
+
+
+def _show(name: str, variant: Variant) -> None:
+    """CELLC_SHOW: 1 times, 2 the fused graph, 3 its groups as loops and products, 4 LLVM text."""
+    level = config.level("SHOW")
+    if level >= 1:
+        times = ", ".join(f"{k} {v * 1e3:.1f} ms" for k, v in variant.seconds.items())
+        print(f"cellc: compiled {name} for {', '.join(map(str, variant.types))}: {times}")
+    if level >= 2:
+        print(variant.graph)
+    if level >= 3:
+        from cellc.kernels.group import describe
+
+        groups = (node for graph in variant.graph.reachable() for node in graph.body
+                  if node.prim.name == "fused")
+        print(*(describe(node, native.target()) for node in groups), sep="\n")
+    if level >= 4:
+        print(variant.llvm)
