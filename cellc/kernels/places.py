@@ -27,12 +27,14 @@ NO_KERNEL = (*ALIASES, *IN_PART, "empty", "dim_size", "set_size", "call", "cond"
 @record(eq=False)
 class Slot:
     """Where an array lives: input `input`, result buffer `target`, a block of the arena; none of
-    these for what lies on a tape. `maker` is the apply that writes it first."""
+    these for what lies within another array or on a tape: put there by the apply `push`, or found
+    there. `maker` is the apply that writes it first."""
 
     type: TensorType
     block: Block | None = None
     input: int | None = None
     target: int | None = None
+    push: Apply | None = None
     constant: Constant | None = None
     maker: Apply | None = None
     position: int = -1
@@ -56,9 +58,11 @@ class Places:
         self.copies: list[tuple[Slot, int, Slot | None]] = []
         self.swapped: set[int] = set()
         self.last = self._last_uses()
+        self.overwritten = {*owned, *in_place.values()}
         for position, node in enumerate(graph.body):
             self._place(node, position)
         self._place_results(in_place, swappable)
+        self._place_on_tapes()
         for slot, spare in self.spares.values():
             if slot.block is not None:
                 spare.end = max(spare.end, slot.block.end)
@@ -123,7 +127,7 @@ class Places:
             slot = self._taken_over(node, i, position)
             if slot is None:
                 slot = Slot(type, maker=node, position=position)
-                if name != "pop" or node.attrs.get("bottomless"):
+                if not self._is_found(node):
                     slot.block = self.temporary(*byte_size(type), position)
             elif slot.block is not None:
                 slot.block.end = max(slot.block.end, position)
@@ -132,6 +136,14 @@ class Places:
 
     def place_inner(self, node: Apply, position: int) -> None:
         """What the node needs besides places for its results."""
+
+    def _is_found(self, node: Apply) -> bool:
+        """Are arrays that an apply gives left where they are: on a tape, or in an input that stays
+        as it is?"""
+        if node.prim.name == "read":
+            place = self.slot(node.operands[0]).input
+            return place is not None and place not in self.overwritten
+        return node.prim.name == "pop" and not node.attrs.get("bottomless")
 
     def _taken_over(self, node: Apply, index: int, position: int) -> Slot | None:
         """The place of an operand that result `index` may change in place."""
@@ -177,6 +189,32 @@ class Places:
             if slot.block is not None:
                 slot.block.end = end
             self.copies.append((slot, r, through))
+
+    def _place_on_tapes(self) -> None:
+        """What goes to a tape whose top is known from the beginning, and is not changed afterwards,
+        is made there."""
+        position = {node: i for i, node in enumerate(self.graph.body)}
+        made: dict[int, int] = {}
+        for (node, _), slot in self.slots.items():
+            made[id(slot)] = max(made.get(id(slot), -1), position.get(node, -1))
+        taken = {id(slot) for slot, _ in self.spares.values()}
+        taken |= {id(x) for slot, _, through in self.copies for x in (slot, through)}
+        for node in self.graph.body:
+            if node.prim.name != "push" or not self._has_tape_alone(node):
+                continue
+            for slot in (self.slot(x) for x in node.operands if is_array(x)):
+                if slot.block is not None and slot.constant is None and id(slot) not in taken and (
+                        made[id(slot)] <= position[node]):
+                    taken.add(id(slot))
+                    slot.push, slot.block.size, slot.block = node, 0, None
+
+    def _has_tape_alone(self, push: Apply) -> bool:
+        """Is the top of its tape known at the beginning, with the size of its record, and does
+        nothing else use the tape?"""
+        tape = push.operands[0]
+        users = sum(x is tape for node in self.graph.body for x in node.operands)
+        return isinstance(tape, Input) and users == 1 and not any(
+            byte_size(x.type)[0].startswith("?") for x in push.operands if is_array(x))
 
     def _last_reads(self) -> dict[int, int]:
         """The position of the last apply that reads what lies in each input's buffer."""

@@ -103,6 +103,9 @@ class Region(Places, Effects, Tapes):
             self.pointers[id(slot)] = inputs[slot.input]
         self.targets = dict(targets)
         self.settle_places(frame, None)
+        for node in dict.fromkeys(slot.push for slot in self.slots.values()
+                                  if slot.push is not None):
+            self.begin_record(frame, node)
         for node in self.graph.body:
             self._emit(frame, node)
         for slot, _, through in self.copies:
@@ -272,6 +275,8 @@ class Region(Places, Effects, Tapes):
         address = self._address(frame, node, x, index)
         if in_register(node.type):
             self.registers[node, 0] = frame.load_element(node.type.dtype, address)
+        elif self._is_found(node):
+            self.pointers[id(self.slots[node, 0])] = address
         else:
             frame.copy(node.type, address, self.pointer(node))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from cellc.ir.graph import Apply
 from cellc.ir.types import TensorType
 from cellc.kernels.frame import Frame
-from cellc.kernels.places import in_register
+from cellc.kernels.places import in_register, is_array
 from cellc.kernels.plan_memory import byte_size
 from cellc.kernels.program import ERROR_INDEX, ERROR_MEMORY, ERROR_SIZE
 from cellc.kernels.scalar_ops import Element, ScalarOps
@@ -41,14 +41,24 @@ class Tapes:
 
     # -- one record ----------------------------------------------------------------------------
     def _emit_push(self, frame: Frame, node: Apply) -> None:
+        if (node, 0) not in self.registers:
+            self.begin_record(frame, node)
+        tape, *xs = node.operands
+        top, offsets = self.register(tape), _layout(frame, [x.type for x in xs])[0]
+        for x, offset in zip(xs, offsets, strict=True):
+            if not is_array(x) or self.slot(x).push is not node:
+                self._store(frame, x, frame.f.gep("i8", top, offset))
+
+    def begin_record(self, frame: Frame, node: Apply) -> None:
+        """Make room for a push; what is made on the tape itself has its place then."""
         f, (tape, *xs) = frame.f, node.operands
         top = self.register(tape)
         offsets, size = _layout(frame, [x.type for x in xs])
-        above = f.gep("i8", top, size)
+        above = self.registers[node, 0] = f.gep("i8", top, size)
         self._check_room(frame, node, top, above)
         for x, offset in zip(xs, offsets, strict=True):
-            self._store(frame, x, f.gep("i8", top, offset))
-        self.registers[node, 0] = above
+            if is_array(x) and self.slot(x).push is node:
+                self.pointers[id(self.slot(x))] = f.gep("i8", top, offset)
 
     def _check_room(self, frame: Frame, node: Apply, top: str, above: str) -> None:
         f = frame.f

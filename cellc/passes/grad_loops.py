@@ -1,8 +1,9 @@
 """Gradients of loops and of recursion: residuals go on a tape.
 
     while {test=t, body=g}      fwd: a while whose round is g.fwd, and pushes what g.bwd needs
-                                of this round (not what is the same in all, nor what is counted),
-                                and counts the rounds.
+                                of this round (not what is the same in all, nor what is counted,
+                                and of a row of such an array only the index), and counts the
+                                rounds.
                                 bwd: a while over that count; a round pops, and is g.bwd; cotangents
                                 of the state go from round to round, those of invariants add up.
     call g within g             g.fwd pushes all that g.bwd needs when it is done, and g.bwd begins
@@ -21,7 +22,7 @@ from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TupleType, i64
 from cellc.passes import grad
 from cellc.passes.ranges import step_of
-from cellc.passes.rebuild import copy_body, copy_input
+from cellc.passes.rebuild import copy_body, copy_input, renew
 from cellc.record import record
 
 COUNT = ScalarType(i64)
@@ -38,6 +39,7 @@ class Loop:
     rounds: Node
     pushed: list[tuple]         # the residuals of a round that are on the tape, and their types
     counted: dict[tuple, int]   # those that are counted instead, and by how much
+    rows: dict[tuple, tuple[Apply, int]]    # those that are read again, from which operand
 
 
 def forward(d, node: Apply, env, live):
@@ -57,8 +59,18 @@ def forward(d, node: Apply, env, live):
         pool = {"input": xs, "result": found}
         counted = {key: step for key in halves.residuals if key[0] == "input" and key[1] < n
                    and (step := step_of(body, key[1])) is not None}
-        pushed = {key: pool[key[0]][key[1]] for key in halves.residuals
-                  if (key[0] == "result" or key[1] < n) and key not in counted}
+        pushed, rows = {}, {}
+        for key in halves.residuals:
+            value = pool[key[0]][key[1]]
+            if key in counted or (key[0] == "input" and key[1] >= n):
+                continue
+            at = _row_of(value, rest)
+            if at is None:
+                pushed[key] = value
+                continue
+            rows[key] = value, n + at
+            for k, index in enumerate(value.operands[1:]):
+                pushed[key, k] = index
         if pushed:
             longer = tape.push(longer, *pushed.values())
         round_ = b.finish(control.tuple(*found[:n], longer, arith.add(count, 1)))
@@ -70,7 +82,14 @@ def forward(d, node: Apply, env, live):
     own = items[:n]
     shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]
     return shown, Loop(halves, active, given, own, items[n + 1],
-                       [(key, x.type) for key, x in pushed.items()], counted)
+                       [(key, x.type) for key, x in pushed.items()], counted, rows)
+
+
+def _row_of(value: Node, arrays: list[Node]) -> int | None:
+    """Which of the arrays it is a row of, where it is: the tape then holds the index alone."""
+    if not isinstance(value, Apply) or value.prim.name != "read" or not value.shape:
+        return None
+    return next((i for i, x in enumerate(arrays) if x is value.operands[0]), None)
 
 
 def with_inputs(graph: Graph, at: int, types) -> Graph:
@@ -104,6 +123,11 @@ def backward(d, node: Apply, cotangents, loop: Loop) -> None:
             longer = control.item(popped, index=0)
             residuals |= {key: control.item(popped, index=k)
                           for k, (key, _) in enumerate(loop.pushed, start=1)}
+        for key, (value, at) in loop.rows.items():
+            index = [residuals[key, k] for k in range(len(value.operands) - 1)]
+            residuals[key] = b.append(renew(value, dict(zip(
+                value.operands, [b.lift(loop.arguments[at]), *index], strict=True)),
+                value.attrs | {"checked": False}))
         answers = grad.parts(copy_body(b, halves.bwd, [
             *(ds[i] for i in halves.seeds), *(b.lift(residuals[key]) for key in halves.residuals),
             *[longer] * halves.taped]))
