@@ -49,7 +49,9 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               stride 0. Extents and strides may be names of sizes known at run time: those become
               i64 arguments in the order of `plan.symbols`. C must not overlap A or B, and no two
               elements of C the same memory.
-    Dtypes:   f64; f32, f16 and bf16 in any mixture, summed in f32.
+    Dtypes:   f64; f32, f16 and bf16 in any mixture, summed in f32; i8 or u8 to i32, exactly: so
+              many terms as f32 sums without rounding are a block, and blocks are added as integers.
+              These have no epilogue.
     Sharing:  task `t` of `n_tasks` does its part of C; run all of 0 .. n_tasks - 1 in any order, at
               once or not. Then, where `plan.reduce_name` is a name, the same with that function.
               Any n_tasks is right and gives the same bits; `plan.max_tasks` is as many as pay.

@@ -69,6 +69,8 @@ class Blocked:
         self.sums = product.sum_dtype
         self.ty = MEMORY_TYPE[self.sums]
         self.vector = f"<{s.lanes} x {self.ty}>"
+        self.whole = product.c.dtype == "i32"
+        self.finished = f"<{s.lanes} x i32>" if self.whole else self.vector
         self.reduce_name = f"{name}.reduce" if s.partial else None
         a, b = product.a, product.b
         self.b_strip, self.b_k = Strip(b.cols, s.lanes, s.tile.vectors, True), Offsets(b.rows)
@@ -303,13 +305,16 @@ class Blocked:
         if self.p.k is None or self.p.k >= WORTH_PREFETCH:
             prefetch_tile(f, self.c, places, reaches)
         sums = emit_sums(f, source, panel, block.size_k, self.vector, s.tile.vectors)
+        if self.whole:
+            sums = [[f.op(f"fptosi {self.vector} {x} to {self.finished}") for x in row]
+                    for row in sums]
         if block.first is not None:
             sums = self._emit_earlier(f, block.first, sums, places, reaches)
         masks = [None] * s.tile.vectors
         if not whole:
             left = emit_subtract(f, block.size_n, column)
             masks = [self.c_strip.mask(f, left, v) for v in range(s.tile.vectors)]
-        finished = Finished(f, self.vector, s.lanes, self.p.arrangement, block.batch, indices,
+        finished = Finished(f, self.finished, s.lanes, self.p.arrangement, block.batch, indices,
                             f.add(block.start_n, column), masks, None)
         epilogue = None if s.partial else self.epilogue
         late = epilogue is not None and (
@@ -377,12 +382,13 @@ class Blocked:
         f.branch_if(first, done, again)
         f.start(again)
         element = MEMORY_TYPE[self.c.dtype]
-        totals = [[f.op(f"fadd {self.vector} {sum_}, {reach.load(f, element, place)}")
+        add = "add" if self.whole else "fadd"
+        totals = [[f.op(f"{add} {self.finished} {sum_}, {reach.load(f, element, place)}")
                    for sum_, reach in zip(row, reaches, strict=True)]
                   for row, place in zip(sums, places, strict=True)]
         f.branch(done)
         f.start(done)
-        return [[f.op(f"phi {self.vector} [ {new}, %{before} ], [ {total}, %{again} ]")
+        return [[f.op(f"phi {self.finished} [ {new}, %{before} ], [ {total}, %{again} ]")
                  for new, total in zip(*rows, strict=True)]
                 for rows in zip(sums, totals, strict=True)]
 

@@ -52,7 +52,7 @@ def run_length(p: Product) -> int | str | None:
 
 def suits(p: Product, target: Target) -> bool:
     """Whether the product is one of these."""
-    if p.m is None or p.n is None or 0 in (p.m, p.n, p.k):
+    if p.m is None or p.n is None or 0 in (p.m, p.n, p.k) or p.c.dtype == "i32":
         return False
     length, lanes = run_length(p), target.lanes(BITS[p.sum_dtype])
     if length is None:

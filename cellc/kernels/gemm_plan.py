@@ -10,7 +10,16 @@ from __future__ import annotations
 
 import math
 
-from cellc.kernels.gemm_view import BITS, Axis, Operand, Strip, count, merged
+from cellc.kernels.gemm_view import (
+    BITS,
+    CONVERTED,
+    EXACT_TERMS,
+    Axis,
+    Operand,
+    Strip,
+    count,
+    merged,
+)
 from cellc.kernels.target import Target
 from cellc.record import record
 
@@ -107,13 +116,14 @@ def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
     return min(choices, key=lambda p: _cycles(p, target))
 
 
-FAMILIES = ({"f64"}, {"f32", "f16", "bf16"})
+FAMILIES = ({"f64"}, {"f32", "f16", "bf16"}, {"i8", "i32"}, {"u8", "i32"})
 
 
 def check_operands(a: Operand, b: Operand, c: Operand) -> None:
     """Refuse operands that do not fit each other."""
     dtypes = {a.dtype, b.dtype, c.dtype}
-    if not any(dtypes <= family for family in FAMILIES):
+    if not any(dtypes <= family for family in FAMILIES) or (c.dtype == "i32") != (
+            a.dtype in EXACT_TERMS):
         raise ValueError(f"matrix product: no product of {a.dtype} and {b.dtype} in {c.dtype}")
     for name, left, right in (("row", a.rows, c.rows), ("column", b.cols, c.cols),
                               ("summed", a.cols, b.rows)):
@@ -162,7 +172,7 @@ def _cycles(p: Product, target: Target) -> float:
     per_vector = min(LOAD_COST[kind_b], TRANSPOSE_COST) if along_k else LOAD_COST[kind_b]
     total += per_vector * k * math.ceil(n / lanes)
     total += 3 * LOAD_COST[kind_c] * m * math.ceil(n / lanes)
-    if k_uniform(p.a) is None or p.a.dtype in ("f16", "bf16"):
+    if k_uniform(p.a) is None or p.a.dtype in CONVERTED:
         rows = Strip(p.a.cols, lanes).kind, Strip(p.a.rows, lanes).kind
         total += 3 * min(LOAD_COST[kind] for kind in rows) * m * math.ceil(k / lanes)
     return total
@@ -253,7 +263,9 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     parts, part_k, partial = split(p, target, tile, width, threads)
     block_k = _block_k(bits, target, part_k)
     narrow = p.c.dtype != p.sum_dtype
-    if narrow and not partial:
+    if p.a.dtype in EXACT_TERMS:
+        block_k = min(block_k, EXACT_TERMS[p.a.dtype])
+    elif narrow and not partial:
         block_k = max(k, 1)             # blocks of k would meet in C, rounded
     pack_a, pack_b = _pack_a(p, tile, lanes, n, k, width), _pack_b(p, tile, lanes, m)
     fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
@@ -280,7 +292,7 @@ def _pack_a(p: Product, tile: Tile, lanes: int, n: int, k: int, width: int) -> s
     """A tile's rows are copied where they have no single stride along k, have to be converted for
     every panel, or lie so that few of them fit the first-level cache together."""
     uniform = k_uniform(p.a)
-    if uniform is not None and not (p.a.dtype in ("f16", "bf16") and n > width):
+    if uniform is not None and not (p.a.dtype in CONVERTED and n > width):
         rows = merged(p.a.rows)
         crowded = isinstance(stride := rows[-1].stride if rows else 1, int) and stride % 256 == 0
         strided = uniform != 1 and not (isinstance(uniform, int) and uniform <= 64)
@@ -325,6 +337,8 @@ def split(p: Product, target: Target, tile: Tile, width: int,
     thread read all of A. Gives the number of parts, their length, and whether sums go through a
     buffer.
     """
+    if p.a.dtype in EXACT_TERMS:
+        return 1, p.k, False            # blocks of k meet in C, which is as exact as they are
     partial = p.c.dtype != p.sum_dtype and (p.k is None or p.k > 512)
     m, n, k, batches = p.assumed()
     tiles = math.ceil(m / tile.rows) * math.ceil(n / width) * batches

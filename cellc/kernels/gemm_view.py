@@ -25,9 +25,12 @@ from cellc.kernels.vectors import (
 )
 from cellc.record import record
 
-MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16"}
-BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16}
+MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16",
+               "i8": "i8", "u8": "i8", "i32": "i32"}
+BITS = {"f32": 32, "f64": 64, "f16": 16, "bf16": 16, "i8": 8, "u8": 8, "i32": 32}
 SHORT = ("f16", "bf16")     # what is summed in f32
+EXACT_TERMS = {"i8": 1024, "u8": 256}       # so many products of bytes f32 sums without rounding
+CONVERTED = (*SHORT, *EXACT_TERMS)
 MOST_RUNS = 4               # masked loads that are still faster than one gather
 
 
@@ -143,6 +146,9 @@ def prefetch(f: Function, pointer: str, write: bool = False) -> None:
 def widen(f: Function, value: str, dtype: str, width: int | None) -> str:
     """A loaded value (a vector of `width`, or a scalar) in the type sums are kept in."""
     ty = f"<{width} x float>" if width else "float"
+    if dtype in EXACT_TERMS:
+        source = f"<{width} x i8>" if width else "i8"
+        return f.op(f"{'sitofp' if dtype == 'i8' else 'uitofp'} {source} {value} to {ty}")
     return widened(f, value, dtype, ty) if dtype in SHORT else value
 
 

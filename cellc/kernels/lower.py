@@ -407,7 +407,11 @@ class Lowering:
         for x, summed, shared in zip((a, b), contract, batch, strict=True):
             own = [index[:lead][shared.index(k)] if k in shared else
                    inner[summed.index(k)] if k in summed else next(rest) for k in range(x.ndim)]
-            elements.append(self.value(x, own, guards))
+            element = self.value(x, own, guards)
+            if x.dtype is not node.dtype:
+                element = ScalarOp(node.dtype, "cast", lambda b, x: b.cast(x, node.dtype),
+                                   (element,))
+            elements.append(element)
         terms = ScalarOp(node.dtype, "mul", lambda b, x, y: b.mul(x, y), tuple(elements))
         if all(i.terms == {} for i in inner):
             return terms

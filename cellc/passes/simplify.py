@@ -20,7 +20,7 @@ import numpy as np
 
 from cellc.errors import IRFault
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Constant, Graph, Node, fill
-from cellc.ir.types import TupleType
+from cellc.ir.types import TupleType, i8, i32, u8
 from cellc.passes.rebuild import everywhere, renew, touched
 from cellc.record import record
 
@@ -67,6 +67,11 @@ def _same_or_wider(b: dict) -> bool:
     return source.kind == between.kind and source.bits < between.bits
 
 
+def _sums_of_bytes(b: dict) -> bool:
+    """int8 or uint8 on both sides, summed in int32."""
+    return b["d"] is b["e"] is i32 and b["x"].type.dtype is b["y"].type.dtype in (i8, u8)
+
+
 rule("neg(neg(x)) -> x")
 rule("bit_not(bit_not(x)) -> x")
 rule("mul(x, 1) -> x")
@@ -90,6 +95,8 @@ rule("select(False, x, y) -> y")
 rule("select(bit_not(c), x, y) -> select(c, y, x)")
 rule("cast(x, dtype=d) -> x")
 rule("cast(cast(x, dtype=d), dtype=e) -> x", _same_or_wider)
+rule("dot(cast(x, dtype=d), cast(y, dtype=e), contract=c, batch=s)"
+     " -> dot(x, y, contract=c, batch=s, dtype=d)", _sums_of_bytes)
 rule("to_scalar(from_scalar(x)) -> x")
 rule("from_scalar(to_scalar(x)) -> x")
 rule("reshape(x, shape=s) -> x")

@@ -70,6 +70,8 @@ def _sum_of_products(builder: Builder, node: Apply) -> Node:
 
     def spread(x: Node, free, side: int, first: int) -> Node:
         order = (*batch[side], *free, *contract[side])
+        if x.dtype is not node.dtype:
+            x = apply("cast", x, dtype=node.dtype)
         if order != tuple(range(x.ndim)):
             x = apply("transpose", x, perm=order)
         at = (*range(n), *range(first, first + len(free)), *summed)

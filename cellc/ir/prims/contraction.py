@@ -12,6 +12,7 @@ from cellc.ir.graph import primitive
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import NUMBER, axes_of, takes_tensor
 from cellc.ir.prims.rules import lanes_first, later
+from cellc.ir.types import TensorType
 
 
 def free_axes(ndim: int, contract, batch) -> tuple[int, ...]:
@@ -19,7 +20,7 @@ def free_axes(ndim: int, contract, batch) -> tuple[int, ...]:
     return tuple(i for i in range(ndim) if i not in contract and i not in batch)
 
 
-def _dot_types(a, b, contract, batch):
+def _dot_types(a, b, contract, batch, dtype=None):
     takes_tensor("dot", a, NUMBER), takes_tensor("dot", b, NUMBER)
     if a.dtype is not b.dtype:
         raise TypeFault(f"dot: found {a} and {b}, expected one dtype", "cast one of them")
@@ -32,13 +33,16 @@ def _dot_types(a, b, contract, batch):
                                  f"(size {a.shape[i]}) as long as axis {j} of the second (size "
                                  f"{b.shape[j]})", "transpose or reshape one of them")
     axes_of("dot", a, (*contract[0], *batch[0])), axes_of("dot", b, (*contract[1], *batch[1]))
-    return a.with_shape((*(a.shape[i] for i in batch[0]),
-                         *(a.shape[i] for i in free_axes(a.ndim, contract[0], batch[0])),
-                         *(b.shape[i] for i in free_axes(b.ndim, contract[1], batch[1]))))
+    return TensorType(dtype or a.dtype, (
+        *(a.shape[i] for i in batch[0]),
+        *(a.shape[i] for i in free_axes(a.ndim, contract[0], batch[0])),
+        *(b.shape[i] for i in free_axes(b.ndim, contract[1], batch[1]))))
 
 
-def _dot(a, b, contract, batch):
+def _dot(a, b, contract, batch, dtype=None):
     """As a batched matrix product [batch, free a, contract] @ [batch, contract, free b]."""
+    if dtype is not None:
+        return _dot(a.astype(dtype.numpy), b.astype(dtype.numpy), contract, batch)
     free_a = free_axes(a.ndim, contract[0], batch[0])
     free_b = free_axes(b.ndim, contract[1], batch[1])
 
@@ -51,6 +55,11 @@ def _dot(a, b, contract, batch):
     right = b.transpose(*batch[1], *contract[1], *free_b).reshape(
         *lead, inner, math.prod(sizes(b, free_b)))
     return np.matmul(left, right).reshape((*lead, *sizes(a, free_a), *sizes(b, free_b)))
+
+
+def _dot_eval(a, b, dtype=None, **attrs):
+    """Rounded to the operands' dtype, or in the wider one that is asked for."""
+    return num.rounded(_dot)(a, b, **attrs) if dtype is None else _dot(a, b, dtype=dtype, **attrs)
 
 
 def _arranged(left, right, contract, batch, order):
@@ -121,7 +130,8 @@ def _samples():
 
 
 dot = primitive(
-    "dot", "a b", kind="kernel", types=_dot_types, eval=num.rounded(_dot), vjp=_dot_vjp,
+    "dot", "a b", kind="kernel", types=_dot_types, eval=_dot_eval, vjp=_dot_vjp,
     jvp=_dot_jvp, batch=_dot_batch,
-    doc="Products summed over the contracted axes: axes of the result are batch, free a, free b.",
+    doc="Products summed over the contracted axes: axes of the result are batch, free a, free b. "
+        "A pass asks for sums of bytes in a wider `dtype`.",
     samples=_samples, tolerance={"f32": 1e-5})      # sums of products, in whatever order
