@@ -42,6 +42,7 @@ from cellc.kernels.views import (
     Axis,
     NeedSplit,
     NotAffine,
+    bijective,
     linear,
     operand_index,
     reshape_index,
@@ -145,7 +146,7 @@ class Lowering:
         node = self.graph.results[result]
         x = node.operands[0]
         index = self.at.get(x) or self._infer(x)
-        if index is None or not _bijective(index, x.shape):
+        if index is None or not bijective(index, x.shape):
             raise NotFusable(f"{node} is a sum of what the others do not walk")
         kept = [i for k, i in enumerate(index) if k not in reduced_axes(node)]
         place = linear(kept, node.shape)
@@ -201,7 +202,7 @@ class Lowering:
         index = self.at.get(node)
         if index is None:
             index = self._infer(node)
-        if index is None or not _bijective(index, node.shape):
+        if index is None or not bijective(index, node.shape):
             index = self._by_shape(node)
         return index
 
@@ -331,8 +332,7 @@ class Lowering:
                         (self.inside(new), value, fill))
 
     def _at_iota(self, node, index, guards):
-        return ScalarOp(node.dtype, "cast", lambda b, x: b.cast(x, node.dtype),
-                        (Index(i64, index[node.attrs["axis"]]),))
+        return _cast(Index(i64, index[node.attrs["axis"]]), node.dtype)
 
     def _at_dim_size(self, node, index, guards):
         return Index(i64, Affine(node.attrs["dim"]))
@@ -370,8 +370,7 @@ class Lowering:
             raise NotFusable("gather reads an operand of the group")
         axis, n = node.attrs["axis"], position.ndim
         at = self.value(position, index[axis:axis + n], guards)
-        wide = ScalarOp(i64, "cast", lambda b, i: b.cast(i, i64), (at,))
-        checked = Checked(i64, wide, x.shape[axis], 0, guards)
+        checked = Checked(i64, _cast(at, i64), x.shape[axis], 0, guards)
         if filled or x.size == 0:       # nothing is read, but a wrong index still is an error
             value = self._constant(x) if filled else Literal(node.dtype, 0)
             return ScalarOp(node.dtype, "gather", lambda b, i, v: v, (checked, value))
@@ -407,11 +406,7 @@ class Lowering:
         for x, summed, shared in zip((a, b), contract, batch, strict=True):
             own = [index[:lead][shared.index(k)] if k in shared else
                    inner[summed.index(k)] if k in summed else next(rest) for k in range(x.ndim)]
-            element = self.value(x, own, guards)
-            if x.dtype is not node.dtype:
-                element = ScalarOp(node.dtype, "cast", lambda b, x: b.cast(x, node.dtype),
-                                   (element,))
-            elements.append(element)
+            elements.append(_cast(self.value(x, own, guards), node.dtype))
         terms = ScalarOp(node.dtype, "mul", lambda b, x, y: b.mul(x, y), tuple(elements))
         if all(i.terms == {} for i in inner):
             return terms
@@ -464,6 +459,12 @@ class Lowering:
         return Reduction(node.dtype, "add", operand, 0, tuple(self.reduced))
 
 
+def _cast(value: Value, dtype) -> Value:
+    if value.dtype is dtype:
+        return value
+    return ScalarOp(dtype, "cast", lambda b, x: b.cast(x, dtype), (value,))
+
+
 def _philox_word(b, block, word, *key):
     """Word number `word` of a block; where that is known, all four are made together, once."""
     wide = b.cast(block, u64)
@@ -479,26 +480,3 @@ def _larger(a, b) -> bool:
         return bool(a > b)
     except SymbolicFault:
         return not isinstance(a, int)
-
-
-def _bijective(index: list[Affine], shape) -> bool:
-    """Each place of `shape` is met once: the index is one axis each, with its whole extent."""
-    seen = set()
-    for i, n in zip(index, shape, strict=True):
-        if n == 1:
-            continue
-        if i.const != 0 or len(i.terms) == 0:
-            return False
-        span = 1
-        for axis, coef in sorted(i.terms.items(), key=lambda term: _size_key(term[1])):
-            if coef != span or axis in seen:
-                return False
-            seen.add(axis)
-            span = span * axis.extent
-        if span != n:
-            return False
-    return True
-
-
-def _size_key(coef):
-    return (0, coef) if isinstance(coef, int) else (1, coef.coef)

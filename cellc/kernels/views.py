@@ -271,3 +271,26 @@ def result_index(node, index: Sequence[Affine], missing: Sequence[Affine] = ()) 
                 found.append(ZERO if n == 1 else next(repeated, None))
         return None if None in found or next(repeated, None) is not None else found
     return None
+
+
+def bijective(index: list[Affine], shape) -> bool:
+    """Each place of `shape` is met once: the index is one axis each, with its whole extent."""
+    seen = set()
+    for i, n in zip(index, shape, strict=True):
+        if n == 1:
+            continue
+        if i.const != 0 or len(i.terms) == 0:
+            return False
+        span = 1
+        for axis, coef in sorted(i.terms.items(), key=lambda term: _size_key(term[1])):
+            if coef != span or axis in seen:
+                return False
+            seen.add(axis)
+            span = span * axis.extent
+        if span != n:
+            return False
+    return True
+
+
+def _size_key(coef):
+    return (0, coef) if isinstance(coef, int) else (1, coef.coef)
