@@ -34,6 +34,8 @@ PLAIN = (bool, int, float, str, type(None), DType, Dim, Type, Graph)
 
 def key_of(graph: Graph, in_place: dict[int, int]) -> str | None:
     """The name of a parsed graph's program; None where the text does not say everything."""
+    if _compiler() is None:
+        return None
     reachable = graph.reachable()
     nodes = [node for g in reachable for node in g.body]
     for node in nodes:
@@ -55,8 +57,8 @@ def _is_plain(value) -> bool:
 
 
 @functools.cache
-def _compiler() -> str:
-    """The compiler's own files, by their times and sizes."""
+def _compiler() -> str | None:
+    """The compiler's own files, by their times and sizes; None where they are none of their own."""
     top = os.path.dirname(__file__)
     found = []
     for folder, folders, files in os.walk(top):
@@ -64,7 +66,7 @@ def _compiler() -> str:
         for file in files:
             status = os.stat(os.path.join(folder, file))
             found.append((os.path.relpath(folder, top), file, status.st_mtime_ns, status.st_size))
-    return f"{sys.version}\n{np.__version__}\n{sorted(found)}"
+    return f"{sys.version}\n{np.__version__}\n{sorted(found)}" if found else None
 
 
 def _identity() -> str:
