@@ -57,13 +57,23 @@ def integers(x, w, b):
     return ops.matmul(x.astype(cellc.int32), w.astype(cellc.int32)).cumsum(0)
 
 
+def of_bytes(x, w, b):
+    return ops.matmul(x.astype(cellc.int8).astype(cellc.int32),
+                      w.astype(cellc.int8).astype(cellc.int32))
+
+
+def large_norms(x):
+    return ops.gelu(ops.softmax(x, -1))
+
+
 def convolution(x, w, b):
     return ops.conv2d(x.reshape(2, 5, 10, 40), w.reshape(-1)[:8 * 5 * 9].reshape(8, 5, 3, 3))
 
 
 SHAPES = ((50, 80), (80, 70), (70,))
-CASES = [(f, SHAPES) for f in (dense, norms, special, halves, integers, convolution)]
-CASES += [(attention, ((2, 3, 65, 16),) * 3), (scale_and_shift, ((4096, 80), (80,)))]
+CASES = [(f, SHAPES) for f in (dense, norms, special, halves, integers, of_bytes, convolution)]
+CASES += [(attention, ((2, 3, 65, 16),) * 3), (scale_and_shift, ((4096, 80), (80,))),
+          (large_norms, ((4096, 768),))]
 
 
 @pytest.mark.parametrize("function, shapes", CASES)
@@ -79,8 +89,11 @@ def test_kernels(function, shapes):
         text = compiled(module.text())
         products = any(x.prim.name == "dot" for x in getattr(
             node.attrs.get("graph"), "body", ()))
-        if products and node.attrs["graph"].results[0].dtype.is_float:
+        if products and (function is of_bytes
+                         or node.attrs["graph"].results[0].dtype.is_float):
             assert ".4s" in text and "fmla" in text
+        if function is large_norms:
+            assert "prfm" in text           # the next row is asked for
 
 
 @pytest.mark.parametrize("system, waits", [("linux", "syscall"), ("darwin", "pthread_cond_wait")])
