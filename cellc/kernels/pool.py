@@ -16,7 +16,8 @@ since its region is not finished.
 Waiting is a spin of at most some 20 us, then a sleep (`waiting.py`): a pool that spins longer costs
 its neighbours a scheduler slice, and one that never spins pays a wake at every region. Work too
 short to wake anyone for is shared with those who are awake (`cellc_parallel_awake`), or else is one
-task of the caller. One region runs at a time: a call from inside a task or from a second thread
+task of the caller; but of those that nobody shared each 64th wakes the others, who stay awake if
+more such work follows at once, and cost it a hundredth if not. One region runs at a time: a call from inside a task or from a second thread
 runs its tasks itself, in order.
 Where there are no POSIX threads (Windows) every region runs so.
 
@@ -36,6 +37,7 @@ from cellc.kernels.text import Module
 
 SPIN_TICKS = 40_000         # of the time stamp counter: 10-20 us at 2-4 GHz
 SPIN_ROUNDS = 2_000         # where there is no such counter
+ALONE = 64                  # short regions that one thread does before it wakes the others
 CPU_SET_BYTES = 128         # a set of CPUs as libc has it: 1024 of them
 MAX_TASKS = 0x7FFFFFFF
 ALL = 0x7FFFFFFF
@@ -70,6 +72,7 @@ def emit(module: Module, machine: str, system: str) -> None:
     cell(module, "pool_caller_sleeps", "i32")
     cell(module, "pool_epoch", "i32", line=True)
     cell(module, "pool_sleepers", "i32")
+    cell(module, "pool_alone", "i32")
     cell(module, "pool_caller_cpu", "i32", "-1")
     waiting.emit(module, machine, system)
     _emit_spin(module, machine)
@@ -83,16 +86,23 @@ def emit(module: Module, machine: str, system: str) -> None:
 
 
 def _emit_awake(p: Procedure, threads: bool) -> None:
-    """The region, where a worker spins; else `fn(ctx, 0, 1)`."""
+    """The region, where a worker spins, and at times to wake them; else `fn(ctx, 0, 1)`."""
     if threads:
         started = p.load_atomic("i32", "@pool_started")
         awake = p.lt(p.op(f"sext i32 {p.load_atomic('i32', '@pool_sleepers')} to i64"),
                      p.op(f"sext i32 {started} to i64"))
         with p.when(awake):
-            p.call("void", "cellc_polled_parallel", *((ty, f"%{name}") for ty, name in POLLED[:3]),
-                   ("ptr", "null"))
-            p.give()
+            _emit_shared(p)
+        alone = p.op(f"and i32 {p.fetch('add', 'i32', '@pool_alone', '1')}, {ALONE - 1}")
+        with p.when(p.eq("i32", alone, str(ALONE - 1))):
+            _emit_shared(p)
     p.do("call void %fn(ptr %ctx, i64 0, i64 1)")
+    p.give()
+
+
+def _emit_shared(p: Procedure) -> None:
+    p.call("void", "cellc_polled_parallel", *((ty, f"%{name}") for ty, name in POLLED[:3]),
+           ("ptr", "null"))
     p.give()
 
 

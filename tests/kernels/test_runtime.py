@@ -181,6 +181,21 @@ def test_short_work_is_shared_with_those_awake(tasks, threads):
     raise AssertionError("a worker never sleeps")
 
 
+def test_much_short_work_wakes_the_others(tasks, threads):
+    """One of 64 in a row, though all sleep."""
+    threads(2)
+    time.sleep(0.05)
+    awake = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+        tasks.address("awake"))
+    shared = 0
+    for _ in range(64):
+        seen = zeros(8)
+        awake(ctypes.addressof(seen), 0, 1)
+        assert list(seen) in ([8] * 8, [1] + [0] * 7)
+        shared += seen[0] == 8
+    assert shared
+
+
 def test_regions_after_a_pause_wake_sleeping_workers(tasks, threads):
     threads(3)
     for pause in (0, 1e-5, 1e-4, 1e-2):
