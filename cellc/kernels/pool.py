@@ -16,10 +16,10 @@ since its region is not finished.
 Waiting is a spin of at most some 20 us, then a sleep (`waiting.py`): a pool that spins longer costs
 its neighbours a scheduler slice, and one that never spins pays a wake at every region. Work too
 short to wake anyone for is shared with those who are awake (`cellc_parallel_awake`), or else is one
-task of the caller; but of those that nobody shared each 64th wakes the others, who stay awake if
-more such work follows at once, and cost it a hundredth if not. One region runs at a time: a call from inside a task or from a second thread
-runs its tasks itself, in order.
-Where there are no POSIX threads (Windows) every region runs so.
+task of the caller. But of such work that nobody shared each 64th piece wakes the others. If more of
+it follows at once they stay awake, and if not, the wake has cost it a hundredth. One region runs at
+a time: a call from inside a task or from a second thread runs its tasks itself, in order. Where
+there are no POSIX threads (Windows) every region runs so.
 
 Linux likes to wake a thread on the CPU of the one that wakes it. There the two would take turns,
 and go on so: whoever sleeps again after 20 us is not there when the scheduler balances its load. So
