@@ -22,7 +22,8 @@ def matmul(a, b):
 
     Shapes:   [..., n, k] @ [..., k, m] -> [..., n, m], leading axes broadcast; a 1-d operand is a
               row (left) or a column (right), whose axis is dropped.
-    Dtypes:   any but bool; they meet; f16 and bf16 accumulate in f32.
+    Dtypes:   any but bool; they meet; f16 and bf16 accumulate in f32, integers wrap. int8 or uint8
+              that are cast to int32 are compiled to read bytes: `matmul(a.astype(int32), ...)`.
     Errors:   ShapeFault where the inner sizes differ or an operand is 0-d.
     Gradient: g @ b^T and a^T @ g, summed over broadcast axes.
     """
