@@ -6,6 +6,7 @@
     cse         equal applies once
     prune       what loops and branches carry and nobody needs goes
     sums        what branches and loops add to an array is added there
+    adjoint     windows added up after a product become windows read by one
     thin        products in which nothing is used twice become multiplications and sums
     dead_code   what nobody uses goes
     fuse        clusters of applies become `fused` groups, one kernel each
@@ -28,6 +29,7 @@ from cellc.ir.check import check, same
 from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
 from cellc.passes import (
+    adjoint,
     chain,
     cse,
     dead_code,
@@ -49,6 +51,7 @@ PIPELINE = (
     ("cse", cse.run),
     ("prune", prune.run),
     ("sums", sums.run),
+    ("adjoint", adjoint.run),
     ("thin", thin.run),
     ("dead_code", dead_code.run),
     ("fuse", fuse.run),

@@ -1,0 +1,89 @@
+"""The gradient of a convolution by its input, read as a convolution itself."""
+
+import numpy as np
+import pytest
+
+import cellc
+from cellc import Tensor, ops
+from cellc.ir.check import check
+from cellc.ir.interpret import interpret
+from cellc.native import run_graph
+from cellc.passes import adjoint
+
+# image, kernel, then what conv takes: stride, pad_mode, padding, dilation, groups
+CASES = {
+    "no padding": ((2, 3, 9, 8), (4, 3, 3, 3), ()),
+    "as large": ((2, 3, 9, 8), (4, 3, 3, 3), (1, "same")),
+    "wide kernel": ((2, 3, 9, 11), (4, 3, 4, 5), (1, "pad", (1, 2, 3, 0))),
+    "much padding": ((1, 2, 6, 7), (3, 2, 2, 3), (1, "pad", 3)),
+    "dilated": ((2, 3, 11, 10), (4, 3, 3, 2), (1, "pad", 2, (2, 3))),
+    "groups": ((2, 6, 7, 8), (4, 3, 3, 3), (1, "pad", 1, 1, 2)),
+    "single pixels": ((2, 3, 5, 4), (4, 3, 1, 1), ()),
+    "one channel": ((2, 1, 7, 6), (1, 1, 3, 3), (1, "same")),
+    "a kernel as large as the image": ((2, 3, 4, 5), (2, 3, 4, 5), ()),
+}
+TURNED = set(CASES) - {"much padding", "single pixels"}
+
+
+def gradient_of(case):
+    image, kernel, options = CASES[case]
+    rng = np.random.default_rng(1)
+    args = [rng.normal(size=image), rng.normal(size=kernel)]
+
+    def loss(x, w):
+        return (ops.conv2d(x, w, None, *options) ** 2).sum()
+
+    found = cellc.inspect(lambda x, w: cellc.grad(loss)(x, w), *map(Tensor, args))
+    return found.stages["prune"], args
+
+
+def names(graph):
+    return [node.prim.name for g in graph.reachable() for node in g.body]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_same_numbers(case, monkeypatch):
+    monkeypatch.setattr(adjoint, "MOST_MORE", 100.0)
+    graph, args = gradient_of(case)
+    turned = adjoint.run(graph)
+    check(turned)
+    np.testing.assert_allclose(interpret(turned, *args), interpret(graph, *args), 1e-10, 1e-10)
+    if case in TURNED:
+        assert "windows_add" in names(graph) and "windows_add" not in names(turned)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compiled(case, monkeypatch):
+    monkeypatch.setattr(adjoint, "MOST_MORE", 100.0)
+    graph, args = gradient_of(case)
+    np.testing.assert_allclose(run_graph(graph, *args), interpret(graph, *args), 1e-10, 1e-10)
+
+
+def turned_at(size: int) -> bool:
+    x, w = Tensor(np.ones((2, 8, size, size))), Tensor(np.ones((8, 8, 5, 5)))
+    found = cellc.inspect(lambda x, w: cellc.grad(
+        lambda x, w: ops.conv2d(x, w, pad_mode="valid").sum())(x, w), x, w)
+    return "windows_add" not in names(found.graph)
+
+
+def test_small_images_stay():
+    """Where the padding is much of what would be read."""
+    assert turned_at(56) and not turned_at(14)
+
+
+def test_strides_stay():
+    x, w = Tensor(np.ones((2, 8, 57, 57))), Tensor(np.ones((8, 8, 3, 3)))
+    found = cellc.inspect(lambda x, w: cellc.grad(
+        lambda x, w: ops.conv2d(x, w, None, 2, "valid").sum())(x, w), x, w)
+    assert "windows_add" in names(found.graph)
+
+
+def test_in_one_dimension(monkeypatch):
+    monkeypatch.setattr(adjoint, "MOST_MORE", 100.0)
+    rng = np.random.default_rng(2)
+    x, w = rng.normal(size=(2, 3, 11)), rng.normal(size=(4, 3, 4))
+    graph = cellc.inspect(lambda x, w: cellc.grad(
+        lambda x, w: (ops.conv1d(x, w) ** 2).sum())(x, w), Tensor(x), Tensor(w)).stages["prune"]
+    turned = adjoint.run(graph)
+    assert "windows_add" in names(graph) and "windows_add" not in names(turned)
+    np.testing.assert_allclose(interpret(turned, x, w), interpret(graph, x, w), 1e-10)
