@@ -162,8 +162,8 @@ def _convolution(builder: Builder, s: Sum, env: dict[Node, Node], node: Apply) -
     contract[s.side] += range(ndim, ndim + k)
     contract[1 - s.side] += s.within
     operands = (counted, window) if s.side == 0 else (window, counted)
-    product = apply("dot", *operands, contract=tuple(map(tuple, contract)),
-                    batch=tuple(map(tuple, batch)))
+    product = apply("dot", *operands, **s.dot.attrs | {
+        "contract": tuple(map(tuple, contract)), "batch": tuple(map(tuple, batch))})
     now = {place: i for i, place in enumerate(_places(product))}
     before = _places(s.dot)
 

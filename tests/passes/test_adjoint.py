@@ -7,8 +7,11 @@ import cellc
 from cellc import Tensor, ops
 from cellc.ir.check import check
 from cellc.ir.interpret import interpret
+from cellc.ir.prims import contraction, shape
+from cellc.ir.types import TensorType, i8, i32
 from cellc.native import run_graph
 from cellc.passes import adjoint
+from tests.kernel_runner import build
 
 # image, kernel, then what conv takes: stride, pad_mode, padding, dilation, groups
 CASES = {
@@ -87,3 +90,21 @@ def test_in_one_dimension(monkeypatch):
     turned = adjoint.run(graph)
     assert "windows_add" in names(graph) and "windows_add" not in names(turned)
     np.testing.assert_allclose(interpret(turned, x, w), interpret(graph, x, w), 1e-10)
+
+
+def test_of_bytes(monkeypatch):
+    """Their sums stay in int32."""
+    monkeypatch.setattr(adjoint, "MOST_MORE", 100.0)
+
+    def folded(x, w):                                       # [2, 4, 9] and [4, 3, 5]
+        y = contraction.dot(x, w, contract=((1,), (0,)), batch=((), ()), dtype=i32)
+        y = shape.transpose(y, perm=(0, 2, 1, 3))
+        return shape.windows_add(y, shape=(13,), strides=(1,), dilations=(1,))
+
+    graph = build(folded, TensorType(i8, (2, 4, 9)), TensorType(i8, (4, 3, 5)))
+    turned = adjoint.run(graph)
+    assert "windows_add" not in names(turned)
+    rng = np.random.default_rng(4)
+    args = [rng.integers(-128, 128, x.shape, np.int8) for x in graph.inputs]
+    for made in (interpret(turned, *args), run_graph(graph, *args)):
+        np.testing.assert_array_equal(made, interpret(graph, *args))
