@@ -90,3 +90,15 @@ def test_explain_names_what_was_read():
     f(Tensor(np.float32([1.0])))
     text = str(cellc.explain(curve))
     assert "curve: 2 compiled signature(s)" in text and "f32[2,2]" in text and "ops" in text
+
+
+def test_a_jitted_function_is_explained_as_what_it_wraps():
+    @cellc.jit
+    def twice(x):
+        return x * 2.0
+
+    assert "0 compiled" in str(cellc.explain(twice))
+    twice(Tensor(np.ones(3, np.float32)))
+    assert "1 compiled signature(s)\n  (f32[3])" in str(cellc.explain(twice))
+    assert cellc.inspect(twice, Tensor(np.ones(3, np.float32))).groups
+    assert len(cellc.explain(twice).signatures) == 1
