@@ -45,8 +45,9 @@ class Tapes:
             self.begin_record(frame, node)
         tape, *xs = node.operands
         top, offsets = self.register(tape), _layout(frame, [x.type for x in xs])[0]
-        for x, offset in zip(xs, offsets, strict=True):
-            if not is_array(x) or self.slot(x).push is not node:
+        there = set(self._made_there(node).values())
+        for i, (x, offset) in enumerate(zip(xs, offsets, strict=True)):
+            if i not in there:
                 self._store(frame, x, frame.f.gep("i8", top, offset))
 
     def begin_record(self, frame: Frame, node: Apply) -> None:
@@ -56,9 +57,15 @@ class Tapes:
         offsets, size = _layout(frame, [x.type for x in xs])
         above = self.registers[node, 0] = f.gep("i8", top, size)
         self._check_room(frame, node, top, above)
-        for x, offset in zip(xs, offsets, strict=True):
-            if is_array(x) and self.slot(x).push is node:
-                self.pointers[id(self.slot(x))] = f.gep("i8", top, offset)
+        for slot, i in self._made_there(node).items():
+            self.pointers[slot] = f.gep("i8", top, offsets[i])
+
+    def _made_there(self, node: Apply) -> dict[int, int]:
+        """The slots of a push that are made on the tape, and as which of its values: where one is
+        pushed more than once, as the first, which is copied to the others."""
+        slots = [self.slot(x) if is_array(x) else None for x in node.operands[1:]]
+        return {id(slot): i for i, slot in reversed([*enumerate(slots)])
+                if slot is not None and slot.push is node}
 
     def _check_room(self, frame: Frame, node: Apply, top: str, above: str) -> None:
         f = frame.f

@@ -31,6 +31,11 @@ PROGRAMS = {
             g = ops.sin(h)
             h = g * g * w + g * x[i] + ops.exp(g)
         return h.sum()""",
+    "kept twice": """
+        for i in range(x.shape[0]):
+            g = ops.exp(h * 0.1)
+            h = g * g * ops.tanh(h * 1.5) * w
+        return h.sum()""",
     "loops in a loop": """
         for i in range(x.shape[0]):
             g = h * x[i]
