@@ -76,6 +76,14 @@ def test_arrays_and_numbers(n):
     assert int(found[1]) == int(expected[1])
 
 
+def test_an_array_that_is_pushed_twice():
+    graph = read(ARRAYS.replace("%even, %k, %x) : tape", "%even, %k, %h) : tape"))
+    x = np.arange(5, dtype=np.float32) + 1
+    for found, expected in zip(run_graph(graph, x, 7), interpret(graph, x, 7), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert "push(%tape, %h, %even, %k, %h)" in str(graph)
+
+
 @pytest.mark.parametrize("n", [1, 2, 30])
 def test_a_graph_that_calls_itself(n):
     text = (IR / "read_loops.ir").read_text(encoding="utf-8").partition("\n---\n")[0]
