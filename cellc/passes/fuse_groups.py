@@ -26,6 +26,7 @@ from cellc.kernels.views import (
     Axis,
     NeedSplit,
     NotAffine,
+    bijective,
     operand_index,
     result_index,
 )
@@ -265,7 +266,7 @@ class Joining:
         if node.prim.kind != "elementwise" and node.prim.name not in VIEWS:
             return None
         index = self.derived(node, group)
-        if index is None or not _one_to_one(index, node.shape):
+        if index is None or not bijective(index, node.shape):
             return None
         operands = node.operands
         if node.prim.name in VIEWS:
@@ -281,7 +282,7 @@ class Joining:
         """The index of a sum over all the rows that the group walks."""
         x = node.operands[0]
         index = self.forward(x, group)
-        if index is None or not self.reads_in_place(x, index, group) or not _one_to_one(
+        if index is None or not self.reads_in_place(x, index, group) or not bijective(
                 index, x.shape):
             return None
         over = reduced_axes(node)
@@ -302,7 +303,7 @@ class Joining:
         if group.reduced:
             fits = set(axes) == set(group.reduced) and _in_order(axes, group.reduced)
         else:
-            fits = _one_to_one([index[k] for k in over], [node.operands[0].shape[k] for k in over])
+            fits = bijective([index[k] for k in over], [node.operands[0].shape[k] for k in over])
         kept = [i for k, i in enumerate(index) if k not in over]
         if not fits or any(a in i.terms for i in kept for a in axes):
             return None
@@ -315,21 +316,6 @@ def _in_order(axes: list[Axis], reduced: list[Axis]) -> bool:
 
 def _weight(coef) -> int:
     return coef if isinstance(coef, int) else assumed(coef)
-
-
-def _one_to_one(index: Index, shape) -> bool:
-    """Every axis once, each index running over its whole extent."""
-    seen: set[Axis] = set()
-    for i, n in zip(index, shape, strict=True):
-        span = 1
-        for axis, coef in sorted(i.terms.items(), key=lambda item: _weight(item[1])):
-            if coef != span or axis in seen:
-                return False
-            seen.add(axis)
-            span = span * axis.extent
-        if span != n or i.const != 0:
-            return False
-    return True
 
 
 def start(group: Group, node: Apply) -> None:
