@@ -7,7 +7,6 @@ guards or tensors: the compiled counterpart of `ir.interpret`.
 
 from __future__ import annotations
 
-import functools
 import signal
 import threading
 import time
@@ -125,10 +124,9 @@ def _symbols(graph: Graph) -> tuple[str, ...]:
     return (*told, *found_sizes(graph))
 
 
-@functools.cache
 def target():
-    """The CPU that code is generated for."""
-    return host_target(config.get("CPU") or None)
+    """The CPU that code is generated for, and the threads that are to share its work."""
+    return host_target(config.get("CPU") or None, startup.threads())
 
 
 def _compile(text: str, codegen: int, opt: int = 0):

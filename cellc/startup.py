@@ -87,14 +87,21 @@ def use_threads() -> None:
         _use_threads()
 
 
-def _use_threads() -> None:
+def threads() -> int:
+    """How many threads programs use, as the context, a switch or the environment says."""
     from cellc import context
-    from cellc.kernels import runtime
+    from cellc.kernels.target import default_threads
 
     wanted = context.get_context("max_device_threads")
     if not wanted and config.get("THREADS"):
         wanted = config.level("THREADS")
-    runtime.set_threads(wanted or runtime.default_threads())
+    return wanted or default_threads()
+
+
+def _use_threads() -> None:
+    from cellc.kernels import runtime
+
+    runtime.set_threads(threads())
 
 
 def _thread() -> _Starting:

@@ -94,7 +94,7 @@ def agree(graph, *arrays, tolerance=None, dims=None, symbols=(), shared=False, t
             for module in (schedule, chunks):
                 patch.setattr(module, "PARALLEL_SECONDS", 0.0)
             patch.setattr(chunks, "CHUNK_ELEMENTS", 50)
-            many = Compiled(graph, dataclasses.replace(host(), cores=4), symbols)
+            many = Compiled(graph, dataclasses.replace(host(), threads=4), symbols)
         first = many(*arrays, dims=dims)
         compare(first, wanted, tolerance)
         for n_tasks in (1, 3):

@@ -14,6 +14,8 @@ is large enough for rows.) A chain is a graph of three `fused` applies: product,
 
 from __future__ import annotations
 
+import dataclasses
+
 from cellc.ir.graph import Graph, Input
 from cellc.kernels.emit import ARGUMENTS, Emitter
 from cellc.kernels.emit_values import Context
@@ -130,7 +132,7 @@ def _rows(batches: int, rows: int, columns: int, size: int, target: Target) -> i
     """Rows of a block: their scores fit the second-level cache, and there are blocks for all."""
     fit = int(0.6 * target.l2_bytes) // (columns * size)
     most = min(rows, max(FEWEST_ROWS, min(MOST_ROWS, fit // 8 * 8)))
-    while most > FEWEST_ROWS and batches * -(-rows // most) < 2 * target.cores:
+    while most > FEWEST_ROWS and batches * -(-rows // most) < 2 * target.threads:
         most = -(-most // 16) * 8
     return most
 
@@ -203,12 +205,13 @@ def emit_chain(module: Module, name: str, graph: Graph, target: Target,
                symbols: tuple[str, ...]) -> Kernel:
     """The kernel of a chain: both products as functions, and one that goes through the blocks."""
     chain = chain_of(graph, target)
-    plans = [write_product(module, f"{name}.{suffix}", p, target, threads=1)
+    alone = dataclasses.replace(target, cores=1, threads=1)
+    plans = [write_product(module, f"{name}.{suffix}", p, alone)
              for suffix, p in (("first", chain.first), ("second", chain.second))]
     schedule = plan(chain.nest, target, along=chain.nest.reduced[0])
     units = count(chain.outer)
     schedule.rows = [*chain.outer, chain.nest.rows[-1]]
-    schedule.parallel, schedule.tasks = share_out(chain.outer, target.cores * SHARES)
+    schedule.parallel, schedule.tasks = share_out(chain.outer, target.threads * SHARES)
     schedule.seconds = max(schedule.seconds, LONG_SECONDS)
     f = Function(module, "void", name, ARGUMENTS)
     emitter = _Blocks(f, Context(f, len(graph.inputs) + 1, symbols), chain, schedule, target, plans)

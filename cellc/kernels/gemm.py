@@ -36,8 +36,7 @@ __all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
 
 
 def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
-              epilogue: Callable | None = None, target: Target | None = None,
-              threads: int | None = None) -> GemmPlan:
+              epilogue: Callable | None = None, target: Target | None = None) -> GemmPlan:
     """Emit C = epilogue(A B), batched, and say how to call it.
 
         void @name(ptr %a, ptr %b, ptr %c, ptr %extra, ptr %scratch, i64 %task, i64 %n_tasks
@@ -65,7 +64,6 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     Empty:    no k gives epilogue(0), no m or n nothing.
     """
     target = target or host()
-    threads = threads or target.cores
     symbols = tuple(sorted({x for o in (a, b, c) for axis in (*o.batch, *o.rows, *o.cols)
                             for x in (axis.extent, axis.stride) if isinstance(x, str)}))
     check_operands(a, b, c)
@@ -74,10 +72,10 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     flops, moved = work(a, b, c)
     product = arrange(a, b, c, target)
     if gemm_dot.suits(product, target):
-        s = gemm_dot.schedule(product, target, threads)
+        s = gemm_dot.schedule(product, target)
         emitter = gemm_dot.Dot(module, name, product, s, epilogue, arguments, target)
     else:
-        s = schedule(product, target, threads)
+        s = schedule(product, target)
         emitter = Blocked(module, name, product, s, epilogue, arguments)
     emitter.emit()
     tasks = min(tasks_worth(flops, moved, target), s.units(product))

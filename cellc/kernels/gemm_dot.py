@@ -177,7 +177,7 @@ class Dot(Blocked):
                  [mask], epilogue).store(rows, self.c.dtype, places, reaches)
 
 
-def schedule(p: Product, target: Target, threads: int) -> Schedule:
+def schedule(p: Product, target: Target) -> Schedule:
     """Whole sums, or parts of them that end where runs do.
 
     Where several tiles read the same rows of A, parts are short enough for those to stay in the
@@ -185,7 +185,7 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     """
     rows, cols = choose(p, target)
     tile = Tile(rows, 1, float(rows * cols))
-    parts, part_k, partial = split(p, target, tile, cols, threads)
+    parts, part_k, partial = split(p, target, tile, cols)
     if p.k is not None and p.n > cols:
         parts = max(parts, p.k * p.m * BITS[p.a.dtype] // (4 * target.l2_bytes))
     length = run_length(p)

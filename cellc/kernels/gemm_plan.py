@@ -20,16 +20,19 @@ from cellc.kernels.gemm_view import (
     count,
     merged,
 )
-from cellc.kernels.target import Target
+from cellc.kernels.target import TASK_SECONDS, Target
 from cellc.record import record
 
 ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
 MASKS_COST = 1.5            # of a tile whose loads are masked by a CPU that has no masks
+# What it costs to bring an element near, in vector multiply-adds, by the way it is packed.
+A_COST = {None: 0.15, "rows": 0.5, "cols": 1.3}
+B_COST = {None: 0.15, "strip": 0.35, "transpose": 0.5}
+CLOSE = 1.01                # a smaller advantage is none
 PART_UNIT = 16              # parts of a cut sum are multiples of this long
 TILE_ROWS_BYTES = 20 << 10   # of A: 384 terms of f32, in caches of 32 and of 48 KiB
-PART_SECONDS = 20e-6         # no part of a cut sum is shorter,
-TASK_SECONDS = 2e-6          # and no task
+PART_SECONDS = 20e-6         # no part of a cut sum is shorter
 
 
 @record(frozen=True)
@@ -254,13 +257,13 @@ class Schedule:
         return -(-self.block_k // self.lanes) * self.lanes + self.lanes
 
 
-def schedule(p: Product, target: Target, threads: int) -> Schedule:
+def schedule(p: Product, target: Target) -> Schedule:
     bits = BITS[p.sum_dtype]
     lanes = target.lanes(bits)
     m, n, k, _ = p.assumed()
     tile = choose_tile(target, bits, max(m, 1), max(n, 1))
     width = tile.vectors * lanes
-    parts, part_k, partial = split(p, target, tile, width, threads)
+    parts, part_k, partial = split(p, target, tile, width)
     block_k = _block_k(bits, target, part_k)
     narrow = p.c.dtype != p.sum_dtype
     if p.a.dtype in EXACT_TERMS:
@@ -272,7 +275,7 @@ def schedule(p: Product, target: Target, threads: int) -> Schedule:
     streamed = m == 1 and pack_b is None and k > FEW_ROWS
     if streamed and Strip(p.c.cols, lanes).plain and not narrow:
         block_k, fits = FEW_ROWS, target.l1_bytes // (2 * bits // 8)
-    block_n = _block_n(p, tile, width, fits, -(-threads // parts))
+    block_n = _block_n(p, target, tile, fits, A_COST[pack_a], B_COST[pack_b], parts)
     return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, PART_UNIT,
                     partial)
 
@@ -314,24 +317,40 @@ def _pack_b(p: Product, tile: Tile, lanes: int, m: int) -> str | None:
     return "strip" if math.ceil(m / tile.rows) > limit else None
 
 
-def _block_n(p: Product, tile: Tile, width: int, fits: int, threads: int) -> int:
-    """Equal blocks of at most `fits` columns, and enough of them to give each thread a share."""
-    fits = max(fits // width, 1) * width
+def _block_n(p: Product, target: Target, tile: Tile, fits: int, near_a: float, near_b: float,
+             parts: int) -> int:
+    """Columns of a block: at most `fits`, and such that the busiest thread has least to do.
+
+    Each thread brings near whatever blocks of B it meets, at `near_b` an element, and its rows of A
+    once for each: many threads divide rows and columns between them, few the rows alone.
+    """
+    lanes = target.lanes(BITS[p.sum_dtype])
+    width = tile.vectors * lanes
+    fits = max(fits // width, 1)
     if p.n is None:
-        return fits
+        return fits * width
     m, n, k, batches = p.assumed()
-    n = max(n, 1)
-    block = -(-math.ceil(n / math.ceil(n / fits)) // width) * width
+    panels, threads = math.ceil(max(n, 1) / width), -(-target.threads // parts)
     if threads == 1 or m * n * k * batches < 1e6:
-        return block
-    while math.ceil(m / tile.rows) * batches * math.ceil(n / block) < 4 * threads and block > width:
-        block = -(-block // (2 * width)) * width
-    return block
+        return math.ceil(panels / math.ceil(panels / fits)) * width
+    tall = math.ceil(m / tile.rows)
+
+    def cycles(block: int) -> float:
+        """Of the busiest thread, for one value of k."""
+        blocks = math.ceil(panels / block)
+        share = math.ceil(batches * blocks * tall / threads)
+        met = math.ceil(share / tall) + (share % tall != 0 and tall % share != 0)
+        return (share * block * tile.rows * tile.vectors + share * tile.rows * near_a
+                + min(met, blocks * batches) * block * width * near_b)
+
+    sizes = {math.ceil(panels / blocks) for blocks in range(math.ceil(panels / fits), panels + 1)}
+    least = min(map(cycles, sizes))
+    return max(size for size in sizes if cycles(size) <= CLOSE * least) * width
 
 
-def split(p: Product, target: Target, tile: Tile, width: int,
-          threads: int) -> tuple[int, int | None, bool]:
-    """Cut a sum where the result alone has too few tiles for the threads.
+def split(p: Product, target: Target, tile: Tile, width: int) -> tuple[int, int | None, bool]:
+    """Cut a sum where the result alone has too few tiles for the cores. (Threads are another thing:
+    results must not depend on their number.)
 
     A sum much longer than the result is wide is cut sooner: blocks of columns would have every
     thread read all of A. Gives the number of parts, their length, and whether sums go through a
@@ -343,11 +362,11 @@ def split(p: Product, target: Target, tile: Tile, width: int,
     m, n, k, batches = p.assumed()
     tiles = math.ceil(m / tile.rows) * math.ceil(n / width) * batches
     long = k >= 16 * max(m, n)
-    if threads == 1 or tiles == 0 or tiles >= (8 if long else 2) * threads:
+    if target.cores == 1 or tiles == 0 or tiles >= (8 if long else 2) * target.cores:
         return 1, p.k, partial
     elements = batches * (m * BITS[p.a.dtype] + n * BITS[p.b.dtype]) / 8
     seconds = max(2 * batches * m * n / target.flops_per_second, elements / target.bytes_per_second)
-    wanted = 4 * threads if long else math.ceil(4 * threads / tiles)
+    wanted = 4 * target.cores if long else math.ceil(4 * target.cores / tiles)
     parts = min(wanted, int(k * seconds / PART_SECONDS))
     if parts <= 1:
         return 1, p.k, partial

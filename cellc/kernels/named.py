@@ -114,12 +114,12 @@ class Emission:
         """A nest in which `ordered` axes run in sequence; tasks and vectors share the others."""
         width = lanes_of(nest, self.target) if lanes is not None else 1
         seconds = count(nest.rows) * ADD_SECONDS
-        candidates = [a for a in shared if assumed(a.extent) >= self.target.cores]
+        candidates = [a for a in shared if assumed(a.extent) >= self.target.threads]
         parallel = candidates[0] if candidates and seconds > PARALLEL_SECONDS else None
         rows = [*(a for a in shared if a is not lanes), *ordered]
         if lanes is not None:
             rows.append(lanes)
-        tasks = self.target.cores if parallel is not None else 1
+        tasks = self.target.threads if parallel is not None else 1
         return nest, Schedule(rows, [], lanes if width > 1 else None, width, 1, parallel, tasks,
                               seconds)
 

@@ -169,6 +169,11 @@ def _emit_work(module: Module) -> None:
             sleeps = p.ne("i32", p.load_atomic("i32", "@pool_caller_sleeps"), "0")
             with p.when(p.op(f"and i1 {last}, {sleeps}")):
                 p.call("void", "pool_wake", ("ptr", "@pool_done"), ("i32", "1"), ("ptr", "null"))
+            # Cheaper to see than to claim in vain: claims of many threads wait for one another.
+            left = p.op(f"and i64 {p.load_atomic('i64', '@pool_ticket')}, 4294967295")
+            same = p.eq("i64", p.load_atomic("i64", "@pool_limits"), limits)
+            gone = p.op(f"icmp uge i64 {left}, {n}")
+            p.leave_if(p.op(f"and i1 {same}, {gone}"), none_left)
         p.give()
 
 

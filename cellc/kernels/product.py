@@ -248,32 +248,31 @@ def operand(dtype, parts: Parts, place: Affine, rows: list[Axis], cols: list[Axi
     return gemm.Operand(dtype.name, axes(parts.batch), axes(rows), axes(cols))
 
 
-def write_product(module: Module, name: str, p: Product, target: Target,
-                  threads: int) -> gemm.GemmPlan:
+def write_product(module: Module, name: str, p: Product, target: Target) -> gemm.GemmPlan:
     """The function of a product; without the places' constants, which its caller adds."""
     parts = p.parts
     a = operand(p.a[0].dtype, parts, p.a[1], parts.rows, parts.summed)
     b = operand(p.b[0].dtype, parts, p.b[1], parts.summed, parts.cols)
     c = operand(p.result.dtype, parts, p.c, parts.rows, parts.cols)
     epilogue = Epilogue(p) if p.epilogue else None
-    return gemm.emit_gemm(module, name, a, b, c, epilogue, target, threads)
+    return gemm.emit_gemm(module, name, a, b, c, epilogue, target)
 
 
 def emit_product(module: Module, name: str, graph: Graph, target: Target,
                  symbols: tuple[str, ...]) -> Kernel:
     """The kernel of a product: the generated function and one that fetches its arguments."""
     p = product_of(graph)
-    plan = write_product(module, f"{name}.product", p, target, target.cores)
+    plan = write_product(module, f"{name}.product", p, target)
     if any(isinstance(n, str) for n in plan.partial_extents):
         raise SymbolicFault("a product whose partial sums have a symbolic size")
-    tasks = min(plan.max_tasks, target.cores)
+    tasks = min(plan.max_tasks, target.threads)
     phases = []
     for suffix, function in (("", plan.name), (".reduce", plan.reduce_name)):
         if function is not None:
             _emit_caller(module, name + suffix, function, graph, p, plan, symbols)
             phases.append((name + suffix, tasks))
     short = seconds_alone(plan.flops, plan.bytes, target) <= PARALLEL_SECONDS and not plan.symbols
-    return Kernel(phases, plan.scratch_bytes(max(tasks, target.cores)), plan.flops, plan.bytes,
+    return Kernel(phases, plan.scratch_bytes(max(tasks, target.threads)), plan.flops, plan.bytes,
                   codegen=CODEGEN, short=short)
 
 

@@ -40,7 +40,7 @@ from cellc.kernels import (
     pool,
     tape_memory,
 )
-from cellc.kernels.target import usable_cores
+from cellc.kernels.target import default_threads
 from cellc.kernels.text import Module
 from cellc.record import record
 
@@ -111,12 +111,6 @@ class Runtime:
 
     def _forked(self) -> None:
         self.cell("main_thread").value = threading.get_ident()
-
-
-def default_threads() -> int:
-    """OMP_NUM_THREADS, which users set for all numeric libraries at once, else the usable cores."""
-    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(asked) if asked.isdigit() and int(asked) else usable_cores()
 
 
 def _default_limit() -> int:

@@ -27,7 +27,7 @@ from cellc.kernels.loops import (
     Store,
     Value,
 )
-from cellc.kernels.target import Target
+from cellc.kernels.target import TASK_SECONDS, Target
 from cellc.kernels.views import Affine, Axis
 from cellc.record import fresh, record
 
@@ -213,8 +213,11 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks, alone_below = None, 1, None
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
-    if (seconds > SHARED_SECONDS or symbols) and target.cores > 1:
-        shares = target.cores * (SHARES if seconds > LONG_SECONDS or symbols else 1)
+    if (seconds > SHARED_SECONDS or symbols) and target.threads > 1:
+        if seconds > LONG_SECONDS or symbols:
+            shares = target.threads * SHARES
+        else:
+            shares = min(target.threads, int(seconds / TASK_SECONDS))
         parallel, tasks = share_out(rows, shares, vector, lanes * unroll)
         if symbols and seconds <= PARALLEL_SECONDS:
             alone_below = symbols[0].name, math.ceil(ASSUMED * PARALLEL_SECONDS / seconds)

@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 KIB = 1024
+TASK_SECONDS = 2e-6             # work of a task; shorter ones cost more than they share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Target:
     l1_bytes: int                  # per core
     l2_bytes: int                  # per core
     l3_bytes: int                  # shared
-    cores: int                     # that this process may use
+    cores: int                     # that this process may use; says how long sums are cut
+    threads: int = 1               # among which programs share their work
     flops_per_second: float = 1e11        # f32, one core; only to guess how long work takes
     bytes_per_second: float = 2e10        # one core, from memory
 
@@ -45,13 +47,15 @@ class Target:
 
 
 TARGETS = {
-    "x86-64": Target("x86-64", "", 128, 16, 32 * KIB, 256 * KIB, 4096 * KIB, 1, 2e10),
+    "x86-64": Target("x86-64", "", 128, 16, 32 * KIB, 256 * KIB, 4096 * KIB, 1,
+                     flops_per_second=2e10),
     "x86-64-v3": Target("x86-64-v3", "+avx2,+fma,+f16c,+bmi2", 256, 16, 32 * KIB, 512 * KIB,
                         8192 * KIB, 1),
     "x86-64-v4": Target("x86-64-v4", "+avx2,+fma,+f16c,+bmi2,"
                         "+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl",
                         512, 32, 32 * KIB, 1024 * KIB, 16384 * KIB, 1),
-    "aarch64": Target("generic", "+neon", 128, 32, 64 * KIB, 512 * KIB, 8192 * KIB, 1, 4e10),
+    "aarch64": Target("generic", "+neon", 128, 32, 64 * KIB, 512 * KIB, 8192 * KIB, 1,
+                      flops_per_second=4e10),
 }
 
 
@@ -60,6 +64,12 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS, which users set for all numeric libraries at once, else the usable cores."""
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(asked) if asked.isdigit() and int(asked) else usable_cores()
 
 
 def cache_bytes(level: int, otherwise: int) -> int:
@@ -96,13 +106,16 @@ def from_features(name: str, features: str) -> Target:
 
 
 @functools.cache
-def host(cpu: str | None = None) -> Target:
-    """The machine this process runs on, or the entry of `TARGETS` called `cpu`."""
+def host(cpu: str | None = None, threads: int = 0) -> Target:
+    """The machine this process runs on, or the entry of `TARGETS` called `cpu`, for programs of so
+    many threads; 0 for as many as they have by default."""
+    threads = threads or default_threads()
     if cpu:
-        return dataclasses.replace(TARGETS[cpu], cores=usable_cores())
+        return dataclasses.replace(TARGETS[cpu], cores=usable_cores(), threads=threads)
     import llvmlite.binding as llvm
 
-    return from_features(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    found = from_features(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    return dataclasses.replace(found, threads=threads)
 
 
 def stack_bytes() -> int:

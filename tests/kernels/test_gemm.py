@@ -1,6 +1,7 @@
 """The generated matrix product against NumPy in double precision, over views of every kind."""
 
 import ctypes
+import dataclasses
 import functools
 import math
 import mmap
@@ -26,7 +27,8 @@ class Compiled:
 
     def __init__(self, a, b, c, epilogue=None, target=None, threads=2):
         module = Module("test")
-        self.plan = emit_gemm(module, "product", a, b, c, epilogue, target or host(), threads)
+        self.plan = emit_gemm(module, "product", a, b, c, epilogue,
+                              dataclasses.replace(target or host(), cores=threads, threads=threads))
         self.text = module.text()
         self.loaded = engine.load(engine.compile_text(self.text, cache_dir="", check=True))
 
