@@ -137,6 +137,11 @@ class Procedure(Function):
         """Atomically apply `operation` (add, sub, xchg); the value before."""
         return self.op(f"atomicrmw {operation} ptr {pointer}, {ty} {value} seq_cst")
 
+    def swap(self, ty: str, pointer: str, expected: str, value: str) -> str:
+        """Atomically store `value` where `expected` is; whether it was."""
+        pair = self.op(f"cmpxchg ptr {pointer}, {ty} {expected}, {ty} {value} seq_cst acquire")
+        return self.op(f"extractvalue {{ {ty}, i1 }} {pair}, 1", "c")
+
 
 def cell(module: Module, name: str, ty: str, initial: str = "0", line: bool = False) -> str:
     """A global variable of the module; `line` gives it a cache line of its own."""

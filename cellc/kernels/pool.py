@@ -1,17 +1,21 @@
 """The thread pool, as LLVM text.
 
 A *region* runs `fn(ctx, task, n)` for every task in 0..n-1. The caller publishes it and takes part;
-workers join as they wake. Tasks are claimed one by one from `ticket`, a 64-bit word with the
-number of the region above the next task:
+workers join as they wake. The tasks are cut into as many ranges as there are threads for them, and
+each thread starts with the range of its own number: in the next region of as many tasks it meets
+the memory that it has just used. Then it goes on with what is left of the others' ranges. A *slot*,
+a 64-bit word in a cache line of its own, counts the claims of a range: the number of the region,
+and above how many of its tasks are taken.
 
-    caller   fn, ctx, done = 0, limits = (region, n), ticket = (region, 0), epoch = region; wake
-    anyone   t = ticket++; where limits has t's region and t's task < n: run it, done++
+    caller   fn, ctx, done = 0, limits = (region, ranges, n), epoch = region; wake
+    anyone   slot = (region, taken) -> (region, taken + 1) where a task is left: run it, done++;
+             a slot of an earlier region counts as (region, 0)
     caller   wait until done = n
 
-A claim is taken only where `limits` still carries the claim's own region. A worker that comes late
-to a finished region therefore runs nothing, and one whose claim falls into the next region simply
-works for that one; nobody waits for sleepers to wake. `limits` cannot change under a valid claim,
-since its region is not finished.
+A claim is a compare-and-swap. Where it succeeds, a task of that region was left, so the region goes
+on until this task is done, and `fn` and `ctx` cannot change meanwhile. Where a worker comes late,
+the slots of its region are spent, or say a later one. It therefore runs nothing, and nobody waits
+for sleepers to wake.
 
 Waiting is a spin of at most some 20 us, then a sleep (`waiting.py`): a pool that spins longer costs
 its neighbours a scheduler slice, and one that never spins pays a wake at every region. Work too
@@ -38,8 +42,12 @@ from cellc.kernels.text import Module
 SPIN_TICKS = 40_000         # of the time stamp counter: 10-20 us at 2-4 GHz
 SPIN_ROUNDS = 2_000         # where there is no such counter
 ALONE = 64                  # short regions that one thread does before it wakes the others
+SLOTS = 256                 # ranges at most; threads beyond help with those of others
+LINE = 64                   # bytes of a cache line
 CPU_SET_BYTES = 128         # a set of CPUs as libc has it: 1024 of them
-MAX_TASKS = 0x7FFFFFFF
+TASK_BITS = 23              # of `limits`, below 9 for the ranges and 32 for the region
+MAX_TASKS = (1 << TASK_BITS) - 1
+FRESHENED = 1 << 30         # regions after which no slot may be older
 ALL = 0x7FFFFFFF
 POLLED = [("ptr", "fn"), ("ptr", "ctx"), ("i64", "n"), ("ptr", "error")]
 
@@ -64,10 +72,11 @@ def emit(module: Module, machine: str, system: str) -> None:
     if not threads:
         _emit_parallel_without_threads(module)
         return
-    for name, ty in [("pool_started", "i32"), ("pool_fn", "ptr"), ("pool_ctx", "ptr"),
-                     ("pool_limits", "i64")]:
-        cell(module, name, ty, "null" if ty == "ptr" else "0")
-    cell(module, "pool_ticket", "i64", line=True)
+    cell(module, "pool_started", "i32")
+    cell(module, "pool_limits", "i64", line=True)
+    cell(module, "pool_fn", "ptr", "null")
+    cell(module, "pool_ctx", "ptr", "null")
+    cell(module, "pool_slots", f"[{SLOTS * LINE // 8} x i64]", "zeroinitializer", line=True)
     cell(module, "pool_done", "i32", line=True)
     cell(module, "pool_caller_sleeps", "i32")
     cell(module, "pool_epoch", "i32", line=True)
@@ -152,29 +161,39 @@ def _emit_spin(module: Module, machine: str) -> None:
 
 
 def _emit_work(module: Module) -> None:
-    """Claim and run tasks until there are none."""
-    with Procedure(module, "void", "pool_work", []) as p:
-        with p.forever() as none_left:
-            claim = p.fetch("add", "i64", "@pool_ticket", "1")
-            limits = p.load_atomic("i64", "@pool_limits", "acquire")
-            region = p.op(f"lshr i64 {claim}, 32")
-            p.leave_if(p.ne("i64", region, p.op(f"lshr i64 {limits}, 32")), none_left)
-            task = p.op(f"and i64 {claim}, 4294967295")
-            n = p.op(f"and i64 {limits}, 4294967295")
-            p.leave_if(p.op(f"icmp uge i64 {task}, {n}"), none_left)
-            fn, ctx = p.load("ptr", "@pool_fn"), p.load("ptr", "@pool_ctx")
-            p.do(f"call void {fn}(ptr {ctx}, i64 {task}, i64 {n})")
-            before = p.op(f"zext i32 {p.fetch('add', 'i32', '@pool_done', '1')} to i64")
-            last = p.eq("i64", p.add(before, "1"), n)
-            sleeps = p.ne("i32", p.load_atomic("i32", "@pool_caller_sleeps"), "0")
-            with p.when(p.op(f"and i1 {last}, {sleeps}")):
-                p.call("void", "pool_wake", ("ptr", "@pool_done"), ("i32", "1"), ("ptr", "null"))
-            # Cheaper to see than to claim in vain: claims of many threads wait for one another.
-            left = p.op(f"and i64 {p.load_atomic('i64', '@pool_ticket')}, 4294967295")
-            same = p.eq("i64", p.load_atomic("i64", "@pool_limits"), limits)
-            gone = p.op(f"icmp uge i64 {left}, {n}")
-            p.leave_if(p.op(f"and i1 {same}, {gone}"), none_left)
+    """Claim and run tasks until there are none, those of range `own` first."""
+    with Procedure(module, "void", "pool_work", [("i64", "own")]) as p:
+        limits = p.load_atomic("i64", "@pool_limits", "acquire")
+        n = p.op(f"and i64 {limits}, {MAX_TASKS}")
+        parts = p.op(f"and i64 {p.op(f'lshr i64 {limits}, {TASK_BITS}')}, 511")
+        fresh = p.op(f"and i64 {limits}, -4294967296")
+        with p.loop("0", parts) as other:
+            part = p.op(f"urem i64 {p.add('%own', other.index)}, {parts}")
+            slot = p.gep("i8", "@pool_slots", p.mul(part, str(LINE)))
+            begin, end = (p.op(f"udiv i64 {p.mul(x, n)}, {parts}")
+                          for x in (part, p.add(part, "1")))
+            with p.forever() as none_left:
+                seen = p.load_atomic("i64", slot)
+                # Earlier regions count as none taken of this one; later ones are beyond its end.
+                ahead = p.op(f"sub i64 {seen}, {fresh}")
+                taken = p.op(f"select i1 {p.lt(ahead, '0')}, i64 0, i64 {ahead}")
+                p.leave_if(p.op(f"icmp sge i64 {taken}, {p.op(f'sub i64 {end}, {begin}')}"),
+                           none_left)
+                claimed = p.swap("i64", slot, seen, p.add(fresh, p.add(taken, "1")))
+                with p.when(claimed):
+                    fn, ctx = p.load("ptr", "@pool_fn"), p.load("ptr", "@pool_ctx")
+                    p.do(f"call void {fn}(ptr {ctx}, i64 {p.add(begin, taken)}, i64 {n})")
+                    _emit_done(p, n)
         p.give()
+
+
+def _emit_done(p: Procedure, n: str) -> None:
+    """One task more is done; the caller may be asleep until the last one is."""
+    before = p.op(f"zext i32 {p.fetch('add', 'i32', '@pool_done', '1')} to i64")
+    last = p.eq("i64", p.add(before, "1"), n)
+    sleeps = p.ne("i32", p.load_atomic("i32", "@pool_caller_sleeps"), "0")
+    with p.when(p.op(f"and i1 {last}, {sleeps}")):
+        p.call("void", "pool_wake", ("ptr", "@pool_done"), ("i32", "1"), ("ptr", "null"))
 
 
 def _emit_part(module: Module) -> None:
@@ -212,7 +231,7 @@ def _emit_worker(module: Module, linux: bool) -> None:
             with p.when(wanted):
                 if linux:
                     p.call("void", "pool_part", ("ptr", allowed))
-                p.call("void", "pool_work")
+                p.call("void", "pool_work", ("i64", p.add(index, "1")))
                 p.call("i1", "pool_spin", ("ptr", "@pool_epoch"), ("i32", seen))
             now = p.load_atomic("i32", "@pool_epoch", "acquire")
             with p.when(p.eq("i32", now, seen)):
@@ -267,7 +286,7 @@ def _emit_parallel(module: Module, linux: bool) -> None:
         with p.when(p.lt(p.add(started, "1"), size)):
             p.call("void", "pool_start")
         _publish(p, linux)
-        p.call("void", "pool_work")
+        p.call("void", "pool_work", ("i64", "0"))
         _wait_for_all(p)
         p.store_atomic("i32", "0", "@pool_region", "release")
         p.give()
@@ -276,13 +295,20 @@ def _emit_parallel(module: Module, linux: bool) -> None:
 def _publish(p: Procedure, linux: bool) -> None:
     region = p.op(f"add i32 {p.load('i32', '@pool_epoch')}, 1")
     high = p.op(f"shl i64 {p.op(f'zext i32 {region} to i64')}, 32")
+    again = p.eq("i32", p.op(f"and i32 {region}, {FRESHENED - 1}"), "0")
+    with p.when(again), p.loop("0", str(SLOTS)) as slot:
+        # So that by its number each slot is told to be earlier or later than any region.
+        p.store_atomic("i64", high, p.gep("i8", "@pool_slots", p.mul(slot.index, str(LINE))))
     p.store("ptr", "%fn", "@pool_fn")
     p.store("ptr", "%ctx", "@pool_ctx")
+    threads = p.call("i64", "cellc_threads")
+    parts = p.intrinsic("smin", "i64", "%n", threads)
+    parts = p.intrinsic("smin", "i64", parts, str(SLOTS))
     if linux:
         p.store_atomic("i32", p.call("i32", "sched_getcpu"), "@pool_caller_cpu")
     p.store_atomic("i32", "0", "@pool_done", "release")
-    p.store_atomic("i64", p.op(f"or i64 {high}, %n"), "@pool_limits", "release")
-    p.store_atomic("i64", high, "@pool_ticket", "release")
+    low = p.op(f"or i64 %n, {p.op(f'shl i64 {parts}, {TASK_BITS}')}")
+    p.store_atomic("i64", p.op(f"or i64 {high}, {low}"), "@pool_limits", "release")
     p.store_atomic("i32", region, "@pool_epoch")
     with p.when(p.ne("i32", p.load_atomic("i32", "@pool_sleepers"), "0")):
         # Where some workers are not wanted (a smaller size), a few wakes might reach only those.

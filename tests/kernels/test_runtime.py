@@ -151,6 +151,32 @@ def test_every_task_runs_once(tasks, threads, size):
             assert list(counts)[:n] == [1] * n
 
 
+def test_regions_are_told_apart_when_their_numbers_come_again():
+    """A slot that no region used for long is neither taken for spent nor for a later region's."""
+    tasks = engine.load(engine.compile_text(TASKS), runtime.symbols())
+    tasks.symbols = runtime.symbols()
+    epoch = ctypes.c_uint32.from_address(runtime.load().loaded.address("pool_epoch"))
+    size = get_threads(tasks)
+    runtime.set_threads(6)
+
+    def regions(*sizes):
+        for n in sizes:
+            counts = zeros(n)
+            run(tasks, "count", counts, n)
+            assert list(counts) == [1] * n
+
+    try:
+        regions(6, 64)
+        time.sleep(0.01)                    # workers are asleep
+        for quarter in (1, 2, 3, 4, 5):
+            epoch.value = (quarter << 30) - 3
+            regions(2, 2, 2, 2, 2)
+            if quarter in (3, 4):
+                regions(6, 40)
+    finally:
+        runtime.set_threads(size)
+
+
 def test_a_task_is_told_how_many_there_are(tasks, threads):
     threads(2)
     seen = zeros(7)
