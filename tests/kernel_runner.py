@@ -48,7 +48,8 @@ class Compiled:
         for r in results:
             r.view(np.uint8).fill(0x55) if r.ndim and r.size else None
         self.error[:] = 0
-        scratch = np.zeros(self.kernel.scratch + 128, np.uint8)
+        units = dims.get(self.kernel.scratch_unit, 1)
+        scratch = np.zeros(self.kernel.scratch * units + 128, np.uint8)
         scratch = scratch[-scratch.ctypes.data % 64:]       # as plan_memory.py places it
         sizes = np.array([dims[s] for s in self.symbols], np.int64)
         self.keep = [*operands, *results, scratch, sizes, self.error]

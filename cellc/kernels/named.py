@@ -6,9 +6,11 @@
     windows_add   with a stride: a nest that clears, then one that adds, windows in sequence
     scatter_add   a nest that clears, then one that adds rows in the order of the index
     cumsum        a loop along the axis, many lanes beside one another
+    argsort       rows of keys, sorted (sort.py)
 
-All but cumsum are nests whose schedule is given here: where places may meet (two windows, two equal
-indices) the axes that make them meet run in order, and threads share the axes that do not.
+All but the last two are nests whose schedule is given here: where places may meet (two windows,
+two equal indices) the axes that make them meet run in order, and threads share the axes that do
+not.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from cellc.kernels.schedule import (
     lanes_of,
     plan,
 )
+from cellc.kernels.sort import emit_argsort
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, constant
 from cellc.kernels.vectors import vector
@@ -68,7 +71,7 @@ def find(graph: Graph) -> Callable | None:
     if name == "windows_add" and any(n != 1 for n in attrs["strides"]):
         return emit_windows_add
     return {"concat": emit_concat, "scatter_add": emit_scatter_add,
-            "cumsum": emit_cumsum}.get(name)
+            "cumsum": emit_cumsum, "argsort": emit_argsort}.get(name)
 
 
 class Emission:

@@ -19,7 +19,8 @@ LIMIT, TAPES, SITE = 5, 6, 7
 class Kernel:
     """An emitted kernel: functions to run one after another, each with as many tasks as pay.
 
-    `scratch` bytes of scratch memory are shared by all phases; `flops`, `bytes` estimate the work.
+    `scratch` bytes of scratch memory are shared by all phases, so many for each of a symbol
+    `scratch_unit` where that is not empty; `flops`, `bytes` estimate the work.
     Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
     tasks pay); those of a `short` one pay only with threads that are awake. `codegen` is the level
     of LLVM's code generator that its text needs.
@@ -32,6 +33,7 @@ class Kernel:
     alone_below: tuple[str, int] | None = None
     codegen: int = 2
     short: bool = False
+    scratch_unit: str = ""
 
 
 @record(frozen=True)

@@ -72,7 +72,8 @@ class Region(Places, Effects, Tapes):
         elif needs_kernel(node):
             unit = self.made[node] = self.host.kernel(node)
             if unit.kernel.scratch:
-                self.scratch[node] = self.temporary("", unit.kernel.scratch, position)
+                self.scratch[node] = self.temporary(unit.kernel.scratch_unit,
+                                                     unit.kernel.scratch, position)
 
     def _in_place(self, node: Apply, result: int) -> int | None:
         """The operand whose place a result took over."""

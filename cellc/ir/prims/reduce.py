@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from cellc.errors import ShapeFault
+from cellc.errors import ShapeFault, SymbolicFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import Apply, primitive
 from cellc.ir.prims import elementwise as e
@@ -167,6 +167,42 @@ argmax = _position("argmax", "The index of the largest along an axis: the first;
                    np.argmax)
 argmin = _position("argmin", "The index of the smallest along an axis: the first; NaN wins.",
                    np.argmin)
+
+
+def _argsort_types(x, axis, descending, keep):
+    takes_tensor("argsort", x)
+    axis_of("argsort", x, axis)
+    n = x.shape[axis]
+    if keep is not None and not isinstance(n, int):
+        raise SymbolicFault(f"the first {keep} of {n} places")
+    if keep is not None and not 0 <= keep <= n:
+        raise ShapeFault(f"argsort: found {keep} places of {x} over axis {axis}, expected 0 to {n}")
+    return TensorType(i64, (*x.shape[:axis], n if keep is None else keep, *x.shape[axis + 1:]))
+
+
+def _argsort(x, axis, descending, keep):
+    values = num.to_compute(x)
+    if descending:      # a stable falling order is the rising one of the flipped row, flipped
+        order = np.flip(np.argsort(np.flip(values, axis), axis, kind="stable"), axis)
+        order = values.shape[axis] - 1 - order
+    else:
+        order = np.argsort(values, axis, kind="stable")
+    return np.take(order, range(order.shape[axis] if keep is None else keep), axis).astype(np.int64)
+
+
+def _argsort_samples():
+    ties = np.array([[3.0, 1, -0.0, math.nan, 0, 1, -math.inf, 2], [1, 1, 1, 0, 2, 2, 0, 0]])
+    long = np.random.default_rng(9).uniform(-2, 2, (3, 70))
+    return [([x], {"axis": axis, "descending": falling, "keep": keep}) for x, axis, keep in (
+        (ties, 1, None), (ties, 0, 1), (long, 1, None), (long, 1, 5), (long.T, 0, None),
+        (np.zeros((2, 0)), 1, None)) for falling in (False, True)]
+
+
+argsort = primitive(
+    "argsort", "x", doc="The places that sort x along an axis, all or the first `keep`; equal "
+    "elements keep their order, and a NaN is larger than the rest.", kind="kernel",
+    types=_argsort_types, vjp=None, eval=_argsort, batch=shifted("argsort", "axis"),
+    samples=_argsort_samples)
 
 
 # -- running sums ----------------------------------------------------------------------------------
