@@ -1,13 +1,18 @@
 """Every primitive of the table as a kernel of its own, on its own samples, and kernels by name."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from cellc.ir import numerics as num
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Input
-from cellc.ir.prims import contraction, gather, shape
+from cellc.ir.interpret import interpret
+from cellc.ir.prims import contraction, gather, reduce, shape
 from cellc.ir.prims import elementwise as e
 from cellc.ir.types import TensorType, dtype, f32, i64
+from cellc.kernels import named
+from cellc.kernels.target import host
 from tests.kernel_runner import Compiled, agree, build, close
 
 KINDS = ("elementwise", "reduce", "view", "kernel")
@@ -139,3 +144,22 @@ def test_product(name):
 def test_results_are_compared():
     with pytest.raises(AssertionError):
         close(np.float32([1.0]), np.float32([1.1]))
+
+
+@pytest.mark.parametrize("of", ["f32", "f64", "bf16", "i32", "u8", "i64"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_running_sums(of, reverse):
+    """Rows and columns shorter and longer than vectors, and shared by any number of tasks."""
+    for sizes, axis in [((1,), 0), ((7,), 0), ((100,), 0), ((3, 64), 1), ((5, 33), 0),
+                        ((9, 200), 0), ((2, 17, 3), 1), ((4, 1, 70), 2), ((0, 5), 1), ((5, 0), 1)]:
+        x = Input(TensorType(dtype(of), sizes), "x")
+        node = Apply(reduce.cumsum, (x,), {"axis": axis, "reverse": reverse})
+        graph = Graph("sums", [x], [node], node)
+        array = convert(np.random.default_rng(1).normal(0, 3, sizes), dtype(of))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(named, "SHARED_SECONDS", 0.0)
+            many = Compiled(graph, dataclasses.replace(host(), threads=4))
+        first = many(array)
+        close(first, interpret(graph, array))
+        for n_tasks in (1, 3):
+            np.testing.assert_array_equal(many(array, n_tasks=n_tasks), first)
