@@ -20,10 +20,10 @@ from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph
 from cellc.ir.types import DType, f64, i64
+from cellc.kernels.copies import Reader, axes_for, concat_nests, index_of, out_of
 from cellc.kernels.emit import ARGUMENTS, Emitter
 from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import (
-    Buffer,
     Checked,
     Literal,
     Nest,
@@ -31,7 +31,6 @@ from cellc.kernels.loops import (
     Store,
     Value,
 )
-from cellc.kernels.lower import Lowering
 from cellc.kernels.product import NoProduct, emit_product, product_of
 from cellc.kernels.program import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
@@ -83,7 +82,7 @@ class Emission:
         self.module, self.name, self.target, self.symbols = module, name, target, symbols
         self.graph, self.node = graph, graph.result
         self.slots = len(graph.inputs) + 1
-        self.out = Buffer("out", len(graph.inputs), self.node.dtype, self.node.type.size)
+        self.out = out_of(graph)
         self.phases: list[tuple[str, int]] = []
         self.moved = 0.0
 
@@ -128,34 +127,10 @@ class Emission:
                               seconds)
 
 
-class Reader(Lowering):
-    """Values of a group's graph at given places, for kernels that are no nest themselves."""
-
-    def __init__(self, graph: Graph):
-        super().__init__(graph, [])
-
-
-def axes_for(shape, letter: str) -> list[Axis]:
-    return [Axis(f"{letter}{i}", n) for i, n in enumerate(shape)]
-
-
-def index_of(axes: list[Axis]) -> list[Affine]:
-    return [Affine.of(a) for a in axes]
-
-
 def emit_concat(*arguments) -> Kernel:
     """Each operand is copied to its place."""
     e = Emission(*arguments)
-    axis, start, nests = e.node.attrs["axis"], 0, []
-    reader = Reader(e.graph)
-    stride = row_major(e.node.shape)[axis]
-    for x in e.node.operands:
-        axes = axes_for(x.shape, "i")
-        place = linear(index_of(axes), e.node.shape) + stride * start
-        start = start + x.shape[axis]
-        nests.append(e.planned(Nest([a for a in axes if a.extent != 1], [], [
-            Store(e.out, place, reader.value(x, index_of(axes)))])))
-    e.phase(*nests)
+    e.phase(*map(e.planned, concat_nests(e.graph)))
     return e.kernel()
 
 
@@ -330,7 +305,7 @@ class _Running:
                 total = Element(last, self.held, 1)
 
     def _filler(self) -> Element:
-        """Zeros that LLVM does not know for zeros: it would make of shifts by lanes what is slow."""
+        """Zeros that LLVM does not know for such: it would make of shifts by lanes what is slow."""
         zero = self._zero(self.lanes)
         place = self.f.fresh("zeros")
         self.f.allocas.append(f"  {place} = alloca {zero.ty}")

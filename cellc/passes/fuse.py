@@ -7,9 +7,10 @@
 One walk over the list. An apply joins the group of one of its operands where both can be computed
 in one walk over the same axes (fuse_groups.py), and then draws its other operands' groups in.
 Values used only inside a group never reach memory. A matrix product takes views into its operands
-and elementwise work on its result into its epilogue, if nobody else wants the values between.
-What a group cannot hold (control, kernels such as concat) stays as it is, and so does arithmetic on
-numbers and 0-d tensors, which the host function does in registers, where no group is at hand.
+and elementwise work on its result into its epilogue, if nobody else wants the values between. A
+concat takes what floats (views) into its operands. What a group cannot hold (control, kernels such
+as cumsum) stays as it is, and so does arithmetic on numbers and 0-d tensors, which the host
+function does in registers, where no group is at hand.
 
 Assumes a flat graph (calls that are worth it are inlined). LLVM cannot do it: buffers would exist.
 """
@@ -21,6 +22,7 @@ from cellc.ir.graph import PRIMITIVES, Apply, Constant, Graph, Input, Node
 from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import TupleType
 from cellc.kernels import totals
+from cellc.kernels.copies import concat_nests
 from cellc.kernels.lower import NotFusable, lower
 from cellc.kernels.places import done_in_registers
 from cellc.kernels.product import NoProduct, product_of
@@ -100,7 +102,7 @@ class Clusters:
         found: set[Node] = set()
         for node in [*graph.body, None]:
             operands = node.operands if node is not None else graph.results
-            if node is not None and (fusable(node) or node.prim.name == "tuple"):
+            if node is not None and (fusable(node) or node.prim.name in ("tuple", "concat")):
                 if node.prim.name == "gather":
                     operands = node.operands[:1]
                 else:
@@ -123,6 +125,9 @@ class Clusters:
             group.index[node] = group.new_axes(node.shape)
             if node not in self.alone:
                 self._grow_epilogue(node, group)
+            return
+        if node.prim.name == "concat" and not self.floating.nodes.isdisjoint(node.operands):
+            self._new("concat", node).index[node] = []
             return
         if not fusable(node):
             self._keep(node)
@@ -367,7 +372,7 @@ class Clusters:
         return found
 
     def lowers(self, group: Group) -> bool:
-        """Whether the group's body is a nest, or a product, after all."""
+        """Whether the group's body is a nest, a product or a concat, after all."""
         body, _, results = self.bodies[group] = self._body(group)
         if not results:
             return True
@@ -378,7 +383,10 @@ class Clusters:
             except NoProduct:
                 pass                       # a loop nest, perhaps
         try:
-            lower(body)
+            if group.kind == "concat":
+                concat_nests(body)
+            else:
+                lower(body)
         except NotFusable as fault:
             symbolic = isinstance(fault.__cause__, SymbolicFault)
             self.refusal[group] = fault.__cause__ if symbolic else fault

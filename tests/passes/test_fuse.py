@@ -146,6 +146,27 @@ def test_kernels_and_control_stay():
     assert "concat" in found and ("exp",) in found
 
 
+@pytest.mark.parametrize("build_parts", [
+    lambda x: shape.concat(s.slice(x, starts=(0, 6), stops=(9, 8), steps=(1, 1)),
+                           s.slice(x, starts=(0, 0), stops=(9, 6), steps=(1, 1)), axis=1),
+    lambda x: shape.concat(s.transpose(x, perm=(1, 0)),
+                           s.flip(s.transpose(x, perm=(1, 0)), axes=(1,)), axis=0),
+    lambda x: shape.concat(s.flip(x, axes=(0,)), x, s.slice(
+        x, starts=(1, 0), stops=(9, 8), steps=(3, 1)), axis=0),
+])
+def test_a_concat_copies_from_where_views_point(build_parts):
+    [group] = same(build(build_parts, t(9, 8)))
+    assert "concat" in group
+
+
+def test_a_concat_of_reshapes_that_cut_axes():
+    def parts(x):
+        turned = s.transpose(x, perm=(1, 0))
+        return shape.concat(s.reshape(turned, shape=(6, 12)), s.reshape(x, shape=(6, 12)), axis=0)
+
+    assert same(build(parts, t(9, 8)))
+
+
 def test_no_cycle_through_an_unfusable_node():
     """b = kernel(a) read together with a: a and the reader cannot be one group."""
     def crossing(x):
