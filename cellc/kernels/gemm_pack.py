@@ -19,24 +19,44 @@ from cellc.kernels.gemm_view import (
 )
 from cellc.kernels.text import Function
 
+ABREAST = 8         # panels that are written side by side
+
 
 def pack_b_strip(f: Function, dtype: str, ty: str, b: str, panels: str, strip: Strip, k: Offsets,
                  size_n: str, size_k: str, vectors: int, whole: bool) -> None:
     """[k][n] panels from a B whose vectors lie along n; all are `whole`, or the last is not."""
+    done = "0"
+    if strip.kind == "contiguous":
+        together = str(ABREAST * vectors * strip.width)
+        done = f.mul(f.op(f"udiv i64 {size_n}, {together}"), together)
+        _copy_panels(f, dtype, ty, b, panels, strip, k, "0", done, size_k, vectors, ABREAST, True)
+    _copy_panels(f, dtype, ty, b, panels, strip, k, done, size_n, size_k, vectors, 1, whole)
+
+
+def _copy_panels(f: Function, dtype: str, ty: str, b: str, panels: str, strip: Strip, k: Offsets,
+                 start: str, stop: str, size_k: str, vectors: int, abreast: int,
+                 whole: bool) -> None:
+    """So many panels at a time, row after row of B, so that what is read lies together: rows that
+    are a power of two apart evict one another before a panel's neighbour is read.
+    """
     element, lanes = MEMORY_TYPE[dtype], strip.width
     width = vectors * lanes
-    with f.loop("0", size_n, width, hint="panel") as panel:
-        reaches = strip.reach(f, panel.index, vectors, whole)
-        source = f.gep(element, b, reaches[0].lead)
-        target = f.gep(ty, panels, f.mul(panel.index, size_k))
+    with f.loop(start, stop, abreast * width, hint="panel") as panel:
+        copies = []
+        for i in range(abreast):
+            at = f.add(panel.index, str(i * width))
+            reaches = strip.reach(f, at, vectors, whole)
+            copies.append((f.gep(element, b, reaches[0].lead), reaches,
+                           f.gep(ty, panels, f.mul(at, size_k))))
         with f.loop("0", size_k, hint="k", opaque=True) as row:
-            place = f.gep(element, source, k.at(f, row.index))
-            out = f.gep(ty, target, f.mul(row.index, str(width)))
-            for v, reach in enumerate(reaches):
-                if strip.kind == "contiguous":
-                    prefetch(f, f.gep(element, place, str(width + v * lanes)))
-                vector = widen(f, reach.load(f, element, place), dtype, lanes)
-                f.store(f"<{lanes} x {ty}>", vector, f.gep(ty, out, str(v * lanes)), 4)
+            step, along = k.at(f, row.index), f.mul(row.index, str(width))
+            for source, reaches, target in copies:
+                place, out = f.gep(element, source, step), f.gep(ty, target, along)
+                for v, reach in enumerate(reaches):
+                    if strip.kind == "contiguous" and abreast == 1:
+                        prefetch(f, f.gep(element, place, str(width + v * lanes)))
+                    vector = widen(f, reach.load(f, element, place), dtype, lanes)
+                    f.store(f"<{lanes} x {ty}>", vector, f.gep(ty, out, str(v * lanes)), 4)
 
 
 def pack_b_transpose(f: Function, dtype: str, ty: str, b: str, panels: str, n: Offsets,
