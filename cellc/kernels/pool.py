@@ -346,4 +346,5 @@ def _emit_forked(module: Module) -> None:
     with Procedure(module, "void", "cellc_pool_forked", [], "define") as p:
         for name in ("region", "started", "sleepers", "caller_sleeps"):
             p.store_atomic("i32", "0", f"@pool_{name}")
+        p.store_atomic("i64", "0", "@pool_limits")      # no worker is to go on with what it left
         p.give()

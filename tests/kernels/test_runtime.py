@@ -276,6 +276,17 @@ def test_a_worker_leaves_the_cpu_of_the_caller():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def ends_well(child):
+    deadline = time.monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended[0] == 0:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(ended[1]) == 0
+
+
 def test_a_forked_child_starts_its_own_workers(tasks, threads):
     threads(2)
     run(tasks, "count", zeros(8), 8)
@@ -287,17 +298,28 @@ def test_a_forked_child_starts_its_own_workers(tasks, threads):
         block = runtime.load().alloc(1 << 20)
         runtime.load().free(block)
         os._exit(0 if list(counts) == [10] * 64 and block else 1)
-    deadline = time.monotonic() + 20
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    if ended[0] == 0:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-        pytest.fail("the child hangs")
-    assert os.waitstatus_to_exitcode(ended[1]) == 0
+    ends_well(child)
     counts = zeros(8)
     run(tasks, "count", counts, 8)
     assert list(counts) == [1] * 8
+
+
+def test_a_child_does_not_go_on_with_a_region_of_its_parent(tasks, threads):
+    threads(2)
+    busy = zeros(3000)
+    parent = threading.Thread(target=run, args=(tasks, "work", busy, 3000))
+    parent.start()
+    while not any(busy):
+        time.sleep(0.001)
+    child = os.fork()
+    if child == 0:
+        before, counts = list(busy), zeros(64)
+        for _ in range(10):
+            run(tasks, "work", counts, 64)
+        os._exit(0 if list(counts) == [10] * 64 and list(busy) == before else 1)
+    ends_well(child)
+    parent.join()
+    assert list(busy) == [1] * 3000
 
 
 def test_a_pool_has_at_least_one_thread():
