@@ -124,7 +124,7 @@ def test_a_list_that_grows_as_data_decide():
 
 
 def test_the_work_is_linear_in_the_size():
-    """Two hundred thousand elements: counting each against all others took minutes."""
+    """Two hundred thousand elements: to count each against all others is 4e10 comparisons."""
     x = np.random.default_rng(0).normal(size=200_000).astype(np.float32)
     start = time.perf_counter()
     found, order = cellc.jit(lambda x: ops.sort(x))(Tensor(x))
