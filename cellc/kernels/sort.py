@@ -76,11 +76,7 @@ class Sorter:
         self.place = "i32" if isinstance(n, int) and n < 1 << 31 else "i64"
         self.source, self.result, self.memory = (context.slot(i) for i in range(3))
         self.n, self.keep = context.number(n), context.number(keep)
-        self.scratch = "", 0
-        self.lay_out(n)
-
-    def lay_out(self, n) -> None:
-        raise NotImplementedError
+        self.scratch = "", 0        # of a task: a symbol or "", and the bytes for each of it
 
     def key_at(self, place: str) -> str:
         """The key of the element at a place of the source."""
@@ -116,7 +112,8 @@ class Sorter:
 class Insertion(Sorter):
     """Few places: the first ones so far, in order, on the stack."""
 
-    def lay_out(self, n) -> None:
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
         self.keys, self.places = (
             _stack(self.f, f"[{FEW} x {ty}]") for ty in (self.key, self.place))
 
@@ -163,8 +160,9 @@ class Insertion(Sorter):
 class Radix(Sorter):
     """Many places: two arrays of keys and two of places in scratch memory, used in turns."""
 
-    def lay_out(self, n) -> None:
-        f = self.f
+    def __init__(self, f: Function, dtype: DType, bits: int, descending: bool, context: Context,
+                 n, keep):
+        super().__init__(f, dtype, bits, descending, context, n, keep)
         sizes = [int(ty[1:]) // 8 for ty in (self.key, self.key, self.place, self.place)]
         unit, count = (n.name, n.coef) if isinstance(n, Dim) else ("", n)
         self.scratch = unit, sum(sizes) * count
