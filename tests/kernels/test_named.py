@@ -11,7 +11,7 @@ from cellc.ir.interpret import interpret
 from cellc.ir.prims import contraction, gather, reduce, shape
 from cellc.ir.prims import elementwise as e
 from cellc.ir.types import TensorType, dtype, f32, i64
-from cellc.kernels import named
+from cellc.kernels import scan
 from cellc.kernels.target import host
 from tests.kernel_runner import Compiled, agree, build, close
 
@@ -157,7 +157,7 @@ def test_running_sums(of, reverse):
         graph = Graph("sums", [x], [node], node)
         array = convert(np.random.default_rng(1).normal(0, 3, sizes), dtype(of))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(named, "SHARED_SECONDS", 0.0)
+            patch.setattr(scan, "SHARED_SECONDS", 0.0)
             many = Compiled(graph, dataclasses.replace(host(), threads=4))
         first = many(array)
         close(first, interpret(graph, array))
