@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellc import binding, config, native, programs, startup
+from cellc import binding, config, context, native, programs, startup
 from cellc.ir.graph import Graph, Input
 from cellc.kernels import entry
 from cellc.kernels.program import Program
@@ -42,6 +42,7 @@ class Variant:
     seconds: dict[str, float]
     result: entry.Out | None            # how the entry builds it; None where only Python can
     spec: entry.VariantSpec | None      # takes the leaves as plain arrays and numbers, unguarded
+    fast_math: bool                     # what the context said
     direct: dict[tuple, entry.VariantSpec] = fresh(dict)    # by the leaves' classes: guarded forms
 
     @property
@@ -52,7 +53,7 @@ class Variant:
     @functools.cached_property
     def stages(self) -> Stages:
         """What each pass made; done once more where the program was remembered."""
-        return run_passes(self.traced.graph, self.seconds["parse"])
+        return run_passes(self.traced.graph, self.seconds["parse"], self.fast_math)
 
     @functools.cached_property
     def llvm(self) -> str:
@@ -72,7 +73,8 @@ class Variant:
     def current(self) -> bool:
         """Whether everything that parsing read is still so."""
         uses = zip(self.traced.captured, self.traced.graph.inputs[len(self.types):], strict=True)
-        return (all(g.holds() for g in self.traced.guards)
+        return (self.fast_math is context.get_context("fast_math")
+                and all(g.holds() for g in self.traced.guards)
                 and all(x.type == i.type for x, i in uses))
 
     def guarded(self, kinds: tuple, moment: int) -> entry.VariantSpec | None:
@@ -127,16 +129,18 @@ def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     in_place = _updates(traced, len(types))
     parsed = clock()
     looking = config.get("DUMP") or config.level("CHECK") > 1
-    key = None if looking else programs.key_of(traced.graph, in_place)
+    fast_math = context.get_context("fast_math")
+    key = None if looking else programs.key_of(traced.graph, in_place, fast_math)
     machine, stages, seconds = key and programs.recall(key), None, {"parse": parsed - start}
     if not machine:
-        stages = run_passes(traced.graph, parsed - start)
+        stages = run_passes(traced.graph, parsed - start, fast_math)
         seconds = stages.seconds()
         machine = machine_code(stages.rows[-1][2], in_place)
         if key:
             programs.keep(key, machine)
     seconds |= machine.seconds | {"total": clock() - start}
-    variant = Variant(structure, types, traced, machine.program, in_place, seconds, None, None)
+    variant = Variant(structure, types, traced, machine.program, in_place, seconds, None, None,
+                      fast_math)
     if stages is not None:
         variant.stages = stages
     _bind(variant, machine)
@@ -144,13 +148,13 @@ def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     return variant
 
 
-def run_passes(graph: Graph, seconds: float) -> Stages:
+def run_passes(graph: Graph, seconds: float, fast_math: bool) -> Stages:
     """What each pass makes of a graph that was parsed in `seconds`."""
     from cellc.passes import pipeline  # here: a program that is remembered needs none of it
 
     stages = pipeline.Stages()
     stages.add("parse", seconds, graph)
-    pipeline.run(graph, stages)
+    pipeline.run(graph, stages, fast_math)
     return stages
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import contextmanager
 
+from cellc import epoch
 from cellc.errors import ValueFault
 
 GRAPH_MODE = 0
@@ -26,7 +27,7 @@ pynative: list[None] = [None]
 eager_threads: list[None] = []      # an item for each `eagerly` block of any thread
 
 _settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT,
-             "max_device_threads": 0}
+             "max_device_threads": 0, "fast_math": False}
 
 
 def _check_mode(value) -> int:
@@ -60,8 +61,14 @@ def _check_threads(value) -> int:
     return value
 
 
+def _check_fast_math(value) -> bool:
+    if not isinstance(value, bool):
+        raise ValueFault(f"fast_math is {value!r}", "True or False")
+    return value
+
+
 _CHECKS = {"mode": _check_mode, "device_target": _check_device, "jit_syntax_level": _check_level,
-           "max_device_threads": _check_threads}
+           "max_device_threads": _check_threads, "fast_math": _check_fast_math}
 
 
 def set_context(**settings) -> None:
@@ -73,6 +80,12 @@ def set_context(**settings) -> None:
     max_device_threads  the most threads that a program uses, its caller's included; 0, the default,
                         for what CELLC_THREADS or OMP_NUM_THREADS say, or else as many as there are
                         CPUs that the process may use. Results do not depend on it.
+    fast_math           whether compiled programs may give up accuracy for speed. True has 3x3
+                        convolutions of f32 (stride 1, many channels) and their gradients take a
+                        quarter of the multiplications, by Winograd's F(4x4, 3x3). Errors become
+                        some four times as large and relative to the largest values of a 6x6 tile,
+                        not to the element's own; a NaN or an infinity is in all 4x4 pixels of its
+                        tiles. Nothing else changes. Programs are compiled for either value.
 
     Errors: ValueFault for an unknown setting or a value that is not allowed.
     """
@@ -81,7 +94,10 @@ def set_context(**settings) -> None:
         raise ValueFault(f"unknown setting {', '.join(sorted(unknown))}",
                          f"one of {', '.join(_CHECKS)}")
     checked = {name: _CHECKS[name](value) for name, value in settings.items()}
+    fast_before = _settings["fast_math"]
     _settings.update(checked)
+    if _settings["fast_math"] is not fast_before:
+        epoch.bump()            # what is compiled was compiled for the other value
     if "max_device_threads" in checked:
         for use in when_threads:
             use()

@@ -32,7 +32,7 @@ MOST_NUMBERS = 4096         # of an array in a graph's text
 PLAIN = (bool, int, float, str, type(None), DType, Dim, Type, Graph)
 
 
-def key_of(graph: Graph, in_place: dict[int, int]) -> str | None:
+def key_of(graph: Graph, in_place: dict[int, int], fast_math: bool) -> str | None:
     """The name of a parsed graph's program; None where the text does not say everything."""
     if _compiler() is None:
         return None
@@ -45,7 +45,8 @@ def key_of(graph: Graph, in_place: dict[int, int]) -> str | None:
                 a.size > MOST_NUMBERS for a in arrays):
             return None
     gradients = [node.loc.gradients if node.loc else None for node in nodes]
-    said = f"{_identity()}\n{sorted(in_place.items())}\n{gradients}\n{print_graph(graph)}"
+    said = "\n".join([_identity(), str(fast_math), str(sorted(in_place.items())), str(gradients),
+                      print_graph(graph)])
     return hashlib.sha256(said.encode()).hexdigest()
 
 

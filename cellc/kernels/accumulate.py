@@ -11,7 +11,7 @@ from cellc.ir.types import i64
 from cellc.kernels.loops import Reduction
 from cellc.kernels.scalar_ops import Element, ScalarOps
 from cellc.kernels.text import Function
-from cellc.kernels.vectors import vector
+from cellc.kernels.vectors import picked, vector
 
 Parts = list[Element]
 
@@ -86,6 +86,4 @@ def across_lanes(ops: ScalarOps, r: Reduction, parts: Parts) -> Parts:
 def _part(f: Function, x: Element, start: int, n: int) -> Element:
     if n == 1:
         return Element(f.op(f"extractelement {x.ty} {x.text}, i64 {start}"), x.dtype, 1)
-    picked = ", ".join(f"i32 {start + i}" for i in range(n))
-    text = f.op(f"shufflevector {x.ty} {x.text}, {x.ty} poison, <{n} x i32> <{picked}>")
-    return Element(text, x.dtype, n)
+    return Element(picked(f, x.ty, x.text, "poison", range(start, start + n)), x.dtype, n)

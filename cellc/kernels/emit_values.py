@@ -337,10 +337,12 @@ class Values:
         rows.append([self.ops.spread(_relabelled(copy_of(value, u), s.buffer), self.lanes)
                      for u in range(self.copies)])
         if len(rows) == self.s.inner.extent:
+            left = None
+            if self.mask is not None:
+                left = self.f.op(f"mul i32 {self.left}, {len(rows)}")
             for u in range(self.copies):
                 memory_ops.store_interleaved(self.ops, [row[u] for row in rows],
-                                             self._advanced(s, pointer, len(rows), u),
-                                             self.left if self.mask is not None else None)
+                                             self._advanced(s, pointer, len(rows), u), left)
 
     def _store_one(self, s: Store, pointer: str, x: Element, where: list[Element]) -> None:
         f, ty = self.f, memory_type(s.buffer.dtype)

@@ -18,6 +18,7 @@ from cellc.kernels.gemm_view import (
     widen,
 )
 from cellc.kernels.text import Function
+from cellc.kernels.vectors import picked
 
 ABREAST = 8         # panels that are written side by side
 
@@ -117,9 +118,7 @@ def _exchange(f: Function, labelled, ty: str, distance: int, in_lane: int):
                     at = start + half * group // 2 + chunk * distance
                     picks += [at + j for j in range(distance)]
                     picks += [side + at + j for j in range(distance)]
-            mask = ", ".join(f"i32 {pick}" for pick in picks)
-            register = f.op(f"shufflevector {ty} {a}, {ty} {b}, <{side} x i32> <{mask}>")
-            result[i + half * distance] = register, [both[pick] for pick in picks]
+            result[i + half * distance] = picked(f, ty, a, b, picks), [both[i] for i in picks]
     return result
 
 

@@ -14,6 +14,7 @@ from cellc.kernels.vectors import (
     gather,
     masked_load,
     masked_store,
+    picked,
     reverse,
     scatter,
     splat,
@@ -65,23 +66,21 @@ def store(ops: ScalarOps, x: Element, pointer: str, lane_step, mask: str | None)
 
 
 def store_interleaved(ops: ScalarOps, xs: list[Element], pointer: str, left: str | None) -> None:
-    """Lane 0 of each x, then lane 1 of each, and on; only the first `left` lanes, where given."""
+    """Lane 0 of each x, then lane 1 of each, and on; only the first `left` elements, where given,
+    an i32."""
     f, n, k = ops.f, xs[0].n, len(xs)
     element, align = memory_type(xs[0].dtype), xs[0].dtype.itemsize
     raws, width = [ops.to_memory(x) for x in xs], n
     while len(raws) > 1:                             # put them side by side, two by two
-        ty, both = f"<{width} x {element}>", ", ".join(f"i32 {i}" for i in range(2 * width))
         raws += ["poison"] * (len(raws) % 2)
-        raws = [f.op(f"shufflevector {ty} {raws[i]}, {ty} {raws[i + 1]}, "
-                     f"<{2 * width} x i32> <{both}>") for i in range(0, len(raws), 2)]
+        raws = [picked(f, f"<{width} x {element}>", raws[i], raws[i + 1], range(2 * width))
+                for i in range(0, len(raws), 2)]
         width *= 2
-    order = ", ".join(f"i32 {j * n + i}" for i in range(n) for j in range(k))
-    ty, mask = f"<{width} x {element}>", None
-    mixed = f.op(f"shufflevector {ty} {raws[0]}, {ty} poison, <{n * k} x i32> <{order}>")
+    mixed, mask = picked(f, f"<{width} x {element}>", raws[0], "poison",
+                         [j * n + i for i in range(n) for j in range(k)]), None
     if left is not None:
-        end = f.op(f"mul i32 {left}, {k}")
         mask = f.op(f"icmp slt <{n * k} x i32> {counting(n * k, 'i32')}, "
-                    f"{splat(f, end, f'<{n * k} x i32>')}")
+                    f"{splat(f, left, f'<{n * k} x i32>')}")
     masked_store(f, f"<{n * k} x {element}>", mixed, pointer, align, mask)
 
 
@@ -97,8 +96,7 @@ def _strided(f: Function, element: str, pointer: str, n: int, step: int, align: 
         mask = f.op(f"icmp slt <{whole} x i32> {counting(whole, 'i32')}, "
                     f"{splat(f, end, f'<{whole} x i32>')}")
     raw = masked_load(f, ty, pointer, align, mask)
-    picked = ", ".join(f"i32 {i * step}" for i in range(n))
-    return f.op(f"shufflevector {ty} {raw}, {ty} poison, <{n} x i32> <{picked}>")
+    return picked(f, ty, raw, "poison", [i * step for i in range(n)])
 
 
 def lane_offsets(f: Function, n: int, lane_step) -> str:

@@ -7,10 +7,12 @@
     scatter_add   a nest that clears, then one that adds rows in the order of the index
     cumsum        rows or columns, summed as they go (scan.py)
     argsort       rows of keys, sorted (sort.py)
+    tiles         tiles of images in another basis (tiles.py)
+    join_tiles    and back
 
-All but the last two are nests whose schedule is given here: where places may meet (two windows,
-two equal indices) the axes that make them meet run in order, and threads share the axes that do
-not.
+What has no file of its own is nests whose schedule is given here: where places may meet (two
+windows, two equal indices) the axes that make them meet run in order, and threads share the axes
+that do not.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from cellc.kernels.schedule import (
 from cellc.kernels.sort import emit_argsort
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module
+from cellc.kernels.tiles import emit_tiles
 from cellc.kernels.views import Affine, Axis, linear, row_major
 
 ADD_SECONDS = 2e-9              # of one element added in memory
@@ -67,7 +70,8 @@ def find(graph: Graph) -> Callable | None:
     if name == "windows_add" and any(n != 1 for n in attrs["strides"]):
         return emit_windows_add
     return {"concat": emit_concat, "scatter_add": emit_scatter_add,
-            "cumsum": emit_cumsum, "argsort": emit_argsort}.get(name)
+            "cumsum": emit_cumsum, "argsort": emit_argsort,
+            "tiles": emit_tiles, "join_tiles": emit_tiles}.get(name)
 
 
 class Emission:

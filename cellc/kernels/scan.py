@@ -18,7 +18,7 @@ from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.schedule import PARALLEL_SECONDS, SHARED_SECONDS, assumed
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, constant
-from cellc.kernels.vectors import vector
+from cellc.kernels.vectors import picked, vector
 
 SCAN_SECONDS = 4e-10            # of one element
 BLOCK = 4                       # vectors of columns that a task takes at least
@@ -131,8 +131,7 @@ class Running:
     def _filler(self) -> Element:
         """Zeros that LLVM does not know for such: it would make of shifts by lanes what is slow."""
         zero = self._zero(self.lanes)
-        place = self.f.fresh("zeros")
-        self.f.allocas.append(f"  {place} = alloca {zero.ty}")
+        place = self.f.stack(zero.ty)
         self.f.store(zero.ty, zero.text, place)
         return Element(self.f.load(zero.ty, place), self.held, self.lanes)
 
@@ -153,6 +152,4 @@ class Running:
         return self._shuffled(x, x, [0 if self.reverse else x.n - 1] * x.n)
 
     def _shuffled(self, x: Element, y: Element, picks: list[int]) -> Element:
-        lanes = ", ".join(f"i32 {p}" for p in picks)
-        text = self.f.op(f"shufflevector {x.ty} {x.text}, {y.ty} {y.text}, <{x.n} x i32> <{lanes}>")
-        return Element(text, self.held, x.n)
+        return Element(picked(self.f, x.ty, x.text, y.text, picks), self.held, x.n)

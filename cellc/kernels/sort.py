@@ -115,7 +115,7 @@ class Insertion(Sorter):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.keys, self.places = (
-            _stack(self.f, f"[{FEW} x {ty}]") for ty in (self.key, self.place))
+            self.f.stack(f"[{FEW} x {ty}]") for ty in (self.key, self.place))
 
     def sort(self, source: str, result: str, step: str) -> None:
         f = self.f
@@ -166,7 +166,7 @@ class Radix(Sorter):
         sizes = [int(ty[1:]) // 8 for ty in (self.key, self.key, self.place, self.place)]
         unit, count = (n.name, n.coef) if isinstance(n, Dim) else ("", n)
         self.scratch = unit, sum(sizes) * count
-        self.counts = _stack(f, f"[{self.bits // 8 * DIGIT} x {self.place}]")
+        self.counts = f.stack(f"[{self.bits // 8 * DIGIT} x {self.place}]")
         at = f.mul("%task", f.mul(self.n, str(sum(sizes))))
         self.arrays = []
         for size in sizes:
@@ -249,10 +249,3 @@ class Radix(Sorter):
             f.store(self.key, key, f.gep(self.key, moved_keys, to))
             place = f.load(self.place, f.gep(self.place, places, i.index))
             f.store(self.place, place, f.gep(self.place, moved_places, to))
-
-
-def _stack(f: Function, ty: str) -> str:
-    """Stack space of the function."""
-    register = f.fresh("stack")
-    f.allocas.append(f"  {register} = alloca {ty}, align 64")
-    return register

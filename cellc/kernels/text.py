@@ -142,6 +142,12 @@ class Function:
             [self.head, "entry:", *self.allocas, *self.lines, "}"])
 
     # -- memory and calls ----------------------------------------------------------------------
+    def stack(self, ty: str) -> str:
+        """The address of stack space of the function."""
+        register = self.fresh("stack")
+        self.allocas.append(f"  {register} = alloca {ty}, align 64")
+        return register
+
     def gep(self, element: str, pointer: str, index: str) -> str:
         if index == "0":
             return pointer

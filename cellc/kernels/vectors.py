@@ -28,11 +28,15 @@ def counting(n: int, element: str = "i64", first: int = 0, step: int = 1) -> str
     return "<" + ", ".join(f"{element} {first + i * step}" for i in range(n)) + ">"
 
 
+def picked(f: Function, ty: str, a: str, b: str, picks) -> str:
+    """A vector of some lanes of a and b, both of type `ty`; those of b are counted on from a's."""
+    order = ", ".join(f"i32 {i}" for i in picks)
+    return f.op(f"shufflevector {ty} {a}, {ty} {b}, <{len(picks)} x i32> <{order}>")
+
+
 def reverse(f: Function, ty: str, value: str) -> str:
     """The lanes in opposite order."""
-    n = lanes(ty)
-    order = ", ".join(f"i32 {n - 1 - i}" for i in range(n))
-    return f.op(f"shufflevector {ty} {value}, {ty} poison, <{n} x i32> <{order}>")
+    return picked(f, ty, value, "poison", range(lanes(ty))[::-1])
 
 
 # -- memory ----------------------------------------------------------------------------------------

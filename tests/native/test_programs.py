@@ -142,7 +142,7 @@ def test_in_one_process_equal_functions_are_one_program():
 
 
 def key_of(fn, *args):
-    return programs.key_of(cellc.inspect(fn, *args).stages["parse"], {})
+    return programs.key_of(cellc.inspect(fn, *args).stages["parse"], {}, False)
 
 
 def test_what_the_text_does_not_say_is_not_remembered():

@@ -16,7 +16,7 @@ TAKES = {
     kinds: names.split() for kinds, names in {
         "f": "sqrt rsqrt exp expm1 log log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh "
              "atanh logistic erf erfc erfinv lgamma digamma polygamma div atan2 floor ceil round "
-             "trunc is_finite",
+             "trunc is_finite tiles join_tiles",
         "iuf": "neg abs sign add sub mul floordiv mod min max pow reduce_sum reduce_max reduce_min "
                "reduce_prod argmax argmin cumsum dot scatter_add windows_add",
         "biu": "bit_and bit_or bit_xor bit_not",

@@ -16,4 +16,5 @@ from cellc.ir.prims import (  # noqa: F401
     shape,
     size,
     tape,
+    tiles,
 )
