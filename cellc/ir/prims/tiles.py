@@ -1,6 +1,6 @@
 """Tiles of images in another basis: what Winograd's convolution is made of (passes/winograd.py).
 
-Both are linear and made behind all transforms of the graph, so they have no rules for these.
+Both are linear, and made behind all gradients, so they have no rules for these.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from cellc.errors import ShapeFault
 from cellc.ir import numerics as num
 from cellc.ir.graph import primitive
 from cellc.ir.prims.checks import FLOAT, axes_of, shape_of, takes_tensor
+from cellc.ir.prims.rules import later
+from cellc.ir.prims.shape import transpose
 
 
 def _matrix(prim: str, matrix) -> tuple[int, int]:
@@ -68,11 +70,16 @@ def _tiles_samples():
                 ((0, 4, 4), ramp, 2, (2, 2), (1, 1), (0,)))]
 
 
+def _tiles_batch(n, lanes, x, lead, **attrs):
+    made = tiles(x, lead=(0, *later(lead)), **attrs)
+    return transpose(made, perm=(2, 0, 1, *range(3, len(made.shape))))
+
+
 tiles = primitive(
     "tiles", "x", kind="kernel", types=_tiles_types, eval=num.rounded(_tiles), vjp=None,
     doc="Square tiles T of the last two axes, each as L T L' for a matrix L [n, size], `step` "
     "apart, the first `low` before the start, zeros outside: [.., H, W] to [n, n, .., TH, TW], "
-    "leading axis i being x's axis lead[i].", samples=_tiles_samples)
+    "leading axis i being x's axis lead[i].", batch=_tiles_batch, samples=_tiles_samples)
 
 
 def _join_types(x, matrix, shape, lead):
@@ -107,8 +114,13 @@ def _join_samples():
                 ((3, 3, 0, 2, 2), (4, 4), (0,)))]
 
 
+def _join_batch(n, lanes, x, lead, **attrs):
+    x = transpose(x, perm=(1, 2, 0, *range(3, len(x.shape))))
+    return join_tiles(x, lead=(0, *later(lead)), **attrs)
+
+
 join_tiles = primitive(
     "join_tiles", "x", kind="kernel", types=_join_types, eval=num.rounded(_join), vjp=None,
     doc="Each tile T [n, n] as R T R' for a matrix R [size, n], side by side and cut to `shape`: "
     "[n, n, .., TH, TW] to [.., H, W], leading axis i being x's leading axis lead[i].",
-    samples=_join_samples)
+    batch=_join_batch, samples=_join_samples)
