@@ -27,7 +27,7 @@ pynative: list[None] = [None]
 eager_threads: list[None] = []      # an item for each `eagerly` block of any thread
 
 _settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT,
-             "max_device_threads": 0, "fast_math": False}
+             "max_device_threads": 0, "fast_math": False, "autotune": False}
 
 
 def _check_mode(value) -> int:
@@ -61,14 +61,18 @@ def _check_threads(value) -> int:
     return value
 
 
-def _check_fast_math(value) -> bool:
-    if not isinstance(value, bool):
-        raise ValueFault(f"fast_math is {value!r}", "True or False")
-    return value
+def _check_bool(name: str) -> Callable[[object], bool]:
+    def check(value) -> bool:
+        if not isinstance(value, bool):
+            raise ValueFault(f"{name} is {value!r}", "True or False")
+        return value
+
+    return check
 
 
 _CHECKS = {"mode": _check_mode, "device_target": _check_device, "jit_syntax_level": _check_level,
-           "max_device_threads": _check_threads, "fast_math": _check_fast_math}
+           "max_device_threads": _check_threads, "fast_math": _check_bool("fast_math"),
+           "autotune": _check_bool("autotune")}
 
 
 def set_context(**settings) -> None:
@@ -86,6 +90,10 @@ def set_context(**settings) -> None:
                         some four times as large and relative to the largest values of a 6x6 tile,
                         not to the element's own; a NaN or an infinity is in all 4x4 pixels of its
                         tiles. Nothing else changes. Programs are compiled for either value.
+    autotune            whether programs that are compiled from now on have the schedules of their
+                        matrix products and convolutions measured: some ten are tried of each, in a
+                        second or less for most. What is found is kept beside the compiled code, so
+                        this is done once for a product and a machine. Results do not depend on it.
 
     Errors: ValueFault for an unknown setting or a value that is not allowed.
     """

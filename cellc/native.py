@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from cellc import binding, config, startup
+from cellc import binding, config, context, startup
 from cellc.errors import CellcError, IndexFault, MemoryFault, RecursionFault, caller
 from cellc.ir.graph import Graph
 from cellc.ir.prims.size import sizes_differ
@@ -126,7 +126,8 @@ def _symbols(graph: Graph) -> tuple[str, ...]:
 
 def target():
     """The CPU that code is generated for, and the threads that are to share its work."""
-    return host_target(config.get("CPU") or None, startup.threads())
+    return host_target(config.get("CPU") or None, startup.threads(),
+                       context.get_context("autotune"))
 
 
 def _compile(text: str, codegen: int, opt: int = 0):

@@ -19,7 +19,8 @@ def settings_of_its_own():
     """What a test sets in the context holds for that test."""
     from cellc import context
 
-    names = "mode", "device_target", "jit_syntax_level", "max_device_threads", "fast_math"
+    names = ("mode", "device_target", "jit_syntax_level", "max_device_threads", "fast_math",
+             "autotune")
     before = {name: context.get_context(name) for name in names}
     yield
     if any(context.get_context(name) != value for name, value in before.items()):

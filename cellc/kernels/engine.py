@@ -26,7 +26,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from cellc.kernels import llvm
@@ -144,12 +144,23 @@ def _compilers() -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):      # a child has the pool's memory and none of its threads
-    os.register_at_fork(after_in_child=_compilers.cache_clear)
+    os.register_at_fork(after_in_child=lambda: (_compilers.cache_clear(), _aside.clear()))
+
+
+_aside: set[Future] = set()
 
 
 def run_aside(function: Callable, *args, **kwargs) -> Future:
     """Run `function` on one of the threads that compile."""
-    return _compilers().submit(function, *args, **kwargs)
+    future = _compilers().submit(function, *args, **kwargs)
+    _aside.add(future)
+    future.add_done_callback(_aside.discard)
+    return future
+
+
+def wait_for_aside() -> None:
+    """Until the threads that compile have nothing to do."""
+    wait(tuple(_aside))
 
 
 def submit(ir_text: str, **options) -> Future[bytes]:

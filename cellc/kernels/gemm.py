@@ -76,6 +76,10 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
         emitter = gemm_dot.Dot(module, name, product, s, epilogue, arguments, target)
     else:
         s = schedule(product, target)
+        if target.tuned and not symbols and 0 not in (product.m, product.n, product.k):
+            from cellc.kernels import tuning  # here: few programs ask for it
+
+            s = tuning.best(product, s, target)
         emitter = Blocked(module, name, product, s, epilogue, arguments)
     emitter.emit()
     tasks = min(tasks_worth(flops, moved, target), s.units(product))

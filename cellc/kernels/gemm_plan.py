@@ -211,13 +211,18 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
         even = max(rows for rows in range(1, most + 1) if m % rows == 0)
         for rows in (most, min(most, 8), even):     # 8 may divide M; it is less code, too
             tall = math.ceil(m / math.ceil(max(m, 1) / rows)) if m else 1
-            cycles = max(tall * vectors, tall + vectors, 4) + 0.1 * tall + 1.2 * vectors
+            cycles = tile_cycles(tall, vectors)
             if not target.masks and n % (vectors * lanes):
                 cycles *= MASKS_COST
             tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
             if best is None or tiles * cycles < best[0]:
                 best = tiles * cycles, Tile(tall, vectors, cycles)
     return best[1]
+
+
+def tile_cycles(rows: int, vectors: int) -> float:
+    """What a tile takes for one value of k: multiply-adds, or loads, and what they wait for."""
+    return max(rows * vectors, rows + vectors, 4) + 0.1 * rows + 1.2 * vectors
 
 
 @record(frozen=True)
@@ -270,7 +275,8 @@ def schedule(p: Product, target: Target) -> Schedule:
         block_k = min(block_k, EXACT_TERMS[p.a.dtype])
     elif narrow and not partial:
         block_k = max(k, 1)             # blocks of k would meet in C, rounded
-    pack_a, pack_b = _pack_a(p, tile, lanes, n, k, width), _pack_b(p, tile, lanes, m)
+    pack_a = _pack_a(p, target, tile, lanes, n, k)
+    pack_b = _pack_b(p, target, tile, lanes, m, block_k)
     fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
     streamed = m == 1 and pack_b is None and k > FEW_ROWS
     if streamed and Strip(p.c.cols, lanes).plain and not narrow:
@@ -291,29 +297,38 @@ def _block_k(bits: int, target: Target, part_k: int | None) -> int:
     return -(-math.ceil(k / blocks) // 4) * 4 if blocks > 1 else k
 
 
-def _pack_a(p: Product, tile: Tile, lanes: int, n: int, k: int, width: int) -> str | None:
+def _pack_a(p: Product, target: Target, tile: Tile, lanes: int, n: int, k: int) -> str | None:
     """A tile's rows are copied where they have no single stride along k, have to be converted for
-    every panel, or lie so that few of them fit the first-level cache together."""
-    uniform = k_uniform(p.a)
+    every panel, or lie across it where a CPU has few registers, so that it loads often."""
+    uniform, width = k_uniform(p.a), tile.vectors * lanes
     if uniform is not None and not (p.a.dtype in CONVERTED and n > width):
-        rows = merged(p.a.rows)
-        crowded = isinstance(stride := rows[-1].stride if rows else 1, int) and stride % 256 == 0
-        strided = uniform != 1 and not (isinstance(uniform, int) and uniform <= 64)
-        panels = 2 if strided else 4 if crowded else max(512 // width, 2)
-        if n < panels * width or k < 32 or tile.rows <= 2:
+        panels = 2 if not isinstance(uniform, int) or uniform > 64 else max(512 // width, 2)
+        if uniform == 1 or target.masks or n < panels * width or k < 32 or tile.rows <= 2:
             return None
     along_k = Strip(p.a.cols, lanes).kind
     along_m = Strip(p.a.rows, lanes).kind
     return "cols" if LOAD_COST[along_m] < LOAD_COST[along_k] else "rows"
 
 
-def _pack_b(p: Product, tile: Tile, lanes: int, m: int) -> str | None:
-    """B is copied into panels where it is used often enough, or cannot be read by vectors."""
-    kind = Strip(p.b.cols, lanes).kind
-    inner = merged(p.b.rows)
-    if kind == "gather" and inner and inner[-1].stride == 1:
+def _pack_b(p: Product, target: Target, tile: Tile, lanes: int, m: int, block_k: int) -> str | None:
+    """B is copied into panels where it is used often enough, or cannot be read by vectors.
+
+    As it lies it is used longer where masks cost nothing: if its rows begin at cache lines and half
+    of the second-level cache holds a block; or windows, nine of which may share an element.
+    """
+    strip, rows = Strip(p.b.cols, lanes, tile.vectors, True), merged(p.b.rows)
+    along_k = bool(rows) and rows[-1].stride == 1
+    if strip.kind == "gather" and along_k:
         return "transpose"
-    limit = {"contiguous": 8, "uniform": 4, "runs": 2, "gather": 1}[kind]
+    limit = {"contiguous": 8, "uniform": 4, "runs": 2, "gather": 1}[strip.kind]
+    if target.masks and strip.kind == "contiguous" and len(rows) == 1:
+        row = rows[0].stride * (BITS[p.b.dtype] // 8) if isinstance(rows[0].stride, int) else 1
+        if row % 64 == 0 and block_k * row <= target.l2_bytes // 2:
+            limit = 64
+    elif target.masks and along_k and strip.runs in (1, 2):
+        limit = 12
+    elif not target.masks and strip.runs > 1:
+        limit = 0
     return "strip" if math.ceil(m / tile.rows) > limit else None
 
 

@@ -130,6 +130,11 @@ def use_cache_dir(directory: str | Path | None) -> None:
     _cache_dir = directory
 
 
+def cache_dir() -> str | Path | None:
+    """Where it is remembered, and what belongs to it."""
+    return _cache_dir
+
+
 def load(under_way: Callable[[], None] = lambda: None) -> Runtime:
     """The runtime of this process; `under_way` is for whoever is the first to ask for it (see
     `engine.compile_text`)."""

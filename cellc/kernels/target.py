@@ -28,6 +28,7 @@ class Target:
     l3_bytes: int                  # shared
     cores: int                     # that this process may use; says how long sums are cut
     threads: int = 1               # among which programs share their work
+    tuned: bool = False            # are schedules to be measured?
     flops_per_second: float = 1e11        # f32, one core; only to guess how long work takes
     bytes_per_second: float = 2e10        # one core, from memory
 
@@ -106,16 +107,17 @@ def from_features(name: str, features: str) -> Target:
 
 
 @functools.cache
-def host(cpu: str | None = None, threads: int = 0) -> Target:
+def host(cpu: str | None = None, threads: int = 0, tuned: bool = False) -> Target:
     """The machine this process runs on, or the entry of `TARGETS` called `cpu`, for programs of so
     many threads; 0 for as many as they have by default."""
     threads = threads or default_threads()
     if cpu:
-        return dataclasses.replace(TARGETS[cpu], cores=usable_cores(), threads=threads)
+        return dataclasses.replace(TARGETS[cpu], cores=usable_cores(), threads=threads,
+                                   tuned=tuned)
     import llvmlite.binding as llvm
 
     found = from_features(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    return dataclasses.replace(found, threads=threads)
+    return dataclasses.replace(found, threads=threads, tuned=tuned)
 
 
 def stack_bytes() -> int:
