@@ -122,6 +122,7 @@ def _default_limit() -> int:
 
 _cache_dir: str | Path | None = None
 _loaded: list[Runtime] = []
+_loading = threading.Lock()
 
 
 def use_cache_dir(directory: str | Path | None) -> None:
@@ -138,8 +139,9 @@ def cache_dir() -> str | Path | None:
 def load(under_way: Callable[[], None] = lambda: None) -> Runtime:
     """The runtime of this process; `under_way` is for whoever is the first to ask for it (see
     `engine.compile_text`)."""
-    if not _loaded:
-        _loaded.append(Runtime(_cache_dir, under_way))
+    with _loading:      # who measures schedules may ask for it while another thread makes it
+        if not _loaded:
+            _loaded.append(Runtime(_cache_dir, under_way))
     return _loaded[0]
 
 
