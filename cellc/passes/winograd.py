@@ -30,8 +30,8 @@ from cellc.record import record
 
 TAPS, OUT = 3, 4
 SIZE = TAPS + OUT - 1
-# Their powers stay near one, so little is lost when values are added up: a third of the error of
-# the points 0, 1, -1, 2, -2.
+# Their powers stay near one, so little is lost when values are added up: less than half of what
+# the points 0, 1, -1, 2, -2 lose.
 POINTS = (Fraction(0), Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))
 
 # In multiply-adds that take as long: making or joining a tile of one channel, the same of one pair
