@@ -43,6 +43,7 @@ from cellc.kernels.views import row_major
 ELEMENT_SECONDS = 2.5e-10       # of one element of a tile
 FULL = 0.6                      # of the lanes of vectors, in rows of tiles
 SPAN = 64                       # tiles that meet in a buffer
+LARGE = 1 << 30                 # elements whose places are no i32 any more
 
 
 def emit_tiles(module: Module, name: str, graph: Graph, target: Target,
@@ -296,7 +297,7 @@ class Spread(Transform):
         super().__init__(*arguments)
         self.units = -(-self.plane // self.lanes)
         most = max(self.plane, math.prod(a.extent for a in self.images) * self.height * self.width)
-        self.ints = vector("i32" if most < 1 << 30 else "i64", self.lanes)
+        self.ints = vector("i32" if most < LARGE else "i64", self.lanes)
         self.memory = vector(memory_type(self.dtype), self.lanes)
 
     def corners(self, first: str) -> tuple[str, str, str]:

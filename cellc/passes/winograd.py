@@ -183,7 +183,7 @@ def _is_worth(c: Convolution) -> bool:
     """Does it take clearly less time? Both have many products, this one tiles and their joining."""
     windows, other = c.dot.operands[c.side], c.dot.operands[1 - c.side]
     tall, wide = _tiles_of(c)
-    across = windows.shape[-4] * windows.shape[-3]
+    pixels = math.prod(windows.shape[-4:-2])
     sizes = [c.source.shape[i] for i in c.order]
     summed, kept = math.prod(sizes[:c.summed]), math.prod(sizes[c.summed:])
     batch, inside = (summed, kept) if c.by_weights else (kept, summed)
@@ -192,7 +192,7 @@ def _is_worth(c: Convolution) -> bool:
     tiles, pairs = batch * tall * wide, inside * outside
     cost = WEIGHT_COST * pairs + tiles * (
         PRODUCT_COST * SIZE**2 * pairs + TILE_COST * (inside + outside))
-    return cost < WORTH * batch * across * TAPS**2 * pairs
+    return cost < WORTH * batch * pixels * TAPS**2 * pairs
 
 
 def _tiles_of(c: Convolution) -> tuple[int, int]:
@@ -224,41 +224,35 @@ class Maker:
 
     def multiplied(self, c: Convolution) -> Node:
         """[6, 6, free axes of the other operand, those of the windows, tiles if they are kept]."""
-        counts = _tiles_of(c)
-        source = self.env.get(c.source, c.source)
-        by = basis()
-        pixels = self.apply("tiles", source, matrix=by.pixels, step=OUT, counts=counts, low=c.low,
-                            lead=c.order if not c.by_weights else c.order[c.summed:]
-                            + c.order[:c.summed])
-        contract = c.dot.attrs["contract"]
-        k = len(c.order)
-        where = {axis: i for i, axis in enumerate(contract[c.side])}
-        mine, theirs = contract[c.side], contract[1 - c.side]
-        last = [theirs[where[axis]] for axis in sorted(mine) if axis >= k]
-        other, summed = self._spatial_last(c, last)
-        free = [i for i in range(other.ndim - 2) if i not in summed]
+        counts, by = _tiles_of(c), basis()
+        summed_first, kept_first = c.order, c.order[c.summed:] + c.order[:c.summed]
+        pixels = self.apply("tiles", self.env.get(c.source, c.source), matrix=by.pixels, step=OUT,
+                            counts=counts, low=c.low,
+                            lead=kept_first if c.by_weights else summed_first)
+        other, summed = self._spatial_last(c)
         if c.by_weights:
+            free = [i for i in range(other.ndim - 2) if i not in summed]
             other, low, moved = _under(other)
             weights = self.apply("tiles", other, matrix=by.weights[OUT], step=OUT, counts=counts,
                                  low=low, lead=tuple(moved[i] for i in (*free, *summed)))
-            return self.apply("dot", weights, pixels, batch=((0, 1), (0, 1)), contract=(
-                tuple(range(2 + len(free), weights.ndim)),
-                tuple(range(2 + k - c.summed, pixels.ndim))))
+            sums = len(summed) + 2          # leading axes and those of tiles, all at the end
+            return self.apply("dot", weights, pixels, batch=((0, 1), (0, 1)), contract=tuple(
+                tuple(range(x.ndim - sums, x.ndim)) for x in (weights, pixels)))
         weights = self.apply("tiles", other, matrix=by.weights[TAPS], step=OUT, counts=(1, 1),
                              low=(0, 0), lead=tuple(range(other.ndim - 2)))
         weights = self.apply("reshape", weights, shape=weights.shape[:-2])
         return self.apply("dot", weights, pixels, batch=((0, 1), (0, 1)), contract=(
             tuple(i + 2 for i in summed), tuple(range(2, 2 + c.summed))))
 
-    def _spatial_last(self, c: Convolution, last: list[int]) -> tuple[Node, list[int]]:
+    def _spatial_last(self, c: Convolution) -> tuple[Node, list[int]]:
         """The other operand with the axes of pixels or taps last; which of its leading axes are
         summed, in the order of those of the windows."""
         x = c.dot.operands[1 - c.side]
-        contract = c.dot.attrs["contract"]
-        k = len(c.order)
-        summed = [theirs for mine, theirs in zip(contract[c.side], contract[1 - c.side],
-                                                 strict=True) if mine < k]
         x = self.env.get(x, x)
+        contract = c.dot.attrs["contract"]
+        pairs = list(zip(contract[c.side], contract[1 - c.side], strict=True))
+        summed = [theirs for mine, theirs in pairs if mine < len(c.order)]
+        last = [theirs for mine, theirs in sorted(pairs) if mine >= len(c.order)]
         perm = (*(i for i in range(x.ndim) if i not in last), *last)
         if perm != tuple(range(x.ndim)):
             x = self.apply("transpose", x, perm=perm)

@@ -9,6 +9,7 @@ from cellc.errors import ShapeFault, SymbolicFault
 from cellc.ir.graph import Apply, Graph, Input
 from cellc.ir.prims.tiles import join_tiles, tiles
 from cellc.ir.types import Dim, TensorType, dtype
+from cellc.kernels import tiles as module
 from cellc.kernels.target import TARGETS, host
 from cellc.passes.winograd import basis
 from tests.kernel_runner import Compiled, agree, random_array
@@ -69,6 +70,13 @@ def test_every_dtype(case, of):
     tolerance = {"f64": 1e-12, "f16": 0.1, "bf16": 0.8}[of]     # of sums of numbers as large as 40
     agree(forth(case, of), tolerance=tolerance)
     agree(back(case, of), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("case", ["narrow", "one tile", "mostly outside", "three axes lead"])
+def test_places_of_large_images(case, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 1)
+    agree(forth(case))
+    agree(back(case))
 
 
 @pytest.mark.parametrize("make", [forth, back])
