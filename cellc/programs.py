@@ -66,7 +66,7 @@ def _compiler() -> str | None:
         folders[:] = [name for name in folders if name != "__pycache__"]
         for file in files:
             status = os.stat(os.path.join(folder, file))
-            found.append((os.path.relpath(folder, top), file, status.st_mtime_ns, status.st_size))
+            found.append((folder[len(top):], file, status.st_mtime_ns, status.st_size))
     return f"{sys.version}\n{np.__version__}\n{sorted(found)}" if found else None
 
 
