@@ -92,8 +92,9 @@ def set_context(**settings) -> None:
                         tiles. Nothing else changes. Programs are compiled for either value.
     autotune            whether programs that are compiled from now on have the schedules of their
                         matrix products and convolutions measured: some ten are tried of each, in a
-                        second or less for most. What is found is kept beside the compiled code, so
-                        this is done once for a product and a machine. Results do not depend on it.
+                        second or less for most (none of products that take a quarter of a second
+                        or a gigabyte). What is found is kept beside the compiled code, so this is
+                        done once for a product and a machine. Results do not depend on it.
 
     Errors: ValueFault for an unknown setting or a value that is not allowed.
     """

@@ -45,10 +45,15 @@ HEIGHTS = (14, 12, 10, 8, 6, 5, 4)
 ROUNDS = 7                  # of one schedule and the best so far, in turns
 ROUND_SECONDS = 2e-3        # of runs in one
 CLEARLY = 0.97              # of the time of the best so far
+MOST_SECONDS, MOST_BYTES = 0.25, 1 << 30        # of a run; larger products are not measured
 
 
 def best(p: Product, model: Schedule, target: Target) -> Schedule:
-    """The schedule of a product whose sizes are known, measured now or before."""
+    """The schedule of a product whose sizes are known, measured now or before; the model's where
+    measuring would take long, or much memory."""
+    seconds = flops(p) / (target.flops_per_second * target.threads)
+    if seconds > MOST_SECONDS or sum(map(reach, (p.a, p.b, p.c))) > MOST_BYTES:
+        return model
     key = "tuned-" + hashlib.sha256(
         "\n".join([llvm.identity(), repr(p), repr(model), repr(target)]).encode()).hexdigest()
     known = engine.find(key, runtime.cache_dir())
@@ -134,8 +139,7 @@ class Trial:
         f.ret()
         f.close()
         self.code = engine.load(engine.compile_text(module.text(), codegen=CODEGEN), {}, ["run"])
-        flops = 2 * p.batches * p.m * p.n * p.k
-        self.tasks = max(min(tasks_worth(flops, 0, target), s.units(p), target.threads), 1)
+        self.tasks = max(min(tasks_worth(flops(p), 0, target), s.units(p), target.threads), 1)
         views = (p.b, p.a) if p.arrangement.swapped else (p.a, p.b)
         partial = math.prod(product.partial_extents()) if s.partial else 0
         scratch = np.empty(-(-partial // 64) * 64 + self.tasks * product.scratch_size + 64,
@@ -156,10 +160,19 @@ class Trial:
         return (time.perf_counter() - start) / runs
 
 
+def flops(p: Product) -> int:
+    return 2 * p.batches * p.m * p.n * p.k
+
+
+def reach(view: View) -> int:
+    """The bytes from a view's first element to behind its last."""
+    axes = (*view.batch, *view.rows, *view.cols)
+    return (sum((axis.extent - 1) * axis.stride for axis in axes) + 1) * (BITS[view.dtype] // 8)
+
+
 def memory(view: View) -> np.ndarray:
-    """What a view can reach, all ones (pages that nobody wrote are all the same one)."""
-    reach = sum((axis.extent - 1) * axis.stride for axis in (*view.batch, *view.rows, *view.cols))
-    return np.ones((reach + 1) * (BITS[view.dtype] // 8), np.uint8)
+    """As much as it reaches, all ones (pages that nobody wrote are all the same one)."""
+    return np.ones(reach(view), np.uint8)
 
 
 def is_faster(trial: Trial, chosen: Trial) -> bool:

@@ -159,6 +159,13 @@ def test_it_is_measured_once(clock):
     assert clock.ran, "another model is as well"
 
 
+@pytest.mark.parametrize("shape", [(20000, 20000, 20000), (1, 100_000, 4000)])
+def test_large_products_are_left_to_the_model(clock, shape):
+    p = arrange(*plain(*shape), TARGET)
+    model = schedule(p, TARGET)
+    assert tuning.best(p, model, TARGET) is model and not clock.ran
+
+
 # -- the setting -----------------------------------------------------------------------------------
 def product(x, w):
     return ops.relu(ops.matmul(x, w) + 1.0)
