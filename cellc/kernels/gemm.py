@@ -34,7 +34,6 @@ from cellc.kernels.text import Module
 __all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
 
 
-
 def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               epilogue: Callable | None = None, target: Target | None = None) -> GemmPlan:
     """Emit C = epilogue(A B), batched, and say how to call it.
