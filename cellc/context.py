@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from cellc import epoch
 from cellc.errors import ValueFault
+from cellc.ir.graph import current_builder
 
 GRAPH_MODE = 0
 PYNATIVE_MODE = 1
@@ -120,6 +121,9 @@ def get_context(name: str):
     """The value of a setting; ValueFault for an unknown one."""
     if name not in _settings:
         raise ValueFault(f"unknown setting {name!r}", f"one of {', '.join(_settings)}")
+    session = getattr(current_builder(), "session", None)
+    if session is not None:     # asked by what is being compiled
+        session.read("global", _settings, name, _settings[name])
     return _settings[name]
 
 

@@ -17,7 +17,7 @@ from cellc.ir.graph import Node
 from cellc.ir.prims import shape
 from cellc.ir.types import ScalarType
 from cellc.parser import hooks, list_methods, lists, operators
-from cellc.parser.guards import MISSING, is_steady, look
+from cellc.parser.guards import MISSING, is_steady, look, place_of
 from cellc.parser.text import METHODS, Text, TextMethod, unseen
 from cellc.parser.values import describe, need_sizes, traced_in, unknown
 
@@ -52,7 +52,7 @@ def load(session, value, name: str):
         return TextMethod(value, name)
     if kind is ModuleType:
         found = _plain(value, name)
-        if not is_steady(value.__name__):
+        if not is_steady(value.__name__) or place_of(found) is not None:
             session.read("global", vars(value), name, found)
         return found
     return _of_object(session, value, name)
@@ -180,12 +180,17 @@ def _of_object(session, value, name: str):
         return found
     if isinstance(found, MethodType):
         _read_method(session, value, kind, name, on_class, found)
-    elif not (is_steady(kind.__module__) and not isinstance(value, hooks.Cell)):
+    elif not is_steady(kind.__module__) or isinstance(value, hooks.Cell) or _is_stored(value, name):
         session.read(_read_kind(value), value, name, found)
         if isinstance(value, hooks.Cell) and name not in vars(value) and not is_steady(
                 kind.__module__):
             session.read("attr", kind, name, on_class)      # setting it there raises no epoch
     return found
+
+
+def _is_stored(value, name: str) -> bool:
+    """Is it an attribute that can be set anew: of an `argparse.Namespace`, or of a function?"""
+    return name in getattr(value, "__dict__", ()) and not isinstance(value, type)
 
 
 def _computed_once(session, value, name: str, on_class):
@@ -353,6 +358,8 @@ def load_item(session, value, index):
         session.journal(value)
         if value.default_factory is not None:
             value[index] = session.call(value.default_factory)
+    if kind not in _BUILTIN_VALUES:
+        session.look_into(value)
     try:
         found = value[index]
     except IndexError as error:

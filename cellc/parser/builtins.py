@@ -32,8 +32,9 @@ def builtin(*functions, taken: bool = True):
     return lambda handler: calls.handle(handler, *functions, taken=taken)
 
 
-def natively(function, args, kwargs):
+def natively(session, function, args, kwargs):
     """Python's own answer."""
+    session.look_into(*args, *kwargs.values())
     return function(*args, **kwargs)
 
 
@@ -53,7 +54,7 @@ def as_scalar(session, value) -> Node:
 @builtin(int)
 def call_int(session, args, kwargs):
     if not args or not operators.is_traced(args[0]):
-        return args[0] if args and isinstance(args[0], Dim) else natively(int, args, kwargs)
+        return args[0] if args and isinstance(args[0], Dim) else natively(session, int, args, kwargs)
     node = as_scalar(session, args[0])
     if node.type.dtype.is_float:
         node = elementwise.trunc(node)
@@ -63,7 +64,7 @@ def call_int(session, args, kwargs):
 @builtin(float)
 def call_float(session, args, kwargs):
     if not args or not operators.is_traced(args[0]):
-        return natively(float, args, kwargs)
+        return natively(session, float, args, kwargs)
     return arith.cast(as_scalar(session, args[0]), f64)
 
 
@@ -88,7 +89,7 @@ def call_abs(session, args, kwargs):
 def call_round(session, args, kwargs):
     value, digits = args[0], args[1] if len(args) > 1 else kwargs.get("ndigits")
     if not operators.is_traced(value):
-        return natively(round, args, kwargs)
+        return natively(session, round, args, kwargs)
     node = session.lift(value)
     if not node.type.dtype.is_float:
         return node
@@ -108,7 +109,7 @@ def call_pow(session, args, kwargs):
         return operators.binary(session, gast.Pow, *args)
     if traced_in([args, kwargs]):
         raise TypeFault("pow() with a modulus takes known values", "write pow(x, y) % n")
-    return natively(pow, args, kwargs)
+    return natively(session, pow, args, kwargs)
 
 
 @builtin(divmod)
@@ -175,7 +176,7 @@ def _math(function, operation):
     @builtin(function)
     def handler(session, args, kwargs):
         if not any(map(operators.is_traced, args)):
-            return natively(function, args, kwargs)
+            return natively(session, function, args, kwargs)
         numbers = []
         for value in args:
             if not operators.is_traced(value):
@@ -206,7 +207,7 @@ for _function, _name in {
 @builtin(math.log)
 def call_log(session, args, kwargs):
     if not any(map(operators.is_traced, args)):
-        return natively(math.log, args, kwargs)
+        return natively(session, math.log, args, kwargs)
     x, *base = (arith.cast(as_scalar(session, v), f64) if operators.is_traced(v) else float(v)
                 for v in args)
     top = elementwise.log(x)
@@ -357,7 +358,7 @@ def call_str(session, args, kwargs):
     if args and traced_in(args[0]):
         return args[0] if isinstance(args[0], Text) else text("format", "{}", (args[0],))
     function = operators.user_special(args[0], "__str__") if args else None
-    return session.call(function, [args[0]]) if function else str(*args, **kwargs)
+    return session.call(function, [args[0]]) if function else natively(session, str, args, kwargs)
 
 
 @builtin(repr)
@@ -366,7 +367,7 @@ def call_repr(session, args, kwargs):
     if traced_in(args[0]):
         return text("format", "{!r}", (args[0],))
     function = operators.user_special(args[0], "__repr__")
-    return session.call(function, [args[0]]) if function else repr(*args)
+    return session.call(function, [args[0]]) if function else natively(session, repr, args, kwargs)
 
 
 @builtin(format)
@@ -374,7 +375,7 @@ def call_format(session, args, kwargs):
     need_sizes(args, "the text")
     if traced_in(args[0]):
         return text("format", "{:" + (args[1] if len(args) > 1 else "") + "}", (args[0],))
-    return format(*args)
+    return natively(session, format, args, kwargs)
 
 
 @builtin(slice)

@@ -256,6 +256,7 @@ def run_now(session, function, args: list, kwargs: dict):
         return lists.taken(session, function, args, kwargs)
     if top != "cellc":
         _check_pure(function, module, top, args, kwargs)
+        session.look_into(owner, *args, *kwargs.values())
         args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
     args = [callable_outside(session, x) for x in args]
     kwargs = {key: callable_outside(session, x) for key, x in kwargs.items()}

@@ -379,4 +379,7 @@ def _as_text(session, value, conversion: int, spec: str):
         return session.call(function, [value, spec])
     as_repr = conversion == ord("r")
     function = operators.user_special(value, "__repr__" if as_repr else "__str__")
-    return value if function is None else format(session.call(function, [value]), spec)
+    if function is not None:
+        return format(session.call(function, [value]), spec)
+    session.look_into(value)
+    return value

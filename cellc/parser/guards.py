@@ -10,7 +10,13 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from types import FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any
 
 import numpy as np
@@ -104,6 +110,39 @@ def same(old, new) -> bool:
         return (old.dtype == new.dtype and old.shape == new.shape
                 and old.tobytes() == new.tobytes())
     return False
+
+
+_HOLD_NOTHING = (*_PLAIN, type, FunctionType, BuiltinFunctionType, ModuleType, np.generic, np.dtype,
+                 np.ufunc)
+
+
+def place_of(value):
+    """The container or dictionary where a value keeps what it holds and what may change unseen;
+    None where there is none. Tensors and Cells are looked after otherwise."""
+    if isinstance(value, (list, dict, set, np.ndarray)):
+        return value
+    if isinstance(value, (*_HOLD_NOTHING, tuple, frozenset, *hooks.traced, hooks.Cell)):
+        return None
+    kind = type(value)
+    if is_steady(kind.__module__):
+        if kind.__module__.partition(".")[0] == "cellc" or hasattr(kind, "__next__"):
+            return None
+        if hasattr(kind, "__len__") and hasattr(kind, "__iter__"):
+            return value                # a deque, the environment
+    return getattr(value, "__dict__", None)
+
+
+def items_in(place):
+    """The items of such a place; of an array none, whose elements hold nothing."""
+    if isinstance(place, np.ndarray):
+        return ()
+    return place.values() if hasattr(type(place), "values") else place
+
+
+def slots_of(kind: type) -> list[str]:
+    """The attributes that a user's class keeps outside of a dictionary."""
+    return [name for base in kind.__mro__ if not is_steady(base.__module__)
+            for name, held in vars(base).items() if isinstance(held, MemberDescriptorType)]
 
 
 def is_steady(module_name: str | None) -> bool:

@@ -61,6 +61,8 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
             raise SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
                               "call it outside, and pass in its result")
         check_still(type(owner), shown)
+        session.look_into(owner)
+    session.look_into(*args, *kwargs.values(), *([owner] if name in _LOOKS_FOR else []))
     if name in _LOOKS_FOR and isinstance(owner, (list, tuple)) and traced_in([owner, args]):
         return _look_for(session, owner, name, *args)
     if name == "sort":
@@ -159,6 +161,7 @@ def call_generated(session, function, args: list, kwargs: dict):
     if name == "__init__":
         _fill_dataclass(session, type(value), value, args[1:], kwargs)
         return None
+    session.look_into(*args)
     if name in _COMPARISONS:
         other = args[1]
         if type(other) is not type(value):
@@ -234,6 +237,7 @@ def _cell(cls: type, args: list, kwargs: dict):
 
 def _of_library(session, cls: type, args: list, kwargs: dict):
     check_still(cls, f"{cls.__module__.lstrip('_')}.{cls.__name__}")
+    session.look_into(*args, *kwargs.values())
     if traced_in([args, kwargs]) and not cls.__module__.startswith(("cellc", "collections",
                                                                     "builtins", "functools",
                                                                     "itertools")):

@@ -75,6 +75,7 @@ def binary(session, kind: type, x, y):
     if kind is gast.Add and type(x) is type(y) is list and _on_tape(x, y):
         return list_methods.together(session, x, y)
     session.look_at(x), session.look_at(y)
+    session.look_into(x, y)
     result = known(x, y)
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
@@ -217,6 +218,7 @@ def unary(session, kind: type, x):
     name, known = {gast.USub: ("__neg__", operator.neg), gast.UAdd: ("__pos__", operator.pos),
                    gast.Invert: ("__invert__", operator.invert)}[kind]
     function = user_special(x, name)
+    session.look_into(x)
     return session.call(function, [x]) if function else known(x)
 
 
@@ -239,6 +241,7 @@ def truth(session, value):
     function = user_special(value, "__bool__") or user_special(value, "__len__")
     if function is not None:
         return truth(session, session.call(function, [value]))
+    session.look_into(value)
     return bool(value)
 
 
@@ -291,6 +294,7 @@ def compare(session, kind: type, x, y):
             return found
         if is_traced(x) or is_traced(y):
             return _traced(session, traced, symbol, x, y)
+        session.look_into(x, y)
         return known(x, y)
     if kind is gast.Eq:
         return equal(session, x, y)
@@ -352,6 +356,7 @@ def equal(session, x, y, function=arith.equal):
         return equal(session, list(x.values()), [y[key] for key in x])
     if user_special(x, "__eq__") or user_special(y, "__eq__"):
         return x is y           # both have said NotImplemented
+    session.look_into(x, y)
     return x == y
 
 
@@ -395,4 +400,5 @@ def contains(session, container, value):
         session.read("contents", container, "", look("contents", container, ""))
     if not isinstance(container, (str, range)):
         need_sizes(value, "a key")
+        session.look_into(container)
     return value in container

@@ -32,7 +32,10 @@ def call_len(session, args, kwargs):
     if isinstance(value, hooks.Cell):
         session.read("contents", value, "", look("contents", value, ""))
     function = operators.user_special(value, "__len__")
-    return session.call(function, [value]) if function else len(value)
+    if function is not None:
+        return session.call(function, [value])
+    session.look_into(value)
+    return len(value)
 
 
 @builtin(range)

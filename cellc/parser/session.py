@@ -18,7 +18,7 @@ from cellc.ir.types import Dim, TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.aliases import Aliases
 from cellc.parser.frame import NeedsTape
-from cellc.parser.guards import Guard, Record, look
+from cellc.parser.guards import MISSING, Guard, Record, items_in, look, place_of, slots_of
 from cellc.parser.values import LISTS, Owned, describe, on_tape, refuse_whole, unknown
 from cellc.passes.rebuild import copy_body, found_sizes, renamed
 
@@ -267,18 +267,44 @@ class Session:
 
     def observe(self, value) -> None:
         """Note the contents of a container from outside: its items can change unseen."""
-        if isinstance(value, (list, dict, set, np.ndarray)) and value not in self.owned:
-            guard = Guard("contents", value, "", look("contents", value, ""))
-            known = ("contents", id(value), "") in self.records[-1].seen
-            for record in self.records:
-                record.add(guard)
-            if known or isinstance(value, np.ndarray):
-                return
-            for item in value.values() if isinstance(value, dict) else value:
-                self.observe(item)
-        elif isinstance(value, tuple):
+        if isinstance(value, tuple):
             for item in value:
                 self.observe(item)
+        elif value is not None and place_of(value) is value and value not in self.owned:
+            known = ("contents", id(value), "") in self.records[-1].seen
+            self._note_contents(value)
+            if not known:
+                for item in items_in(value):
+                    self.observe(item)
+
+    def look_into(self, *values) -> None:
+        """Note all that objects and containers from outside hold, and what that holds: code which
+        is not interpreted will look at it."""
+        met: dict[int, Any] = {}
+        todo = list(values)
+        while todo:
+            value = todo.pop()
+            if id(value) in met:
+                continue
+            met[id(value)] = value
+            is_outside = value not in self.owned
+            place = place_of(value)
+            if place is not None:
+                if is_outside:
+                    self._note_contents(place)
+                todo.extend(items_in(place))
+            elif isinstance(value, (tuple, frozenset)):
+                todo.extend(value)
+            for name in slots_of(type(value)):
+                found = getattr(value, name, MISSING)
+                if is_outside:
+                    self.read("attr", value, name, found)
+                todo.append(found)
+
+    def _note_contents(self, place) -> None:
+        guard = Guard("contents", place, "", look("contents", place, ""))
+        for record in self.records:
+            record.add(guard)
 
     def is_made_here(self, value) -> bool:
         """Did the parsed code make this tensor, so that changing an item is its own business?"""
