@@ -1,10 +1,11 @@
 """build: one signature of a callable, all the way from its source to linked machine code.
 
-    types ─▶ trace (parser) ─▶ known? ─▶ passes ─▶ host and kernels ─▶ LLVM ─▶ link ─▶ Variant
-                                 └─────────────── programs ──────────────────▶┘
+    types ─▶ known? ─▶ trace ─▶ known? ─▶ passes ─▶ host, kernels ─▶ LLVM ─▶ link ─▶ Variant
+                │                  └─────────────── programs ─────────────────▶┤
+                └───────────────── parses ────────────────────────────────────▶┘
 
-A parsed graph that became a program before, in this process or another that used the same cache, is
-linked at once.
+A call that was parsed before, in this process or another that used the same cache, is not parsed
+where it reads what it read then; a parsed graph that became a program is linked at once.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellc import binding, config, context, native, programs, startup
-from cellc.ir.graph import Graph, Input
+from cellc import binding, config, context, native, parses, programs, startup
+from cellc.ir.graph import Graph
 from cellc.kernels import entry
 from cellc.kernels.program import Program
 from cellc.native import MachineCode, machine_code
-from cellc.parser.trace import Traced, trace
+from cellc.parser.traced import Traced
 from cellc.parser.values import Leaf, unflatten
 from cellc.record import changed, fresh, record
 from cellc.signature import rebuild
@@ -38,8 +39,8 @@ class Variant:
     types: tuple                   # of the traced leaves
     traced: Traced
     program: Program
-    in_place: dict[int, int]       # results that go to the memory of inputs
     seconds: dict[str, float]
+    parse: Callable[[], Traced]
     result: entry.Out | None            # how the entry builds it; None where only Python can
     spec: entry.VariantSpec | None      # takes the leaves as plain arrays and numbers, unguarded
     fast_math: bool                     # what the context said
@@ -53,7 +54,10 @@ class Variant:
     @functools.cached_property
     def stages(self) -> Stages:
         """What each pass made; done once more where the program was remembered."""
-        return run_passes(self.traced.graph, self.seconds["parse"], self.fast_math)
+        start = time.perf_counter()
+        graph = self.traced.graph or self.parse().graph
+        seconds = time.perf_counter() - start
+        return run_passes(graph, self.seconds.get("parse", seconds), self.fast_math)
 
     @functools.cached_property
     def llvm(self) -> str:
@@ -61,7 +65,7 @@ class Variant:
         remembered."""
         program = self.program
         if not program.text:
-            program = native.write(self.graph, self.in_place, lambda text, codegen: None)
+            program = native.write(self.graph, self.traced.in_place, lambda text, codegen: None)
         kernels = (f"; {unit.name}\n{unit.text}" for unit in program.units)
         return "\n".join([program.text, *kernels])
 
@@ -72,10 +76,10 @@ class Variant:
 
     def current(self) -> bool:
         """Whether everything that parsing read is still so."""
-        uses = zip(self.traced.captured, self.traced.graph.inputs[len(self.types):], strict=True)
+        uses = zip(self.traced.captured, self.traced.inputs[len(self.types):], strict=True)
         return (self.fast_math is context.get_context("fast_math")
                 and all(g.holds() for g in self.traced.guards)
-                and all(x.type == i.type for x, i in uses))
+                and all(x.type == t for x, t in uses))
 
     def guarded(self, kinds: tuple, moment: int) -> entry.VariantSpec | None:
         """The form that takes the user's arguments, with leaves of these classes, as long as what
@@ -124,28 +128,40 @@ def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     startup.begin()                     # where graph mode was not chosen before, as with `jit`
     clock = time.perf_counter
     start = clock()
-    args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
-    traced = trace(fn, args, kwargs, name)
-    in_place = _updates(traced, len(types))
-    parsed = clock()
     looking = config.get("DUMP") or config.level("CHECK") > 1
     fast_math = context.get_context("fast_math")
-    key = None if looking else programs.key_of(traced.graph, in_place, fast_math)
-    machine, stages, seconds = key and programs.recall(key), None, {"parse": parsed - start}
+    parse = functools.partial(_parse, fn, name, structure, types)
+    call = None if looking else parses.call_of(fn, structure, types, fast_math)
+    traced, program = call and parses.recall(call) or (None, None)
+    machine, stages, seconds = program and programs.recall(program), None, {}
     if not machine:
-        stages = run_passes(traced.graph, parsed - start, fast_math)
-        seconds = stages.seconds()
-        machine = machine_code(stages.rows[-1][2], in_place)
-        if key:
-            programs.keep(key, machine)
+        traced = parse()
+        seconds["parse"] = clock() - start
+        program = None if looking else programs.key_of(traced.graph, traced.in_place, fast_math)
+        machine = program and programs.recall(program)
+        if not machine:
+            stages = run_passes(traced.graph, seconds["parse"], fast_math)
+            seconds = stages.seconds()
+            machine = machine_code(stages.rows[-1][2], traced.in_place)
+            if program:
+                programs.keep(program, machine)
+        if call and program:
+            parses.keep(call, traced, program)
     seconds |= machine.seconds | {"total": clock() - start}
-    variant = Variant(structure, types, traced, machine.program, in_place, seconds, None, None,
+    variant = Variant(structure, types, traced, machine.program, seconds, parse, None, None,
                       fast_math)
     if stages is not None:
         variant.stages = stages
     _bind(variant, machine)
     _show(name, variant)
     return variant
+
+
+def _parse(fn: Callable, name: str, structure, types: tuple) -> Traced:
+    from cellc.parser.trace import trace  # here: a call that is remembered needs none of it
+
+    args, kwargs = rebuild(structure, iter([Leaf(t) for t in types]))
+    return trace(fn, args, kwargs, name)
 
 
 def run_passes(graph: Graph, seconds: float, fast_math: bool) -> Stages:
@@ -158,34 +174,17 @@ def run_passes(graph: Graph, seconds: float, fast_math: bool) -> Stages:
     return stages
 
 
-def _updates(traced: Traced, explicit: int) -> dict[int, int]:
-    """Result index -> input index for every assigned Parameter; inputs are added where a Parameter
-    is assigned but never read."""
-    graph = traced.graph
-    place = {id(x): explicit + i for i, x in enumerate(traced.captured)}
-    found = {}
-    for parameter, result in traced.assigned:
-        if id(parameter) not in place:
-            place[id(parameter)] = len(graph.inputs)
-            traced.captured.append(parameter)
-            graph = Graph(graph.name, (*graph.inputs, Input(parameter.type, parameter.name)),
-                          graph.body, graph.result)
-        found[result] = place[id(parameter)]
-    traced.graph = graph
-    return found
-
-
 def _bind(variant: Variant, machine: MachineCode) -> None:
     """Describe the program to the native entry, for plain leaves and, in part, for whole arguments.
     """
-    traced, symbols, in_place = variant.traced, variant.program.symbols, variant.in_place
+    traced, symbols, in_place = variant.traced, variant.program.symbols, variant.traced.in_place
     args = [binding.leaf_arg(t, symbols) for t in variant.types]
     tensor_arg, result_out = functools.cache(entry.TensorArg), functools.cache(binding.result_out)
     written = set(in_place.values())
     lifted = [entry.Lifted(x, tensor_arg(x.dtype.numpy, x.shape, type(x),
                                          writable=len(variant.types) + i in written))
               for i, x in enumerate(traced.captured)]
-    outs = [result_out(r.type, symbols) for i, r in enumerate(traced.graph.results)
+    outs = [result_out(type, symbols) for i, type in enumerate(traced.results)
             if i not in in_place]
     variant.spec = entry.VariantSpec(args=args, lifted=lifted, tag=variant, **machine.spec(),
                                      outputs=entry.TupleOut(tuple(outs)))

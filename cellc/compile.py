@@ -20,14 +20,15 @@ import functools
 import threading
 from collections.abc import Callable
 from types import MethodType
+from typing import TYPE_CHECKING
 
-from cellc import binding, config, context, eager, lax, startup
+from cellc import binding, config, context, eager, startup
 from cellc.build import Variant, build, raise_fault
 from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
 from cellc.ir.graph import KnownFault, building, current_builder
 from cellc.kernels import entry
 from cellc.kernels.front import Front
-from cellc.parser.transforms import LinearProgram, Transform
+from cellc.parser.transformed import LinearProgram, Transform
 from cellc.signature import (
     covers,
     fix,
@@ -39,6 +40,9 @@ from cellc.signature import (
     without_text,
 )
 from cellc.tensor import Tensor
+
+if TYPE_CHECKING:
+    from cellc import lax
 
 MAX_VARIANTS = 64           # of one callable; the oldest goes
 MANY_TEXTS = 4              # plans that differ in strings only, after which all have the last one
@@ -126,6 +130,8 @@ class Compiled:
                     self.variant(given, leaves)
                     return None
                 except CellcError as fault:
+                    from cellc import lax  # here: where all is compiled nothing needs it
+
                     plan = lax.plan_of(self.fn, fault, Compiled)
                     if plan is None:
                         raise

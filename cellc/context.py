@@ -27,8 +27,8 @@ when_threads: list[Callable[[], None]] = []  # called when a number of threads i
 pynative: list[None] = [None]
 eager_threads: list[None] = []      # an item for each `eagerly` block of any thread
 
-_settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT,
-             "max_device_threads": 0, "fast_math": False, "autotune": False}
+settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT,
+            "max_device_threads": 0, "fast_math": False, "autotune": False}
 
 
 def _check_mode(value) -> int:
@@ -76,7 +76,7 @@ _CHECKS = {"mode": _check_mode, "device_target": _check_device, "jit_syntax_leve
            "autotune": _check_bool("autotune")}
 
 
-def set_context(**settings) -> None:
+def set_context(**wanted) -> None:
     """Change settings. All are checked before any is set.
 
     mode                GRAPH_MODE or PYNATIVE_MODE
@@ -99,19 +99,19 @@ def set_context(**settings) -> None:
 
     Errors: ValueFault for an unknown setting or a value that is not allowed.
     """
-    unknown = settings.keys() - _CHECKS.keys()
+    unknown = wanted.keys() - _CHECKS.keys()
     if unknown:
         raise ValueFault(f"unknown setting {', '.join(sorted(unknown))}",
                          f"one of {', '.join(_CHECKS)}")
-    checked = {name: _CHECKS[name](value) for name, value in settings.items()}
-    fast_before = _settings["fast_math"]
-    _settings.update(checked)
-    if _settings["fast_math"] is not fast_before:
+    checked = {name: _CHECKS[name](value) for name, value in wanted.items()}
+    fast_before = settings["fast_math"]
+    settings.update(checked)
+    if settings["fast_math"] is not fast_before:
         epoch.bump()            # what is compiled was compiled for the other value
     if "max_device_threads" in checked:
         for use in when_threads:
             use()
-    pynative[:] = [None] if _settings["mode"] == PYNATIVE_MODE else []
+    pynative[:] = [None] if settings["mode"] == PYNATIVE_MODE else []
     if checked.get("mode") == GRAPH_MODE:
         for begin in when_graph:
             begin()
@@ -119,12 +119,12 @@ def set_context(**settings) -> None:
 
 def get_context(name: str):
     """The value of a setting; ValueFault for an unknown one."""
-    if name not in _settings:
-        raise ValueFault(f"unknown setting {name!r}", f"one of {', '.join(_settings)}")
+    if name not in settings:
+        raise ValueFault(f"unknown setting {name!r}", f"one of {', '.join(settings)}")
     session = getattr(current_builder(), "session", None)
     if session is not None:     # asked by what is being compiled
-        session.read("global", _settings, name, _settings[name])
-    return _settings[name]
+        session.read("global", settings, name, settings[name])
+    return settings[name]
 
 
 def set_mode(mode: int) -> None:
@@ -134,12 +134,12 @@ def set_mode(mode: int) -> None:
 
 def is_graph() -> bool:
     """Whether calls of cells are compiled."""
-    return _settings["mode"] == GRAPH_MODE and not (eager_threads and _here.eager)
+    return settings["mode"] == GRAPH_MODE and not (eager_threads and _here.eager)
 
 
 def is_lax() -> bool:
     """Whether Python runs what the compiler does not take."""
-    return _settings["jit_syntax_level"] == LAX
+    return settings["jit_syntax_level"] == LAX
 
 
 class _Here(threading.local):

@@ -34,7 +34,7 @@ PLAIN = (bool, int, float, str, type(None), DType, Dim, Type, Graph)
 
 def key_of(graph: Graph, in_place: dict[int, int], fast_math: bool) -> str | None:
     """The name of a parsed graph's program; None where the text does not say everything."""
-    if _compiler() is None:
+    if identity() is None:
         return None
     reachable = graph.reachable()
     nodes = [node for g in reachable for node in g.body]
@@ -45,7 +45,7 @@ def key_of(graph: Graph, in_place: dict[int, int], fast_math: bool) -> str | Non
                 a.size > MOST_NUMBERS for a in arrays):
             return None
     gradients = [node.loc.gradients if node.loc else None for node in nodes]
-    said = "\n".join([_identity(), str(fast_math), str(sorted(in_place.items())), str(gradients),
+    said = "\n".join([identity(), str(fast_math), str(sorted(in_place.items())), str(gradients),
                       print_graph(graph)])
     return hashlib.sha256(said.encode()).hexdigest()
 
@@ -70,10 +70,11 @@ def _compiler() -> str | None:
     return f"{sys.version}\n{np.__version__}\n{sorted(found)}" if found else None
 
 
-def _identity() -> str:
-    """What a program depends on besides its graph."""
-    return "\n".join([_compiler(), llvm.identity(), repr(native.target()), str(stack_bytes()),
-                      str(tape_memory.most_bytes())])
+def identity() -> str | None:
+    """What a program depends on besides its graph; None where that is not known."""
+    compiler = _compiler()
+    return compiler and "\n".join([compiler, llvm.identity(), repr(native.target()),
+                                   str(stack_bytes()), str(tape_memory.most_bytes())])
 
 
 # -- keeping and finding ---------------------------------------------------------------------------

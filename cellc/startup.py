@@ -22,7 +22,8 @@ from cellc import config
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-EMISSION = ("cellc.passes.pipeline", "cellc.kernels.group", "cellc.kernels.host")
+EMISSION = ("cellc.parser.trace", "cellc.passes.pipeline", "cellc.kernels.group",
+            "cellc.kernels.host")
 compiling = threading.RLock()       # held while anything is compiled
 _lock = threading.Lock()
 _started: list[_Starting] = []

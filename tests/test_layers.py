@@ -20,7 +20,8 @@ FRONT = IR | {"passes", "parser"}
 # What users hold and call; a tensor has methods that are operations, so this is one floor.
 VALUES = {"dtype", "context", "tensor", "eager", "parameter", "ops"}
 # The driver: it alone knows the whole way. `ops` calls it where a gradient is asked for by Python.
-DRIVER = {"build", "compile", "lax", "native", "programs", "signature", "binding", "startup"}
+DRIVER = {"binding", "build", "compile", "fingerprint", "lax", "native", "parses", "programs",
+          "signature", "startup"}
 MIDDLE = FRONT | VALUES
 ALL_BELOW = MIDDLE | DRIVER | {"kernels"}
 TOP = ALL_BELOW | {"inspection", "nans", "nn", "train"}
@@ -44,6 +45,8 @@ MAY_IMPORT = {
     "binding": ALL_BELOW,
     "native": ALL_BELOW,
     "programs": ALL_BELOW,
+    "parses": ALL_BELOW,
+    "fingerprint": FRONT,
     "startup": ALL_BELOW,
     "build": ALL_BELOW,
     "compile": ALL_BELOW,

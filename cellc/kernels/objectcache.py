@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -76,6 +75,8 @@ class ObjectCache:
             return
         content = MAGIC + hashlib.sha256(data).digest() + data
         try:
+            import tempfile         # here: a process that only reads is spared it
+
             handle, name = tempfile.mkstemp(dir=self.directory, suffix=".part")     # mode 0600
             try:
                 with os.fdopen(handle, "wb") as file:

@@ -36,7 +36,7 @@ from cellc.parser.control import COMPOUND
 from cellc.parser.guards import is_steady
 from cellc.parser.pieces import GONE, RETURNED, Apart, Made, Piece, culprit
 from cellc.parser.source import Source, names_in, source_of
-from cellc.parser.transforms import Transform
+from cellc.parser.transformed import Transform
 from cellc.tensor import Tensor
 
 __all__ = ["LaxWarning", "Plan", "plan_of"]

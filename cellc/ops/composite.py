@@ -19,7 +19,7 @@ from cellc.ir.types import TensorType
 from cellc.ops import tape
 from cellc.parameter import Parameter, ParameterTuple
 from cellc.parser import hooks
-from cellc.parser.transforms import Transform
+from cellc.parser.transformed import Transform
 
 
 class GradFunction(Transform):

@@ -22,7 +22,7 @@ from cellc.ir.graph import current_builder
 from cellc.ir.types import ScalarType
 from cellc.parameter import as_before, noting_assignments
 from cellc.parser import hooks
-from cellc.parser.custom import Rule, place_of
+from cellc.parser.rule import Rule, place_of
 from cellc.parser.structures import rebuilt
 from cellc.tensor import Tensor, wrap
 

@@ -20,7 +20,7 @@ from cellc.ir import arith
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.types import ScalarType
-from cellc.parser import lanes, transforms
+from cellc.parser import transformed
 from cellc.parser.structures import along, leaves_of, pairs, rebuilt
 from cellc.parser.values import Slot
 
@@ -121,7 +121,7 @@ def _outputs(record, result, sens):
     """What is differentiated, and its cotangents: ones, or sens."""
     from cellc.eager import ones_like
 
-    outputs = leaves_of(transforms.main_part(record, result))
+    outputs = leaves_of(transformed.main_part(record, result))
     for y in outputs:
         if not arith.type_of(y).dtype.is_float:
             raise TypeFault(f"the gradient of a result of type {arith.type_of(y)}",
@@ -157,13 +157,13 @@ def _off_tape(x):
 
 
 class _Linear:
-    """The linear function that `vjp` or `linearize` returns: see transforms.LinearProgram."""
+    """The linear function that `vjp` or `linearize` returns: see transformed.LinearProgram."""
 
     def __init__(self, what: str, given, matters: list[bool], function):
         self.what, self.given, self.matters, self.function = what, given, matters, function
 
     def __call__(self, *vectors):
-        parts = transforms.vectors_of(self.given, self.what, vectors)
+        parts = transformed.vectors_of(self.given, self.what, vectors)
         return self.function([
             _conformed(v, x) if matters and v is not None else None
             for (x, v), matters in zip(parts, self.matters, strict=True)])
@@ -179,7 +179,7 @@ class _Run:
         self.nested = _is_nested(leaves)
         with _deeper(weights):
             self.result = record.fn(*marked, **kwargs)
-        self.part = transforms.main_part(record, self.result)
+        self.part = transformed.main_part(record, self.result)
         self.outputs = leaves_of(self.part)
         self.leaves = [new for _, new in leaves]
         self.weights = list(weights)
@@ -269,12 +269,12 @@ def _is_float(x) -> bool:
 def jvp(record, args: tuple, kwargs: dict):
     """A call of a JvpFunction."""
     primals, tangents = record.arguments(args)
-    transforms.check_tangents(primals, tangents)
+    transformed.check_tangents(primals, tangents)
     along = [dx for _, dx in pairs(primals, tangents, "the tangent")]
     run = _Run(record, primals, kwargs, [dx is not None for dx in along])
     given = [_conformed(dx, x) for dx, x in
              zip([dx for dx in along if dx is not None], run.leaves, strict=True)]
-    return transforms.apart(record, run.value(), _derivative(run.part, run.forward()(given)))
+    return transformed.apart(record, run.value(), _derivative(run.part, run.forward()(given)))
 
 
 def linear(record, args: tuple, kwargs: dict):
@@ -295,7 +295,7 @@ def linear(record, args: tuple, kwargs: dict):
         push = run.forward()
         function = _Linear("tangent", inputs, matters, lambda given: _derivative(
             run.part, push([g for g, has in zip(given, matters, strict=True) if has])))
-        return transforms.apart(record, run.value(), function)
+        return transformed.apart(record, run.value(), function)
 
     def back(cotangents):
         found = run.pull(cotangents)
@@ -307,7 +307,7 @@ def linear(record, args: tuple, kwargs: dict):
         return of_inputs, of_weights if isinstance(record.weights, tuple) else of_weights[0]
 
     function = _Linear("cotangent", run.part, [_is_float(y) for y in run.outputs], back)
-    return transforms.apart(record, run.value(), function)
+    return transformed.apart(record, run.value(), function)
 
 
 # -- vmap ------------------------------------------------------------------------------------------
@@ -315,6 +315,7 @@ def linear(record, args: tuple, kwargs: dict):
 
 def vmap(record, args: tuple, kwargs: dict):
     """A call of a VmapFunction, lane after lane."""
+    from cellc.parser import lanes
     from cellc.tensor import Tensor
 
     types: list = []
@@ -362,6 +363,7 @@ def _beside(spec, found: list):
     """The lanes' results as one, the lanes along the axes that out_axes gives."""
     from cellc.ops.common import tensor_of
     from cellc.ops.shape import stack
+    from cellc.parser import lanes
 
     columns = list(zip(*map(leaves_of, found), strict=True))
     joined = []

@@ -14,7 +14,7 @@ from cellc.ops.indexing import getitem
 from cellc.ops.shape import stack
 from cellc.ops.transforms import JvpFunction
 from cellc.parser.structures import leaves_of, rebuilt
-from cellc.parser.transforms import Transform, call_function
+from cellc.parser.transformed import Transform, call_function
 
 
 class JetFunction(Transform):

@@ -21,7 +21,7 @@ from cellc.ir.types import ScalarType, i64, u64
 from cellc.ops import random, tape
 from cellc.ops.composite import UNSET, listed, position_of, weights_of
 from cellc.parser.structures import leaves_of, rebuilt
-from cellc.parser.transforms import LinearFunction, Transform
+from cellc.parser.transformed import LinearFunction, Transform
 
 
 def _check(fn, what: str):

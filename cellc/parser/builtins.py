@@ -53,8 +53,10 @@ def as_scalar(session, value) -> Node:
 
 @builtin(int)
 def call_int(session, args, kwargs):
+    if args and isinstance(args[0], Dim):
+        return args[0]
     if not args or not operators.is_traced(args[0]):
-        return args[0] if args and isinstance(args[0], Dim) else natively(session, int, args, kwargs)
+        return natively(session, int, args, kwargs)
     node = as_scalar(session, args[0])
     if node.type.dtype.is_float:
         node = elementwise.trunc(node)

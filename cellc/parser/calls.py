@@ -32,7 +32,7 @@ from cellc.parser.control import FunctionRest, run_block
 from cellc.parser.frame import Frame
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Items, Iterator, items_of
-from cellc.parser.source import Source, source_of
+from cellc.parser.source import Source
 from cellc.parser.syntax import refusal
 from cellc.parser.values import Closure, describe, is_instance_of_dataclass, need_sizes, traced_in
 
@@ -363,7 +363,7 @@ def activation(session, function, args: list, kwargs: dict) -> Frame:
         frame = Frame(session, function.source, parent=function.frame)
         frame.variables = bind(session, function.source, args, kwargs, function)
         return frame
-    source = source_of(function)
+    source = session.source_of(function)
     frame = Frame(session, source, function=function)
     frame.variables = bind(session, source, args, kwargs, function)
     _check_hints(function, frame)

@@ -16,120 +16,18 @@ a rule may call the very function that it is the rule of.
 
 from __future__ import annotations
 
-import functools
 from contextlib import contextmanager
-from dataclasses import fields
 
-from cellc.errors import CellcError, Loc, TypeFault
-from cellc.ir import arith
+from cellc.errors import TypeFault
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Input, Node, fill
 from cellc.ir.prims import control
 from cellc.parser import calls, cells, hooks
 from cellc.parser.guards import is_steady
-from cellc.parser.source import source_of
-from cellc.parser.values import (
-    Closure,
-    Slot,
-    describe,
-    flatten,
-    is_instance_of_dataclass,
-    unflatten,
-)
+from cellc.parser.rule import Rule, parts_by_key, place_of
+from cellc.parser.values import Closure, Slot, describe, flatten, unflatten
 from cellc.passes import recompute
 from cellc.passes.rebuild import copy_input
-from cellc.record import changed, record
-
-
-@record(frozen=True)
-class Rule:
-    """Who gives cotangents for which arguments: what an error about them says."""
-
-    name: str                   # "bprop of Net"
-    place: Loc | None
-    arguments: tuple[str, ...]  # the names of what it answers for
-
-    def fault(self, message: str, hint: str = "") -> TypeFault:
-        return TypeFault(f"{self.name} {message}", hint, self.place)
-
-    def answers(self, args, returned) -> list:
-        """The cotangents of the float leaves of `args`, in order; None for one that is zero.
-
-        `returned` has one entry for each argument, of its structure: values of the leaves' types,
-        or None or 0 for no gradient. What it says of other arguments does not matter.
-        """
-        if not isinstance(returned, (tuple, list)) and len(args) == 1:
-            returned = (returned,)
-        listed = ", ".join(self.arguments)
-        if not isinstance(returned, (tuple, list)):
-            raise self.fault(f"returns {describe(returned)}, expected a tuple of {len(args)} "
-                             f"gradients, by {listed}")
-        if len(returned) != len(args):
-            several = "s" * (len(returned) != 1)
-            raise self.fault(f"returns {len(returned)} gradient{several}, expected {len(args)}, "
-                             f"by {listed}", "return None where there is none")
-        found: list = []
-        for x, given, name in zip(args, returned, self.arguments, strict=True):
-            self._answer(x, given, name, found)
-        return found
-
-    def _answer(self, x, given, name: str, found: list) -> None:
-        if isinstance(x, hooks.traced):
-            if x.type.dtype.is_float:
-                found.append(self._typed(x, given, name))
-            return
-        parts = _parts(x)
-        if not parts:
-            return
-        nothing = given is None or _is_zero(given)
-        own = dict.fromkeys(parts) if nothing else _parts(given)
-        if own.keys() != parts.keys():
-            raise self.fault(f"gives {describe(given)} for the gradient by {name}, expected a "
-                             f"{type(x).__name__} of {len(parts)}, as {name} is")
-        for key, part in parts.items():
-            self._answer(part, own[key], f"{name}[{key!r}]", found)
-
-    def _typed(self, x, given, name: str):
-        if given is None or _is_zero(given):
-            return None
-        if not isinstance(given, (*hooks.traced, bool, int, float)):
-            found = describe(given)
-        else:
-            found = arith.type_of(given)
-            if found == x.type:
-                return given
-        raise self.fault(f"gives {found} for the gradient by {name}, expected {x.type}",
-                         "a gradient has the dtype and shape of what it is the gradient by")
-
-
-def _is_zero(given) -> bool:
-    return type(given) in (int, float) and given == 0
-
-
-def _parts(value) -> dict:
-    """The items of a container by key; nothing for anything else."""
-    if isinstance(value, (tuple, list)):
-        return dict(enumerate(value))
-    if isinstance(value, dict):
-        return value
-    if is_instance_of_dataclass(value):
-        return {f.name: getattr(value, f.name) for f in fields(value)}
-    return {}
-
-
-def place_of(function) -> Loc | None:
-    """Where a function is written."""
-    if isinstance(function, Closure):
-        return function.source.loc(function.source.node)
-    if isinstance(function, functools.partial):
-        function = function.args[0]         # of InsertGradientOf
-    function = getattr(function, "__func__", function)
-    function = getattr(function, "__wrapped__", function)
-    try:
-        source = source_of(function)
-    except (CellcError, AttributeError):
-        return None
-    return source.loc(source.node)
-
+from cellc.record import changed
 
 # -- arguments -------------------------------------------------------------------------------------
 
@@ -143,7 +41,7 @@ def positional(session, function, args: list, kwargs: dict) -> tuple[list, list[
                             "arguments by position only", "leave out the names: f(x, y)")
         return args, [f"argument {i}" for i in range(len(args))]
     bound_self = [inner.__self__] if own is not inner else []
-    source = own.source if isinstance(own, Closure) else source_of(own)
+    source = own.source if isinstance(own, Closure) else session.source_of(own)
     return _bound(session, source, own, [*bound_self, *args], kwargs, len(bound_self))
 
 
@@ -213,7 +111,7 @@ def cell(session, of, construct, name: str, structure, leaves: list[Node]) -> ce
         closed = cells.close(session, name, structure, leaves, work)
     if closed.graph is None:
         return closed
-    source = source_of(construct)
+    source = session.source_of(construct)
     args, kwargs = unflatten(structure, [Slot(i) for i in range(len(leaves))])
     args, names = _bound(session, source, construct, [of, *args], kwargs, 1)
     rule = Rule(f"bprop of {type(of).__name__}", place_of(bprop), tuple(names))
@@ -368,7 +266,7 @@ def _float_slots(args: tuple, leaves: list[Node]) -> tuple[int, ...]:
 def _slots(structure) -> list[int]:
     if isinstance(structure, Slot):
         return [structure.index]
-    return [i for part in _parts(structure).values() for i in _slots(part)]
+    return [i for part in parts_by_key(structure).values() for i in _slots(part)]
 
 
 def _cotangents(results) -> list[Input]:
@@ -396,7 +294,7 @@ def _without_values(structure):
     if isinstance(structure, (tuple, list)):
         items = [_without_values(x) for x in structure]
         return structure._make(items) if hasattr(structure, "_make") else type(structure)(items)
-    return structure if _parts(structure) else None
+    return structure if parts_by_key(structure) else None
 
 
 def _filled(session, answers: list, leaves: list[Node], wrt: tuple[int, ...]) -> tuple:

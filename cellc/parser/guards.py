@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+from collections.abc import MappingView
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -125,7 +126,8 @@ def place_of(value):
         return None
     kind = type(value)
     if is_steady(kind.__module__):
-        if kind.__module__.partition(".")[0] == "cellc" or hasattr(kind, "__next__"):
+        if (kind.__module__.partition(".")[0] == "cellc" or hasattr(kind, "__next__")
+                or isinstance(value, MappingView)):     # of a dictionary that was looked at
             return None
         if hasattr(kind, "__len__") and hasattr(kind, "__iter__"):
             return value                # a deque, the environment

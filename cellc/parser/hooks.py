@@ -53,7 +53,7 @@ def register_recording(no_grad: Callable, enable_grad: Callable) -> None:
 
 
 def register_transform(transform: type) -> None:
-    """The class of what `grad(f)`, `vmap(f)` and the like return: see `transforms.Transform`."""
+    """The class of what `grad(f)`, `vmap(f)` and the like return: see `transformed.Transform`."""
     global Transform
     Transform = transform
 

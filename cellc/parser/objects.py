@@ -208,7 +208,7 @@ def _fill_dataclass(session, cls: type, value, args: list, kwargs: dict) -> None
 def _tensor(session, cls: type, args: list, kwargs: dict):
     """`Tensor(data, dtype)`: of known data a constant; of one traced value that value, cast."""
     if not traced_in([args, kwargs]):
-        return session.owned.add(cls(*args, **kwargs))
+        return session.owned.add(session.constant(cls, *args, **kwargs))
     values = dict(zip(("input_data", "dtype"), args, strict=False)) | kwargs
     data, dtype = values.get("input_data"), values.get("dtype")
     if not isinstance(data, hooks.traced):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,17 @@ from cellc.ir.types import Dim, TupleType, boolean
 from cellc.parser import hooks
 from cellc.parser.aliases import Aliases
 from cellc.parser.frame import NeedsTape
-from cellc.parser.guards import MISSING, Guard, Record, items_in, look, place_of, slots_of
+from cellc.parser.guards import (
+    MISSING,
+    Guard,
+    Record,
+    is_steady,
+    items_in,
+    look,
+    place_of,
+    slots_of,
+)
+from cellc.parser.source import Source, source_of
 from cellc.parser.values import LISTS, Owned, describe, on_tape, refuse_whole, unknown
 from cellc.passes.rebuild import copy_body, found_sizes, renamed
 
@@ -103,6 +114,8 @@ class Session:
         self.rules = 0              # how many calls with a rule for their gradient were met
         self.sizes = 0              # how many the program finds
         self.untaped = False        # is a loop around here tried without lists on tapes?
+        self.constants: list[Any] = []      # the Tensors that were made of known values
+        self.codes: set[CodeType] = set()   # of the user's functions that were interpreted
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 
@@ -243,17 +256,30 @@ class Session:
         """The node of a traced value, of whatever graph it is."""
         return value if isinstance(value, Node) else self.lift(value)
 
+    def source_of(self, function: FunctionType) -> Source:
+        """The Source of a function that is interpreted."""
+        if not is_steady(function.__globals__.get("__name__")):
+            self.codes.add(function.__code__)
+        return source_of(function)
+
+    def constant(self, kind: type, *args, **kwargs):
+        """A Tensor made of known values."""
+        self.constants.append(kind(*args, **kwargs))
+        return self.constants[-1]
+
     def tensor_of(self, array):
         """The Tensor that stands for a NumPy array from the user's code; one for each array."""
         found = self._arrays.get(id(array))
         if found is None:
-            found = self._arrays[id(array)] = (array, hooks.Tensor(array))
+            found = self._arrays[id(array)] = (array, self.constant(hooks.Tensor, array))
         return found[1]
 
     # -- what is read and changed ------------------------------------------------------------------
 
     def read(self, kind: str, owner, name: str, value) -> None:
-        """Note a read of something outside."""
+        """Note a read of something outside; what holds a traced value was made here."""
+        if isinstance(value, Node):
+            return
         guard = Guard(kind, owner, name, value)
         for record in self.records:
             record.add(guard)

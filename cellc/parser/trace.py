@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 from types import FunctionType, MethodType
-from typing import Any
 
 from cellc.errors import CellcError, SyntaxFault, TypeFault, caller
-from cellc.ir.graph import Graph
+from cellc.ir.graph import Graph, Input
 from cellc.ir.prims import control
 from cellc.ir.types import Dim
 from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
@@ -28,35 +27,13 @@ from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
 from cellc.parser.calls import Interpreted
 from cellc.parser.exceptions import conditional
 from cellc.parser.frame import Ended, UserRaise
-from cellc.parser.guards import Guard
 from cellc.parser.iteration import Iterator
 from cellc.parser.session import Session
 from cellc.parser.text import Piece, Text
+from cellc.parser.traced import Traced
 from cellc.parser.values import Closure, Leaf, describe
-from cellc.record import record
 
 _RECURSION_LIMIT = 20_000       # of Python's own stack while parsing: about 30 frames a parsed call
-
-
-@record(eq=False)
-class Traced:
-    """One parsed program.
-
-    graph      inputs: the traced arguments in order, then what was captured; results: the traced
-               parts of the value, then new values of Parameters
-    captured   the objects (Parameters, constant Tensors) that the further inputs are
-    assigned   pairs (Parameter, index of the result that becomes its value)
-    structure  of the returned value; its slots count the results
-    guards     what the parse read of the world outside
-    messages   what the program may say, which lives as long as it does
-    """
-
-    graph: Graph
-    captured: list[Any]
-    assigned: list[tuple[Any, int]]
-    structure: Any
-    guards: list[Guard]
-    messages: list[Any]
 
 
 def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
@@ -95,8 +72,28 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
         sys.setrecursionlimit(limit)
     if error is not None:
         raise error             # here, so that the parser's own exceptions are no context of it
-    return Traced(graph, closed.captured, closed.assigned, closed.structure,
-                  session.record.reads, session.messages)
+    captured = closed.captured
+    graph, in_place = _with_updates(graph, captured, closed.assigned)
+    return Traced(graph, tuple([x.type for x in graph.inputs]),
+                  tuple([x.type for x in graph.results]), captured, closed.assigned, in_place,
+                  closed.structure, session.record.reads, session.messages, session.constants,
+                  session.codes)
+
+
+def _with_updates(graph: Graph, captured: list, assigned: list) -> tuple[Graph, dict[int, int]]:
+    """The graph and, for every result that is a Parameter's new value, the input that is its old
+    one; inputs are added where a Parameter is assigned but never read."""
+    first = len(graph.inputs) - len(captured)
+    place = {id(x): first + i for i, x in enumerate(captured)}
+    found = {}
+    for parameter, result in assigned:
+        if id(parameter) not in place:
+            place[id(parameter)] = len(graph.inputs)
+            captured.append(parameter)
+            graph = Graph(graph.name, (*graph.inputs, Input(parameter.type, parameter.name)),
+                          graph.body, graph.result)
+        found[result] = place[id(parameter)]
+    return graph, found
 
 
 def session_name(name: str) -> str:

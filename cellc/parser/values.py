@@ -11,14 +11,16 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from types import FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellc.errors import Loc, NameFault, SymbolicFault, TypeFault
 from cellc.ir.graph import KnownFault, Node
 from cellc.ir.types import Dim, ScalarType, Type
 from cellc.parser import hooks
-from cellc.parser.source import Source
 from cellc.record import record
+
+if TYPE_CHECKING:
+    from cellc.parser.source import Source
 
 LISTS = (list, deque)
 SIMPLE = (int, float, str, bool, type(None), complex, bytes, type(...), slice, range)

@@ -1,0 +1,42 @@
+"""What parsing a call gives: a graph, and what of the world outside it has to do with."""
+
+from __future__ import annotations
+
+from types import CodeType
+from typing import Any
+
+from cellc.ir.graph import Graph
+from cellc.ir.types import Type
+from cellc.parser.guards import Guard
+from cellc.record import fresh, record
+
+
+@record(eq=False)
+class Traced:
+    """One parsed program.
+
+    graph      inputs: the traced arguments in order, then what was captured; results: the traced
+               parts of the value, then new values of Parameters. None where it was parsed in
+               another process
+    inputs     their types; and those of the results
+    captured   the objects (Parameters, constant Tensors) that the further inputs are
+    assigned   pairs (Parameter, index of the result that becomes its value)
+    in_place   index of such a result -> that of the input whose memory it goes to
+    structure  of the returned value; its slots count the results
+    guards     what the parse read of the world outside
+    messages   what the program may say, which lives as long as it does
+    constants  the Tensors that the parsed code made of known values
+    codes      of the user's functions that were interpreted
+    """
+
+    graph: Graph | None
+    inputs: tuple[Type, ...]
+    results: tuple[Type, ...]
+    captured: list[Any]
+    assigned: list[tuple[Any, int]]
+    in_place: dict[int, int]
+    structure: Any
+    guards: list[Guard]
+    messages: list[Any] = fresh(list)
+    constants: list[Any] = fresh(list)
+    codes: set[CodeType] = fresh(set)
