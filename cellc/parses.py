@@ -14,6 +14,7 @@ that the fingerprint has met, or of cellc, whose files are part of the key).
 from __future__ import annotations
 
 import hashlib
+import importlib
 import marshal
 import sys
 
@@ -24,7 +25,7 @@ from cellc.fingerprint import Fingerprint, Indescribable
 from cellc.ir.types import Dim, ScalarType, TensorType, Type, dtype
 from cellc.kernels import engine
 from cellc.ops import random
-from cellc.parser.guards import Guard
+from cellc.parser.guards import MISSING, Guard
 from cellc.parser.traced import Traced
 from cellc.parser.values import Slot
 from cellc.record import record
@@ -81,6 +82,7 @@ def keep(call: Call, traced: Traced, program: str) -> None:
     print = call.print.copy()
     try:
         reads = [_read(print, guard) for guard in traced.guards]
+        reads += [_taken(print, *place) for place in sorted(traced.library)]
         if not traced.codes <= print.codes:
             return              # code was interpreted that the fingerprint has not met
         entry = (reads, program, traced.in_place,
@@ -102,7 +104,10 @@ def recall(call: Call) -> tuple[Traced, str] | None:
     for reads, program, in_place, captured, assigned, structure, *types in (
             marshal.loads(data) if data else ()):
         print = call.print.copy()
-        guards = _read_again(print, reads)
+        try:
+            guards = _read_again(print, reads)
+        except Indescribable:
+            continue
         if guards is not None:
             objects = print.objects
             inputs, results = [tuple(map(_type_again, said)) for said in types]
@@ -119,20 +124,26 @@ def _read(print: Fingerprint, guard: Guard) -> tuple:
     return guard.kind, owner, guard.name, print.digest()
 
 
+def _taken(print: Fingerprint, module: str, name: str) -> tuple:
+    """What a module of the library has under a name: the same, unless someone has put something
+    else there."""
+    print.say(getattr(importlib.import_module(module), name, MISSING))
+    return "library", module, name, print.digest()
+
+
 def _read_again(print: Fingerprint, reads: list[tuple]) -> list[Guard] | None:
     """The same reads, done now; None from where one gives something else."""
     guards = []
     for kind, owner, name, found in reads:
-        if owner >= len(print.objects):
+        if kind == "library":
+            again = _taken(print, owner, name)
+        elif owner < len(print.objects):
+            guards.append(Guard(kind, print.objects[owner], name, None).again())
+            again = _read(print, guards[-1])
+        else:
             return None
-        guard = Guard(kind, print.objects[owner], name, None).again()
-        try:
-            print.say(guard.value)
-        except Indescribable:
+        if again[-1] != found:
             return None
-        if print.digest() != found:
-            return None
-        guards.append(guard)
     return guards
 
 

@@ -3,9 +3,8 @@
 A program is known by the text of its parsed graph, the user's places in it included. Whatever comes
 after parsing follows from that text, from the compiler's own files and from the machine; so a
 process that meets a known graph runs no pass and writes no kernel. What is kept is what the driver
-must know of the program, with the keys of its objects, beside these (`kernels/objectcache.py`). The
-user's source is parsed all the same: that is a fourth of the work, and the only proof that nothing
-which it reads has changed.
+must know of the program, with the keys of its objects, beside these (`kernels/objectcache.py`).
+Whether the user's source must be parsed to come to that graph, `parses.py` knows.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Its code is generated (in 0.1 s, where the cache on disk does not hold it) while
 builds its net and the first callable is parsed. Whoever chose graph mode waits until LLVM is at
 work: the imports that this needs come no later for it, since one thread at a time runs Python,
 while LLVM, which needs none, starts that much earlier. The driver is imported next, on another
-thread, and where nothing was found on disk also what emits programs. What compiling asks of the
-process is here as well: one at a time, and no collection of cycles meanwhile.
+thread, and where nothing was found on disk also what parses and emits programs. What compiling
+asks of the process is here as well: one at a time, and no collection of cycles meanwhile.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def test_alike_and_unlike():
     lambda: open(os.devnull), threading.Lock, lambda: (i for i in range(3)), lambda: iter([1]),
     lambda: np.random.default_rng(0), lambda: np.array([object()]), lambda: {Thing()},
     lambda: np.zeros(1 << 20), lambda: np.frompyfunc(len, 1, 1), lambda: memoryview(b"1"),
-    lambda: list(range(100_000)), lambda: Thing(held=[threading.Lock()]),
+    lambda: list(range(300_000)), lambda: Thing(held=[threading.Lock()]),
     lambda: functools.reduce(lambda held, _: [held], range(1000), 1),
     lambda: function(closed=threading.Lock())], ids=range(14))
 def test_of_what_a_text_would_not_say_all_there_is_none(make):

@@ -75,7 +75,7 @@ class ObjectCache:
             return
         content = MAGIC + hashlib.sha256(data).digest() + data
         try:
-            import tempfile         # here: a process that only reads is spared it
+            import tempfile  # here: a process that only reads is spared it
 
             handle, name = tempfile.mkstemp(dir=self.directory, suffix=".part")     # mode 0600
             try:

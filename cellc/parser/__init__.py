@@ -11,7 +11,7 @@ them appends applies to the current builder. Where to look:
     control  branches  protected  exceptions        where it goes on: branches, loops, with, try
     iteration  generators  tasks  managers          what is gone through, what is entered
     operators    attributes  text                   what is done with values
-    calls  cells  objects  gradients                what is called
+    calls  cells  objects  transforms  gradients    what is called
     builtins  sequences  library                    what is called of Python itself
     hints        what parameters promise to be
     session      guards  values  hooks              what one parse keeps, read, and marks

@@ -54,6 +54,8 @@ def load(session, value, name: str):
         found = _plain(value, name)
         if not is_steady(value.__name__) or place_of(found) is not None:
             session.read("global", vars(value), name, found)
+        else:
+            session.library.add((value.__name__, name))
         return found
     return _of_object(session, value, name)
 

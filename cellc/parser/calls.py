@@ -50,6 +50,8 @@ _PURE = frozenset([
     "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types",
     "bisect", "heapq", "textwrap",
 ])
+_FILES = frozenset(["load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "open_memmap",
+                    "DataSource", "save", "savez", "savez_compressed", "savetxt"])   # of NumPy
 # Modules whose objects hold nothing that changes by itself, beside those above.
 _STILL = frozenset(["cellc", "contextlib", "datetime", "pathlib", "abc", "calendar", "uuid"])
 _STILL |= _PURE
@@ -289,7 +291,8 @@ def _check_pure(function, module: str, top: str, args, kwargs) -> None:
     name = getattr(function, "__name__", type(function).__name__)
     where = top if top == "numpy" else module.lstrip("_")
     shown = name if module == "builtins" else f"{where}.{name}"
-    if top not in _PURE or module.startswith("numpy.random"):
+    if top not in _PURE or module.startswith("numpy.random") or (
+            top == "numpy" and name in _FILES):
         raise _in_python(shown)
     owner = getattr(function, "__self__", None)
     if isinstance(owner, type) and is_steady(owner.__module__):

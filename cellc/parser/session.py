@@ -116,6 +116,7 @@ class Session:
         self.untaped = False        # is a loop around here tried without lists on tapes?
         self.constants: list[Any] = []      # the Tensors that were made of known values
         self.codes: set[CodeType] = set()   # of the user's functions that were interpreted
+        self.library: set[tuple[str, str]] = set()      # what was taken of the library's modules
         self._names: dict[str, int] = {}
         self._arrays: dict[int, tuple[Any, Any]] = {}
 

@@ -77,7 +77,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     return Traced(graph, tuple([x.type for x in graph.inputs]),
                   tuple([x.type for x in graph.results]), captured, closed.assigned, in_place,
                   closed.structure, session.record.reads, session.messages, session.constants,
-                  session.codes)
+                  session.codes, session.library)
 
 
 def _with_updates(graph: Graph, captured: list, assigned: list) -> tuple[Graph, dict[int, int]]:

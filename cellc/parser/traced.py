@@ -27,6 +27,7 @@ class Traced:
     messages   what the program may say, which lives as long as it does
     constants  the Tensors that the parsed code made of known values
     codes      of the user's functions that were interpreted
+    library    modules of the library and names, of what was taken there
     """
 
     graph: Graph | None
@@ -40,3 +41,4 @@ class Traced:
     messages: list[Any] = fresh(list)
     constants: list[Any] = fresh(list)
     codes: set[CodeType] = fresh(set)
+    library: set[tuple[str, str]] = fresh(set)

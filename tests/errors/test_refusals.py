@@ -598,6 +598,11 @@ def a_random_number_of_pythons(x):
     return x * random.random()  # <--
 
 
+@refused(SyntaxFault, "numpy.load runs in Python", "np", X)
+def reads_a_file(x):
+    return x + Tensor(np.load("weights.npy"))  # <--
+
+
 @refused(SyntaxFault, "datetime.datetime.now runs in Python", "datetime", X)
 def the_time_by_a_class_method(x):
     return x * datetime.datetime.now().second  # <--

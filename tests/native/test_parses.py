@@ -186,8 +186,8 @@ EDITS = {
     "within containers": ([("[1.0, 2.0]}", "[1.0, 5.0]}")], {"contents"}),
     "a namespace": ([("Namespace(k=2.0)", "Namespace(k=5.0)")], {"namespace"}),
     "an array": ([("WEIGHTS = np.arange(3,", "WEIGHTS = 1 + np.arange(3,")], {"array"}),
-    "a constant's values": ([("CONSTANT = Tensor(np.float32([1,", "CONSTANT = Tensor(np.float32([7,")],
-                            set()),
+    "a constant's values": ([("CONSTANT = Tensor(np.float32([1,",
+                              "CONSTANT = Tensor(np.float32([7,")], set()),
     "a constant's type": ([("CONSTANT = Tensor(np.float32(", "CONSTANT = Tensor(np.float64(")],
                           {"constant"}),
     "a Parameter's values": ([("SHIFT = Parameter(Tensor(np.float32([1,",
@@ -209,6 +209,10 @@ EDITS = {
     "another module": ([("return x + STEP", "return x - STEP")], {"module"}),
     "its global": ([("STEP = 0.5", "STEP = 0.25")], {"module"}),
     "a known argument": ([('[known, "twice"]', '[known, "once"]')], {"known"}),
+    "a cell of the library": ([("import cellc, helper", "import cellc, helper; "
+                                "nn.Dense.construct = lambda self, x: x * 2.0")], {"cell"}),
+    "a function of the library": ([("import cellc, helper", "import cellc, helper; "
+                                    "ops.tanh = ops.relu")], {"cell"}),
     "a comment": ([("return square(x) + 1.0", "return square(x) + 1.0      # one more")], set()),
 }
 
