@@ -35,7 +35,7 @@ from cellc.parser import hooks
 from cellc.parser.guards import MISSING, is_steady
 
 MOST_PARTS = 200_000        # of a text: an eighth of a second
-MOST_BYTES = 1 << 20        # of an array
+MOST_BYTES = 1 << 20        # of an array or a string
 DEEPEST = 200               # objects within objects
 OF_THIS_PROCESS = frozenset(["_cellc_compiled", "_cellc_front"])
 _OF_NO_MEANING = frozenset([        # in the dictionary of a class
@@ -92,6 +92,8 @@ class Fingerprint:
         """Go on with a value."""
         kind = type(value)
         if kind in _PLAIN:
+            if kind in (str, bytes) and len(value) > MOST_BYTES:
+                raise Indescribable("a long text")
             self.write(repr(value))
         elif id(value) in self.numbers:
             self.write(f"#{self.numbers[id(value)]}")
@@ -159,6 +161,8 @@ class Fingerprint:
     def _class(self, cls: type) -> None:
         self.write(f"class {cls.__module__}.{cls.__qualname__}")
         if is_steady(cls.__module__):
+            if "<locals>" in cls.__qualname__:
+                raise Indescribable("one of several classes of a name")
             if issubclass(cls, hooks.Cell):         # someone may have put another there
                 self.say(cls.construct)
         else:
@@ -195,6 +199,10 @@ class Fingerprint:
         self.say(type(value))
         self.say_all(value)
         self._attributes(value)
+
+    def _deque(self, value) -> None:
+        self.say(value.maxlen)
+        self._items(value)
 
     def _mapping(self, value) -> None:
         self.say(type(value))
@@ -238,6 +246,7 @@ def _parts(*names: str):
     def rule(self, value):
         self.say(type(value))
         self.say_all(getattr(value, name) for name in names)
+        self._dictionary(value)
     return rule
 
 
@@ -257,7 +266,7 @@ _PLAIN = frozenset([int, float, str, bool, type(None), complex, bytes, type(...)
 _RULES = {
     object: Fingerprint._object, type: Fingerprint._class, types.ModuleType: Fingerprint._module,
     types.FunctionType: Fingerprint._function, types.MethodType: _parts("__func__", "__self__"),
-    list: Fingerprint._items, tuple: Fingerprint._items, deque: Fingerprint._items,
+    list: Fingerprint._items, tuple: Fingerprint._items, deque: Fingerprint._deque,
     dict: Fingerprint._mapping, types.MappingProxyType: Fingerprint._mapping,
     set: Fingerprint._unordered, frozenset: Fingerprint._unordered, np.ndarray: Fingerprint._array,
     property: _parts("fget", "fset", "fdel"), staticmethod: _parts("__func__"),

@@ -89,13 +89,20 @@ def looped():
     return thing
 
 
+def partial_with_an_attribute():
+    made = functools.partial(function(), 1)
+    made.k = 1
+    return made
+
+
 # values no two of which are alike, made anew at each call
 MADE = [
     lambda: 1, lambda: 1.0, lambda: True, lambda: "1", lambda: b"1", lambda: 1j, lambda: None,
     lambda: 0.0, lambda: -0.0, lambda: float("nan"), lambda: 2**70, lambda: ..., lambda: Whole(1),
     lambda: (1,), lambda: [1], lambda: Listed([1]), lambda: {1}, lambda: frozenset([1]),
     lambda: {1: 1}, lambda: OrderedDict({1: 1}), lambda: defaultdict(int, {1: 1}),
-    lambda: defaultdict(float, {1: 1}), lambda: Counter({1: 1}), lambda: deque([1]),
+    lambda: defaultdict(float, {1: 1}), lambda: Counter({1: 1}),
+    lambda: deque([1]), lambda: deque([1], 5),
     lambda: ((1,), 2), lambda: (1, (2,)), lambda: ((1, 2),), lambda: (1, 2), lambda: ("1, 2",),
     lambda: {1: 2, 3: 4}, lambda: {3: 4, 1: 2}, lambda: {"1": 1}, lambda: range(3),
     lambda: slice(1, 2), lambda: slice(1, 2, 1), lambda: Pair(1, 2), lambda: Pair(1, 3),
@@ -120,7 +127,8 @@ MADE = [
     lambda: function(closed=function()), lambda: function(closed=function(2)),
     lambda: types.MethodType(function(), 1), lambda: types.MethodType(function(), 2),
     lambda: functools.partial(function(), 1), lambda: functools.partial(function(), 2),
-    lambda: functools.partial(function(), x=1), lambda: functools.lru_cache(function()),
+    lambda: functools.partial(function(), x=1), partial_with_an_attribute,
+    lambda: functools.lru_cache(function()),
     derived, lambda: derived(int), lambda: derived(a=1), lambda: derived(a=2),
     lambda: derived(f=function()), lambda: derived(f=function(2)),
     lambda: derived(f=property(function())), lambda: derived(f=staticmethod(function())),
@@ -157,7 +165,7 @@ def test_alike_and_unlike():
     lambda: np.zeros(1 << 20), lambda: np.frompyfunc(len, 1, 1), lambda: memoryview(b"1"),
     lambda: list(range(300_000)), lambda: Thing(held=[threading.Lock()]),
     lambda: functools.reduce(lambda held, _: [held], range(1000), 1),
-    lambda: function(closed=threading.Lock())], ids=range(14))
+    lambda: function(closed=threading.Lock()), lambda: "long" * (1 << 19)], ids=range(15))
 def test_of_what_a_text_would_not_say_all_there_is_none(make):
     with pytest.raises(Indescribable):
         Fingerprint().say(make())

@@ -50,8 +50,9 @@ _PURE = frozenset([
     "numbers", "statistics", "fractions", "decimal", "typing", "enum", "numpy", "types",
     "bisect", "heapq", "textwrap",
 ])
-_FILES = frozenset(["load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap", "open_memmap",
-                    "DataSource", "save", "savez", "savez_compressed", "savetxt"])   # of NumPy
+_FILES = frozenset(["load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "memmap",
+                    "open_memmap", "DataSource", "save", "savez", "savez_compressed",
+                    "savetxt"])         # of NumPy
 # Modules whose objects hold nothing that changes by itself, beside those above.
 _STILL = frozenset(["cellc", "contextlib", "datetime", "pathlib", "abc", "calendar", "uuid"])
 _STILL |= _PURE
