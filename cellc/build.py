@@ -52,10 +52,15 @@ class Variant:
         return [parameter for parameter, _ in self.traced.assigned]
 
     @functools.cached_property
+    def parsed(self) -> Graph:
+        """The graph that parsing gave; it is parsed once more where the call was remembered."""
+        return self.traced.graph or self.parse().graph
+
+    @functools.cached_property
     def stages(self) -> Stages:
         """What each pass made; done once more where the program was remembered."""
         start = time.perf_counter()
-        graph = self.traced.graph or self.parse().graph
+        graph = self.parsed
         seconds = time.perf_counter() - start
         return run_passes(graph, self.seconds.get("parse", seconds), self.fast_math)
 

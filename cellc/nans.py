@@ -68,7 +68,7 @@ def nan_trace(f, *args, **kwargs) -> NanReport | None:
     leaves: list = []
     structure = flatten((args, kwargs), leaves)
     variant, given = driver.compiled(f).variant(structure, [plain(x) for x in leaves])
-    graph, watcher = variant.traced.graph, _Watcher()
+    graph, watcher = variant.parsed, _Watcher()
     arrays = [np.asarray(x) for x in given]
     arrays += [np.array(x._array) for x in variant.traced.captured]
     for x, array in zip(graph.inputs, arrays, strict=True):

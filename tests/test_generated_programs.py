@@ -22,7 +22,7 @@ SHAPES = {"a": (3, 4), "b": (4,), "c": (3, 1), "s": ()}
 UNARY = ("ops.tanh({})", "ops.sigmoid({})", "ops.relu({})", "ops.abs({})", "-{}",
          "ops.exp(-({} * {}))", "ops.sin({})", "{} ** 2")
 BINARY = ("({} + {})", "({} - {})", "({} * {})", "ops.maximum({}, {})", "({} / (1.0 + {} * {}))",
-          "ops.where({} > {}, {}, {})")
+          "ops.where({} > {}, {} + 0.0 * s, {})")     # of two numbers it would be an f32
 REDUCE = ("ops.reduce_sum({}, -1, True)", "ops.mean({}, 0)", "ops.amax({}, -1, True)")
 
 

@@ -286,6 +286,18 @@ def test_the_graph_of_what_was_not_parsed_is_there_to_be_looked_at():
     assert str(first.graph) == str(second.graph)
 
 
+def test_nan_trace_of_what_was_not_parsed():
+    def root(x):
+        return ops.sqrt(x - 1.5).sum()
+
+    x = Tensor(np.ones(3, np.float32))
+    with config(CHECK=1):
+        cells = [cellc.jit(lambda x, f=root: f(x)) for _ in range(2)]
+        found = [cellc.nan_trace(cell, x) for cell in cells]
+        assert not parsed(cells[1], x)
+    assert str(found[0]) == str(found[1]) and found[1].operation == "sqrt"
+
+
 def test_what_cannot_be_described_is_parsed_each_time(tmp_path):
     x = Tensor(np.ones(3, np.float32))
     for held in (open(tmp_path / "file", "w"), (i for i in range(3)), np.random.default_rng(0)):
