@@ -41,37 +41,37 @@ class Call:
     """A call to be compiled: its name, and the fingerprint of all that it is given."""
 
     key: str
-    print: Fingerprint
+    text: Fingerprint
 
 
 def call_of(fn, structure, types: tuple, fast_math: bool) -> Call | None:
     """What a call is known by; None where something of it cannot be described."""
-    print = Fingerprint()
+    text = Fingerprint()
     for known in (context.settings, random.state):
-        print.meet(known)
+        text.meet(known)
     try:
-        print.say(fn)
-        _say_structure(print, structure)
+        text.say(fn)
+        _say_structure(text, structure)
     except Indescribable:
         return None
     identity = programs.identity()
     if identity is None:
         return None
     said = "\n".join(["call", identity, str(sys.flags.optimize), str(fast_math),
-                      ", ".join(map(str, types)), print.digest().hex()])
-    return Call(hashlib.sha256(said.encode()).hexdigest(), print)
+                      ", ".join(map(str, types)), text.digest().hex()])
+    return Call(hashlib.sha256(said.encode()).hexdigest(), text)
 
 
-def _say_structure(print: Fingerprint, structure) -> None:
+def _say_structure(text: Fingerprint, structure) -> None:
     if isinstance(structure, Container):
-        print.say(structure.kind)
-        print.say_all(structure.keys)
+        text.say(structure.kind)
+        text.say_all(structure.keys)
         for item in structure.items:
-            _say_structure(print, item)
+            _say_structure(text, item)
     elif isinstance(structure, Known):
-        print.say(structure.value)
+        text.say(structure.value)
     else:
-        print.write("traced")
+        text.write("traced")
 
 
 # -- keeping and finding ---------------------------------------------------------------------------
@@ -79,16 +79,16 @@ def _say_structure(print: Fingerprint, structure) -> None:
 def keep(call: Call, traced: Traced, program: str) -> None:
     """Remember what a call was parsed to, and the key of the program it became, if all that
     parsing read can be said."""
-    print = call.print.copy()
+    text = call.text.copy()
     try:
-        reads = [_read(print, guard) for guard in traced.guards]
-        reads += [_taken(print, *place) for place in sorted(traced.library)]
-        if not traced.codes <= print.codes:
+        reads = [_read(text, guard) for guard in traced.guards]
+        reads += [_taken(text, *place) for place in sorted(traced.library)]
+        if not traced.codes <= text.codes:
             return              # code was interpreted that the fingerprint has not met
         entry = (reads, program, traced.in_place,
-                 [_input(print, traced, x) for x in traced.captured],
-                 [(print.number_of(x), i) for x, i in traced.assigned],
-                 _result(print, traced.structure),
+                 [_input(text, traced, x) for x in traced.captured],
+                 [(text.number_of(x), i) for x, i in traced.assigned],
+                 _result(text, traced.structure),
                  list(map(_type, traced.inputs)), list(map(_type, traced.results)))
     except Indescribable:
         return
@@ -103,13 +103,13 @@ def recall(call: Call) -> tuple[Traced, str] | None:
     data = engine.find(call.key, startup.cache_dir())
     for reads, program, in_place, captured, assigned, structure, *types in (
             marshal.loads(data) if data else ()):
-        print = call.print.copy()
+        text = call.text.copy()
         try:
-            guards = _read_again(print, reads)
+            guards = _read_again(text, reads)
         except Indescribable:
             continue
         if guards is not None:
-            objects = print.objects
+            objects = text.objects
             inputs, results = [tuple(map(_type_again, said)) for said in types]
             return Traced(None, inputs, results, [_input_again(x, objects) for x in captured],
                           [(objects[n], i) for n, i in assigned], in_place,
@@ -117,29 +117,29 @@ def recall(call: Call) -> tuple[Traced, str] | None:
     return None
 
 
-def _read(print: Fingerprint, guard: Guard) -> tuple:
+def _read(text: Fingerprint, guard: Guard) -> tuple:
     """A read: how and on what it was done, and a hash of what it gave."""
-    owner = print.number_of(guard.owner)
-    print.say(guard.value)
-    return guard.kind, owner, guard.name, print.digest()
+    owner = text.number_of(guard.owner)
+    text.say(guard.value)
+    return guard.kind, owner, guard.name, text.digest()
 
 
-def _taken(print: Fingerprint, module: str, name: str) -> tuple:
+def _taken(text: Fingerprint, module: str, name: str) -> tuple:
     """What a module of the library has under a name: the same, unless someone has put something
     else there."""
-    print.say(getattr(importlib.import_module(module), name, MISSING))
-    return "library", module, name, print.digest()
+    text.say(getattr(importlib.import_module(module), name, MISSING))
+    return "library", module, name, text.digest()
 
 
-def _read_again(print: Fingerprint, reads: list[tuple]) -> list[Guard] | None:
+def _read_again(text: Fingerprint, reads: list[tuple]) -> list[Guard] | None:
     """The same reads, done now; None from where one gives something else."""
     guards = []
     for kind, owner, name, found in reads:
         if kind == "library":
-            again = _taken(print, owner, name)
-        elif owner < len(print.objects):
-            guards.append(Guard(kind, print.objects[owner], name, None).again())
-            again = _read(print, guards[-1])
+            again = _taken(text, owner, name)
+        elif owner < len(text.objects):
+            guards.append(Guard(kind, text.objects[owner], name, None).again())
+            again = _read(text, guards[-1])
         else:
             return None
         if again[-1] != found:
@@ -147,11 +147,11 @@ def _read_again(print: Fingerprint, reads: list[tuple]) -> list[Guard] | None:
     return guards
 
 
-def _input(print: Fingerprint, traced: Traced, value) -> int | tuple:
+def _input(text: Fingerprint, traced: Traced, value) -> int | tuple:
     """An object that a program takes in: by its number, or by what is in it where the parsed code
     made it of known values."""
     if not any(value is x for x in traced.constants):
-        return print.number_of(value)
+        return text.number_of(value)
     array = value.asnumpy()
     if array.nbytes > MOST_BYTES or array.dtype != value.dtype.numpy:
         raise Indescribable("a large constant")
@@ -165,7 +165,7 @@ def _input_again(said, objects: list):
     return Tensor(np.frombuffer(data, kind).reshape(shape))
 
 
-def _result(print: Fingerprint, structure) -> tuple:
+def _result(text: Fingerprint, structure) -> tuple:
     """The structure of a result, in what `marshal` writes."""
     kind = type(structure)
     if kind is Slot:
@@ -174,11 +174,11 @@ def _result(print: Fingerprint, structure) -> tuple:
         return "value", structure
     if kind in _CONTAINERS.values():
         items = structure.values() if kind is dict else structure
-        keys = [_result(print, key) for key in structure] if kind is dict else []
-        return kind.__name__, keys, [_result(print, x) for x in items]
+        keys = [_result(text, key) for key in structure] if kind is dict else []
+        return kind.__name__, keys, [_result(text, x) for x in items]
     if hasattr(structure, "_make"):
-        return "named", print.number_of(kind), [_result(print, x) for x in structure]
-    return "object", print.number_of(structure)
+        return "named", text.number_of(kind), [_result(text, x) for x in structure]
+    return "object", text.number_of(structure)
 
 
 def _result_again(said: tuple, objects: list):
