@@ -361,7 +361,7 @@ def load_item(session, value, index):
         if value.default_factory is not None:
             value[index] = session.call(value.default_factory)
     if kind not in _BUILTIN_VALUES:
-        session.look_into(value)
+        session.look_over(value)
     try:
         found = value[index]
     except IndexError as error:

@@ -56,7 +56,7 @@ _FILES = frozenset(["load", "loadtxt", "genfromtxt", "fromfile", "fromregex", "m
 # Modules whose objects hold nothing that changes by itself, beside those above.
 _STILL = frozenset(["cellc", "contextlib", "datetime", "pathlib", "abc", "calendar", "uuid"])
 _STILL |= _PURE
-_MOVES_VALUES = frozenset([
+MOVES_VALUES = frozenset([
     "functools", "_functools", "itertools", "collections", "_collections", "dataclasses",
     "typing",
 ])
@@ -259,7 +259,9 @@ def run_now(session, function, args: list, kwargs: dict):
         return lists.taken(session, function, args, kwargs)
     if top != "cellc":
         _check_pure(function, module, top, args, kwargs)
-        session.look_into(owner, *args, *kwargs.values())
+        session.look_into(owner)
+        if top not in MOVES_VALUES or top == "dataclasses":
+            session.look_into(*args, *kwargs.values())
         args = [items_of(session, x) if isinstance(x, Iterator) else x for x in args]
     args = [callable_outside(session, x) for x in args]
     kwargs = {key: callable_outside(session, x) for key, x in kwargs.items()}
@@ -301,9 +303,9 @@ def _check_pure(function, module: str, top: str, args, kwargs) -> None:
             raise _in_python(f"{owner.__module__}.{owner.__name__}.{name}")
     elif owner is not None and not isinstance(owner, ModuleType):
         check_still(type(owner), f"{type(owner).__name__}.{name}")
-    if top not in _MOVES_VALUES and name != "prod":
+    if top not in MOVES_VALUES and name != "prod":
         need_sizes((args, kwargs), shown)
-    if top not in _MOVES_VALUES and (traced_in(args) or traced_in(kwargs)):
+    if top not in MOVES_VALUES and (traced_in(args) or traced_in(kwargs)):
         raise TypeFault(f"{shown} does not take {_first_traced(args, kwargs)}, whose values are "
                         "known only when the program runs", _replacement(name))
 

@@ -129,7 +129,7 @@ def close(session, name: str, structure, leaves: list[Node], work) -> Closed:
     with session.closed(builder):
         inputs = [builder.input(x.type, x.name or f"x{i}") for i, x in enumerate(leaves)]
         try:
-            given = unflatten(structure, inputs)
+            given = unflatten(structure, inputs, made=session.hand)
             value = work(given)
         except Ended:
             value = NO_VALUE

@@ -280,7 +280,7 @@ def iterate(session, value):
         return _own_next(session, value)
     if operators.user_special(value, "__getitem__") is not None:
         return _by_index(session, value)
-    session.look_into(value)
+    session.look_over(value)
     return Items(session, _taken(session, value))
 
 

@@ -10,7 +10,7 @@ import gast
 from cellc.errors import SyntaxFault, TypeFault
 from cellc.ir import arith
 from cellc.parser import hooks, list_methods, lists, operators
-from cellc.parser.calls import callable_outside, check_still, handle, of_library
+from cellc.parser.calls import MOVES_VALUES, callable_outside, check_still, handle, of_library
 from cellc.parser.guards import is_steady
 from cellc.parser.iteration import Iterator, items_of
 from cellc.parser.text import METHODS, text
@@ -21,6 +21,9 @@ _CHANGES = frozenset([
     "popitem", "setdefault", "add", "discard", "difference_update", "intersection_update",
     "symmetric_difference_update", "__setitem__", "__delitem__", "__iadd__", "__ior__",
     "appendleft", "extendleft", "popleft", "rotate", "move_to_end", "subtract",
+])
+_STORES = frozenset([           # what they are given, without a look at it
+    "append", "appendleft", "extend", "extendleft", "insert", "update", "setdefault",
 ])
 _FRESH = frozenset([
     "copy", "split", "rsplit", "splitlines", "union", "intersection", "difference",
@@ -61,8 +64,11 @@ def builtin_method(session, method, owner, args: list, kwargs: dict):
             raise SyntaxFault(f"{shown} runs in Python, and a compiled call runs none of it",
                               "call it outside, and pass in its result")
         check_still(type(owner), shown)
+        session.look_over(owner)
+    if name in _LOOKS_FOR:
         session.look_into(owner)
-    session.look_into(*args, *kwargs.values(), *([owner] if name in _LOOKS_FOR else []))
+    if name not in _STORES:
+        session.look_into(*args, *kwargs.values())
     if name in _LOOKS_FOR and isinstance(owner, (list, tuple)) and traced_in([owner, args]):
         return _look_for(session, owner, name, *args)
     if name == "sort":
@@ -237,7 +243,8 @@ def _cell(cls: type, args: list, kwargs: dict):
 
 def _of_library(session, cls: type, args: list, kwargs: dict):
     check_still(cls, f"{cls.__module__.lstrip('_')}.{cls.__name__}")
-    session.look_into(*args, *kwargs.values())
+    if cls.__module__.partition(".")[0] not in MOVES_VALUES:
+        session.look_into(*args, *kwargs.values())
     if traced_in([args, kwargs]) and not cls.__module__.startswith(("cellc", "collections",
                                                                     "builtins", "functools",
                                                                     "itertools")):

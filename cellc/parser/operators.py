@@ -75,7 +75,7 @@ def binary(session, kind: type, x, y):
     if kind is gast.Add and type(x) is type(y) is list and _on_tape(x, y):
         return list_methods.together(session, x, y)
     session.look_at(x), session.look_at(y)
-    session.look_into(x, y)
+    session.look_into(*(v for v in (x, y) if not isinstance(v, (list, tuple, dict))))
     result = known(x, y)
     if isinstance(result, (list, dict, set)):
         session.owned.add(result)
@@ -241,7 +241,7 @@ def truth(session, value):
     function = user_special(value, "__bool__") or user_special(value, "__len__")
     if function is not None:
         return truth(session, session.call(function, [value]))
-    session.look_into(value)
+    session.look_over(value)
     return bool(value)
 
 
@@ -400,5 +400,5 @@ def contains(session, container, value):
         session.read("contents", container, "", look("contents", container, ""))
     if not isinstance(container, (str, range)):
         need_sizes(value, "a key")
-        session.look_into(container)
+        session.look_over(container)
     return value in container

@@ -34,7 +34,7 @@ def call_len(session, args, kwargs):
     function = operators.user_special(value, "__len__")
     if function is not None:
         return session.call(function, [value])
-    session.look_into(value)
+    session.look_over(value)
     return len(value)
 
 

@@ -110,6 +110,7 @@ class Session:
         self.cell_graphs: dict[Any, list[Any]] = {}
         self.continuations: dict[Any, Any] = {}     # graphs of code after branches, and of what:
         self.shared: dict[int, Any] = {}            # see control.go_on
+        self.handed: dict[int, Any] = {}    # containers that stand here for arguments
         self.gradients = 0          # how many functions around here are being differentiated
         self.rules = 0              # how many calls with a rule for their gradient were met
         self.sizes = 0              # how many the program finds
@@ -263,6 +264,10 @@ class Session:
             self.codes.add(function.__code__)
         return source_of(function)
 
+    def hand(self, value) -> None:
+        """Remember a container or object that was made here to stand for an argument."""
+        self.handed[id(value)] = value
+
     def constant(self, kind: type, *args, **kwargs):
         """A Tensor made of known values."""
         self.constants.append(kind(*args, **kwargs))
@@ -297,7 +302,7 @@ class Session:
         if isinstance(value, tuple):
             for item in value:
                 self.observe(item)
-        elif value is not None and place_of(value) is value and value not in self.owned:
+        elif value is not None and place_of(value) is value and self._is_outside(value):
             known = ("contents", id(value), "") in self.records[-1].seen
             self._note_contents(value)
             if not known:
@@ -314,7 +319,7 @@ class Session:
             if id(value) in met:
                 continue
             met[id(value)] = value
-            is_outside = value not in self.owned
+            is_outside = self._is_outside(value)
             place = place_of(value)
             if place is not None:
                 if is_outside:
@@ -327,6 +332,17 @@ class Session:
                 if is_outside:
                     self.read("attr", value, name, found)
                 todo.append(found)
+
+    def look_over(self, value) -> None:
+        """Note which items an object or container from outside holds, and not what they hold: code
+        which is not interpreted will go through them or count them."""
+        if place_of(value) is value:
+            self.observe(value)
+        else:
+            self.look_into(value)
+
+    def _is_outside(self, value) -> bool:
+        return value not in self.owned and id(value) not in self.handed
 
     def _note_contents(self, place) -> None:
         guard = Guard("contents", place, "", look("contents", place, ""))

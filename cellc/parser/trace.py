@@ -47,7 +47,7 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
     error = None
     try:
         with session.builder as builder:
-            given_args, given_kwargs = _inputs(builder, fn, args, kwargs)
+            given_args, given_kwargs = _inputs(session, fn, args, kwargs)
             try:
                 value = _run(session, fn, given_args, given_kwargs)
             except Ended:
@@ -155,25 +155,29 @@ def _check_generators(session) -> None:
 
 # -- arguments -------------------------------------------------------------------------------------
 
-def _inputs(builder, fn, args: tuple, kwargs: dict):
+def _inputs(session, fn, args: tuple, kwargs: dict):
     """Inputs in place of the leaves, named after the parameters they are passed to."""
     names = _parameter_names(fn)
     given = []
     for i, arg in enumerate(args):
         name = names[i] if i < len(names) else f"arg{i}"
-        given.append(_input(builder, arg, name))
-    return given, {name: _input(builder, arg, name) for name, arg in kwargs.items()}
+        given.append(_input(session, arg, name))
+    return given, {name: _input(session, arg, name) for name, arg in kwargs.items()}
 
 
-def _input(builder, value, name: str):
+def _input(session, value, name: str):
     if isinstance(value, Leaf):
-        return builder.input(value.type, name)
+        return session.builder.input(value.type, name)
     if isinstance(value, (tuple, list)):
-        items = [_input(builder, x, f"{name}.{i}") for i, x in enumerate(value)]
-        return value._make(items) if hasattr(value, "_make") else type(value)(items)
-    if isinstance(value, dict):
-        return type(value)((key, _input(builder, x, f"{name}.{key}")) for key, x in value.items())
-    return value
+        items = [_input(session, x, f"{name}.{i}") for i, x in enumerate(value)]
+        found = value._make(items) if hasattr(value, "_make") else type(value)(items)
+    elif isinstance(value, dict):
+        found = type(value)((key, _input(session, x, f"{name}.{key}"))
+                            for key, x in value.items())
+    else:
+        return value
+    session.hand(found)
+    return found
 
 
 def _parameter_names(fn) -> tuple[str, ...]:

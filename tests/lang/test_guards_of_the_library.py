@@ -3,6 +3,7 @@
 import argparse
 import copy
 import dataclasses
+import functools
 import operator
 import os
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 import cellc
 from cellc import Tensor, context, ops
+from cellc.compile import compiled
 
 NAME = "CELLC_TEST_OF_GUARDS"
 
@@ -133,3 +135,51 @@ def test_a_change_is_seen(name, monkeypatch):
     finally:
         context.set_context(max_device_threads=0)
         monkeypatch.delenv(NAME + "X", raising=False)
+
+
+# what is computed without a look at what the objects hold, of which something then changes
+NOT_READ = {
+    "appended": lambda w, x: x * len(appended([], w.part)),
+    "counted": lambda w, x: x * len(w.parts) if w.parts else x,
+    "joined": lambda w, x: x * len(w.parts + [w.part]),
+    "passed on": lambda w, x: functools.partial(lambda part, x: x * 2.0, w.part)(x),
+    "held": lambda w, x: x * len(OrderedDict(a=w.part)),
+    "compared": lambda w, x: x if w.part is w.parts[0] else -x,
+    "of its class": lambda w, x: x if isinstance(w.part, Part) else -x,
+    "an argument": lambda w, x: takes(x, w.parts),
+}
+
+
+def appended(items, value):
+    items.append(value)
+    return items
+
+
+def takes(x, parts):
+    return x * len(parts)
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_is_not_read_is_not_guarded(name):
+    read, w, x = NOT_READ[name], world(), Tensor(np.array([1.0, 2.0], np.float32))
+
+    @cellc.jit
+    def f(x):
+        return read(w, x) + 0.0
+
+    for k in range(3):
+        w.part.k = w.parts[0].k = w.number.k = float(k)
+        np.testing.assert_array_equal(f(x).asnumpy(), read(w, x).asnumpy())
+    assert len(compiled(f).variants) == 1
+
+
+def test_containers_among_the_arguments_need_no_guard():
+    x = Tensor(np.array([1.0, 2.0], np.float32))
+
+    @cellc.jit
+    def f(xs, named):
+        return xs[0] * len(xs) * sum(named["k"]) + named["w"] + max([1.0, 2.0])
+
+    f([x, x], {"k": [1.0, 2.0], "w": x})
+    guards = compiled(f).variants[0].traced.guards
+    assert not any(g.kind == "contents" for g in guards)
