@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellc import binding, config, context, native, parses, programs, startup
-from cellc.ir.graph import Graph
+from cellc.ir.graph import Graph, KnownFault
+from cellc.ir.types import ScalarType
 from cellc.kernels import entry
 from cellc.kernels.program import Program
 from cellc.native import MachineCode, machine_code
@@ -140,7 +141,12 @@ def build(fn: Callable, name: str, structure, types: tuple) -> Variant:
     traced, program = call and parses.recall(call) or (None, None)
     machine, stages, seconds = program and programs.recall(program), None, {}
     if not machine:
-        traced = parse()
+        try:
+            traced = parse()
+        except KnownFault as fault:
+            if call and any(isinstance(t, ScalarType) for t in types):      # it can be answered
+                parses.keep(call, fault.traced, fault)
+            raise
         seconds["parse"] = clock() - start
         program = None if looking else programs.key_of(traced.graph, traced.in_place, fast_math)
         machine = program and programs.recall(program)

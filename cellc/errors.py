@@ -75,8 +75,8 @@ class CellcError(Exception):
 
     def __reduce__(self):
         """For another process or a copy: without what belongs to the parse."""
-        kept = {key: x for key, x in self.__dict__.items() if key not in ("trail", "node")}
-        return _remade, (type(self), self.args, kept)
+        kept = {key: x for key, x in self.__dict__.items() if key not in ("trail", "node", "traced")}
+        return remade, (type(self), self.args, kept)
 
     def at(self, loc: Loc | None) -> CellcError:
         """Attach the place unless a more precise one is already there; returns the fault."""
@@ -91,7 +91,8 @@ class CellcError(Exception):
         return f"{place}{self.message}{snippet}{hint}"
 
 
-def _remade(kind: type, args: tuple, fields: dict) -> CellcError:
+def remade(kind: type, args: tuple, fields: dict) -> CellcError:
+    """A fault of the kind with these fields, made in another process."""
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(fields)

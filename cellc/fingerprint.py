@@ -270,7 +270,7 @@ _RULES = {
     dict: Fingerprint._mapping, types.MappingProxyType: Fingerprint._mapping,
     set: Fingerprint._unordered, frozenset: Fingerprint._unordered, np.ndarray: Fingerprint._array,
     property: _parts("fget", "fset", "fdel"), staticmethod: _parts("__func__"),
-    classmethod: _parts("__func__"), functools.cached_property: _parts("func"),
+    classmethod: _parts("__func__"), functools.cached_property: lambda self, x: self.say_all((type(x), x.func)),
     functools.partial: _parts("func", "args", "keywords"), slice: _parts("start", "stop", "step"),
     types.GenericAlias: _parts("__origin__", "__args__"), types.UnionType: _parts("__args__"),
     re.Pattern: _parts("pattern", "flags"), Primitive: _said_by(lambda x: x.name),

@@ -21,7 +21,9 @@ import sys
 import numpy as np
 
 from cellc import context, programs, startup
+from cellc.errors import Loc, remade
 from cellc.fingerprint import Fingerprint, Indescribable
+from cellc.ir.graph import KnownFault
 from cellc.ir.types import Dim, ScalarType, TensorType, Type, dtype
 from cellc.kernels import engine
 from cellc.ops import random
@@ -76,16 +78,16 @@ def _say_structure(text: Fingerprint, structure) -> None:
 
 # -- keeping and finding ---------------------------------------------------------------------------
 
-def keep(call: Call, traced: Traced, program: str) -> None:
+def keep(call: Call, traced: Traced, program: str | KnownFault) -> None:
     """Remember what a call was parsed to, and the key of the program it became, if all that
-    parsing read can be said."""
+    parsing read can be said. A KnownFault, at which parsing ended, is remembered likewise."""
     text = call.text.copy()
     try:
         reads = [_read(text, guard) for guard in traced.guards]
         reads += [_taken(text, *place) for place in sorted(traced.library)]
         if not traced.codes <= text.codes:
             return              # code was interpreted that the fingerprint has not met
-        entry = (reads, program, traced.in_place,
+        entry = (reads, _program(program), traced.in_place,
                  [_input(text, traced, x) for x in traced.captured],
                  [(text.number_of(x), i) for x, i in traced.assigned],
                  _result(text, traced.structure),
@@ -99,7 +101,8 @@ def keep(call: Call, traced: Traced, program: str) -> None:
 
 def recall(call: Call) -> tuple[Traced, str] | None:
     """What a call was parsed to, but for the graph, and the key of the program that this became;
-    None where something that was read then is another now."""
+    None where something that was read then is another now. Raises the KnownFault that is
+    remembered."""
     data = engine.find(call.key, startup.cache_dir())
     for reads, program, in_place, captured, assigned, structure, *types in (
             marshal.loads(data) if data else ()):
@@ -111,10 +114,26 @@ def recall(call: Call) -> tuple[Traced, str] | None:
         if guards is not None:
             objects = text.objects
             inputs, results = [tuple(map(_type_again, said)) for said in types]
-            return Traced(None, inputs, results, [_input_again(x, objects) for x in captured],
+            return Traced(guards, None, inputs, results,
+                          [_input_again(x, objects) for x in captured],
                           [(objects[n], i) for n, i in assigned], in_place,
-                          _result_again(structure, objects), guards), program
+                          _result_again(structure, objects)), _program_again(program)
     return None
+
+
+def _program(program: str | KnownFault) -> str | tuple:
+    if isinstance(program, str):
+        return program
+    loc = program.loc
+    return program.message, program.hint, loc and (loc.file, loc.line, loc.col, loc.gradients)
+
+
+def _program_again(said: str | tuple) -> str:
+    if isinstance(said, str):
+        return said
+    message, hint, loc = said
+    raise remade(KnownFault, (message,), {"message": message, "hint": hint,
+                                          "loc": loc and Loc(*loc)})
 
 
 def _read(text: Fingerprint, guard: Guard) -> tuple:

@@ -132,6 +132,8 @@ MADE = [
     derived, lambda: derived(int), lambda: derived(a=1), lambda: derived(a=2),
     lambda: derived(f=function()), lambda: derived(f=function(2)),
     lambda: derived(f=property(function())), lambda: derived(f=staticmethod(function())),
+    lambda: derived(f=functools.cached_property(function())),
+    lambda: derived(f=functools.cached_property(function(2))),
     lambda: derived(f=classmethod(function())), lambda: derived(derived()),
     lambda: derived(a=1)(), lambda: derived(a=2)(), lambda: ops.relu, lambda: ops.tanh,
     lambda: cellc.grad(function()), lambda: cellc.grad(function(2)),

@@ -6,7 +6,7 @@ import sys
 from types import FunctionType, MethodType
 
 from cellc.errors import CellcError, SyntaxFault, TypeFault, caller
-from cellc.ir.graph import Graph, Input
+from cellc.ir.graph import Graph, Input, KnownFault
 from cellc.ir.prims import control
 from cellc.ir.types import Dim
 from cellc.parser import (  # noqa: F401  (they fill the dispatch tables)
@@ -59,6 +59,8 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
             lists.refuse_tapes(graph.results, "a returned object")
     except CellcError as fault:
         fault.at(caller())
+        if isinstance(fault, KnownFault):
+            fault.traced = _traced(session)
         raise
     except UserRaise as raised:
         error = raised.error
@@ -72,12 +74,17 @@ def trace(fn, args: tuple, kwargs: dict, name: str) -> Traced:
         sys.setrecursionlimit(limit)
     if error is not None:
         raise error             # here, so that the parser's own exceptions are no context of it
-    captured = closed.captured
-    graph, in_place = _with_updates(graph, captured, closed.assigned)
-    return Traced(graph, tuple([x.type for x in graph.inputs]),
-                  tuple([x.type for x in graph.results]), captured, closed.assigned, in_place,
-                  closed.structure, session.record.reads, session.messages, session.constants,
-                  session.codes, session.library)
+    graph, in_place = _with_updates(graph, closed.captured, closed.assigned)
+    return _traced(session, graph=graph, inputs=tuple([x.type for x in graph.inputs]),
+                   results=tuple([x.type for x in graph.results]), captured=closed.captured,
+                   assigned=closed.assigned, in_place=in_place, structure=closed.structure)
+
+
+def _traced(session, **found) -> Traced:
+    """What was found, with what the session has noted."""
+    return Traced(guards=session.record.reads, messages=session.messages,
+                  constants=session.constants, codes=session.codes, library=session.library,
+                  **found)
 
 
 def _with_updates(graph: Graph, captured: list, assigned: list) -> tuple[Graph, dict[int, int]]:

@@ -13,7 +13,7 @@ from cellc.record import fresh, record
 
 @record(eq=False)
 class Traced:
-    """One parsed program.
+    """One parsed program; in a KnownFault what was noted before it.
 
     graph      inputs: the traced arguments in order, then what was captured; results: the traced
                parts of the value, then new values of Parameters. None where it was parsed in
@@ -30,14 +30,14 @@ class Traced:
     library    modules of the library and names, of what was taken there
     """
 
-    graph: Graph | None
-    inputs: tuple[Type, ...]
-    results: tuple[Type, ...]
-    captured: list[Any]
-    assigned: list[tuple[Any, int]]
-    in_place: dict[int, int]
-    structure: Any
     guards: list[Guard]
+    graph: Graph | None = None
+    inputs: tuple[Type, ...] = ()
+    results: tuple[Type, ...] = ()
+    captured: list[Any] = fresh(list)
+    assigned: list[tuple[Any, int]] = fresh(list)
+    in_place: dict[int, int] = fresh(dict)
+    structure: Any = None
     messages: list[Any] = fresh(list)
     constants: list[Any] = fresh(list)
     codes: set[CodeType] = fresh(set)

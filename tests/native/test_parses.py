@@ -28,6 +28,7 @@ from cellc import Parameter, Tensor, nn, ops
 import cellc, helper
 
 RATE = 2.0
+RATES = 3.0
 TABLE = {"rates": [1.0, 2.0]}
 ARGS = argparse.Namespace(k=2.0)
 WEIGHTS = np.arange(3, dtype=np.float32)
@@ -67,6 +68,7 @@ def loss(x): return square(x).sum()
 def called(x): return square(x) + 1.0
 def by_default(x, k=2.0): return x * k
 def calls_default(x): return by_default(x)
+def sized(x, n): return ops.ones((n, 3)) * x * RATES
 def known(x, how): return x * 2.0 if how == "twice" else x
 
 CASES = {
@@ -85,6 +87,7 @@ CASES = {
     "default": [calls_default],
     "module": [lambda x: helper.helped(x)],
     "known": [known, "twice"],
+    "size": [sized, 2],
     "environment": [lambda x: x * float(os.environ["TEST_OF_PARSES"])],
     "random": [lambda x: x + ops.dropout(x, 0.5) * 0.0],
     "branch": [lambda x: x if x.sum() > 1.0 else -x],
@@ -118,6 +121,7 @@ for name, (fn, *rest) in world.CASES.items():
     found[name] = {"parsed": "parse" in variant.seconds, "results": results, "expected": expected,
                    "assigned": [p.name for p in variant.assigned], "count": len(
                        compiled(called).variants)}
+found["cell"]["imported"] = sorted({"gast", "cellc.parser.trace"} & sys.modules.keys())
 found["cell"]["seen"] = float(world.CASES["cell"][0].seen.asnumpy())
 print(json.dumps(found))
 """
@@ -176,11 +180,13 @@ def test_a_second_process_parses_nothing(folder):
     second = run(folder)
     check_results(second)
     assert [name for name, case in second.items() if case["parsed"]] == []
+    assert second["cell"]["imported"] == []
 
 
 # an edit of the user's files, and which calls it concerns
 EDITS = {
     "a global number": ([("RATE = 2.0", "RATE = 3.0")], {"global"}),
+    "a global of what has a size": ([("RATES = 3.0", "RATES = 4.0")], {"size"}),
     "a number's type": ([("RATE = 2.0", "RATE = 2")], {"global"}),
     "the sign of zero": ([("RATE = 2.0", "RATE = -0.0")], {"global"}),
     "within containers": ([("[1.0, 2.0]}", "[1.0, 5.0]}")], {"contents"}),
