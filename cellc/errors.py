@@ -75,7 +75,8 @@ class CellcError(Exception):
 
     def __reduce__(self):
         """For another process or a copy: without what belongs to the parse."""
-        kept = {key: x for key, x in self.__dict__.items() if key not in ("trail", "node", "traced")}
+        kept = {key: x for key, x in self.__dict__.items()
+                if key not in ("trail", "node", "traced")}
         return remade, (type(self), self.args, kept)
 
     def at(self, loc: Loc | None) -> CellcError:
