@@ -29,7 +29,7 @@ from cellc.kernels import engine
 from cellc.ops import random
 from cellc.parser.guards import MISSING, Guard
 from cellc.parser.traced import Traced
-from cellc.parser.values import Slot
+from cellc.parser.values import Listed, Slot
 from cellc.record import record
 from cellc.signature import Container, Known
 from cellc.tensor import Tensor
@@ -195,6 +195,9 @@ def _result(text: Fingerprint, structure) -> tuple:
         items = structure.values() if kind is dict else structure
         keys = [_result(text, key) for key in structure] if kind is dict else []
         return kind.__name__, keys, [_result(text, x) for x in items]
+    if kind is Listed:
+        return ("listed", list(map(_type, structure.types)),
+                [_result(text, structure.item), _result(text, structure.rows)])
     if hasattr(structure, "_make"):
         return "named", text.number_of(kind), [_result(text, x) for x in structure]
     return "object", text.number_of(structure)
@@ -210,6 +213,9 @@ def _result_again(said: tuple, objects: list):
         return objects[parts[0]]
     first, items = parts
     items = [_result_again(x, objects) for x in items]
+    if kind == "listed":
+        item, rows = items
+        return Listed(item, tuple(map(_type_again, first)), rows)
     if kind == "named":
         return objects[first]._make(items)
     if kind == "dict":

@@ -68,6 +68,10 @@ def loss(x): return square(x).sum()
 def called(x): return square(x) + 1.0
 def by_default(x, k=2.0): return x * k
 def calls_default(x): return by_default(x)
+def halves(x):
+    found, x = [], x.sum()
+    while x > 1.0: found.append((x, x * x)); x = x / 2.0
+    return found
 def sized(x, n): return ops.ones((n, 3)) * x * RATES
 def known(x, how): return x * 2.0 if how == "twice" else x
 
@@ -88,6 +92,7 @@ CASES = {
     "module": [lambda x: helper.helped(x)],
     "known": [known, "twice"],
     "size": [sized, 2],
+    "list": [halves],
     "environment": [lambda x: x * float(os.environ["TEST_OF_PARSES"])],
     "random": [lambda x: x + ops.dropout(x, 0.5) * 0.0],
     "branch": [lambda x: x if x.sum() > 1.0 else -x],
@@ -187,6 +192,7 @@ def test_a_second_process_parses_nothing(folder):
 EDITS = {
     "a global number": ([("RATE = 2.0", "RATE = 3.0")], {"global"}),
     "a global of what has a size": ([("RATES = 3.0", "RATES = 4.0")], {"size"}),
+    "what a list gets": ([("found.append((x, x * x))", "found.append((x, x + x))")], {"list"}),
     "a number's type": ([("RATE = 2.0", "RATE = 2")], {"global"}),
     "the sign of zero": ([("RATE = 2.0", "RATE = -0.0")], {"global"}),
     "within containers": ([("[1.0, 2.0]}", "[1.0, 5.0]}")], {"contents"}),
