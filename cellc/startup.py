@@ -135,7 +135,7 @@ def _start(under_way: threading.Event) -> dict[str, int]:
 
     def at_work(modules=("cellc.compile", *EMISSION)) -> None:
         if not driver:
-            driver.append(engine.run_aside(lambda: [*map(importlib.import_module, modules)]))
+            driver.append(engine.run_aside(_load, modules))
             under_way.set()
 
     runtime.use_cache_dir(cache_dir())
@@ -150,6 +150,14 @@ def _start(under_way: threading.Event) -> dict[str, int]:
         _compile_or_fork()
     driver[0].result()      # a fork waits for this thread: a child could not end the import
     return symbols
+
+
+def _load(modules: tuple[str, ...]) -> None:
+    for name in modules:
+        importlib.import_module(name)
+    from cellc import programs
+
+    programs.identity()         # some hundred files are looked at: not while a call waits for it
 
 
 def _compile_or_fork() -> None:
