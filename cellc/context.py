@@ -27,6 +27,7 @@ when_threads: list[Callable[[], None]] = []  # called when a number of threads i
 pynative: list[None] = [None]
 eager_threads: list[None] = []      # an item for each `eagerly` block of any thread
 
+# What holds now; only set_context changes it. A compiled function that asks is guarded by it.
 settings = {"mode": PYNATIVE_MODE, "device_target": "CPU", "jit_syntax_level": STRICT,
             "max_device_threads": 0, "fast_math": False, "autotune": False}
 

@@ -15,5 +15,6 @@ them appends applies to the current builder. Where to look:
     builtins  sequences  library                    what is called of Python itself
     hints        what parameters promise to be
     session      guards  values  hooks              what one parse keeps, read, and marks
-    trace        the entry: a callable and the types of its arguments in, a Traced out
+    transformed  rule                               records that users' functions are put into
+    trace        traced                             the entry: a callable and types in, a Traced out
 """
