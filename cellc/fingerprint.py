@@ -26,6 +26,7 @@ import threading
 import types
 from collections import defaultdict, deque, namedtuple
 from types import CodeType
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -297,14 +298,17 @@ def _held(value, name: str):
 
 # -- classes and code ------------------------------------------------------------------------------
 
-@functools.cache
 def _slots(cls: type) -> tuple[str, ...]:
     """The attributes that objects of a class written in Python keep outside of a dictionary."""
-    return tuple(name for base in cls.__mro__ if base.__flags__ & _OF_PYTHON
-                 for name, held in vars(base).items()
-                 if isinstance(held, types.MemberDescriptorType))
+    found = _slots_of.get(cls)
+    if found is None:
+        found = _slots_of[cls] = tuple(
+            name for base in cls.__mro__ if base.__flags__ & _OF_PYTHON
+            for name, held in vars(base).items() if isinstance(held, types.MemberDescriptorType))
+    return found
 
 
+_slots_of: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
 _OF_PYTHON = 1 << 9         # Py_TPFLAGS_HEAPTYPE: it is no static type of C code
 
 

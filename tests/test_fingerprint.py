@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import enum
 import functools
+import gc
 import itertools
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from decimal import Decimal
 from fractions import Fraction
@@ -171,6 +173,15 @@ def test_alike_and_unlike():
 def test_of_what_a_text_would_not_say_all_there_is_none(make):
     with pytest.raises(Indescribable):
         Fingerprint().say(make())
+
+
+def test_classes_are_not_kept():
+    cls = derived(a=1)
+    digest(cls())
+    gone = weakref.ref(cls)
+    del cls
+    gc.collect()
+    assert gone() is None
 
 
 def test_objects_have_numbers():
