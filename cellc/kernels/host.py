@@ -49,7 +49,7 @@ class Host:
 
     def __init__(self, emit_group: Callable, symbols: tuple[str, ...], target,
                  written: Callable[[str, int], object]):
-        self.module = Module("program")
+        self.module = Module("program", target.features)
         self.emit_group, self.symbols, self.target = emit_group, symbols, target
         self.written = written
         self.units = ("", *symbols)
@@ -141,7 +141,7 @@ class Host:
         """The kernel of a group; groups of one structure share one."""
         key = structure(node)
         if key not in self.kernels:
-            module = Module("kernel")
+            module = Module("kernel", self.target.features)
             kernel = self.emit_group(module, "kernel", node, self.target, self.symbols)
             text = module.text()
             self.kernels[key] = Unit(f"kernel.{len(self.kernels)}", kernel, text,

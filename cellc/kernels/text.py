@@ -54,10 +54,14 @@ def constant(value, ty: str) -> str:
 
 
 class Module:
-    """The text of one LLVM module: declarations (each once), globals and functions."""
+    """The text of one LLVM module: declarations (each once), globals and functions.
 
-    def __init__(self, name: str = "cellc"):
-        self.name = name
+    `features` are those of the CPU that it is for, "+avx2,+fma,...": what it may ask for beyond
+    what every CPU does.
+    """
+
+    def __init__(self, name: str = "cellc", features: str = ""):
+        self.name, self.features = name, frozenset(features.split(","))
         self.declarations: dict[str, None] = {}
         self.globals: list[str] = []
         self.functions: dict[str, str] = {}

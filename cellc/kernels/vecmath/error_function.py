@@ -10,13 +10,16 @@ from cellc.kernels.vecmath.lanes import (
     at_most,
     copysign,
     fma,
+    has_avx512,
     horner,
     intrinsic,
+    lookup,
     polynomial,
     select,
 )
 from cellc.kernels.vecmath.logarithm import INF, log
 
+ERF_IS_ONE = 3.93           # from here on, in single precision
 ERFC_RANGE = {"float": 10.5, "double": 28.0}        # beyond: 0
 TAIL_CENTER = {"float": 3.0, "double": 4.0}
 
@@ -26,11 +29,30 @@ def erf(x: Lanes) -> Lanes:
 
 
 def erf_f32(t: Lanes) -> Lanes:
+    return erf_by_table(t) if has_avx512(t) else erf_by_two(t)
+
+
+def erf_by_table(t: Lanes) -> Lanes:
+    """t P(d), with another P for each of 16 pieces; d is the distance from the middle of one.
+
+    The middle's value is there in two numbers: only the last addition rounds visibly.
+    """
+    t = at_most(t, ERF_IS_ONE)
+    middle = fma(t, tables.ERF_PIECES_A_UNIT, t.format.magic)
+    d, piece = fma(t, tables.ERF_PIECES_A_UNIT, t.format.magic - middle), middle.bits()
+    value, rest, *slopes = (lookup(table, piece) for table in tables.ERF_PIECES)
+    total = slopes.pop()
+    while slopes:
+        total = fma(total, d, slopes.pop())
+    return fma(t, value, t * fma(total, d, rest))
+
+
+def erf_by_two(t: Lanes) -> Lanes:
     """t + t P(t^2) near 0, further out 1 + Q(t - 5/2); t >= 0.
 
     Both by one Horner scheme: each lane takes the coefficients of its own polynomial.
     """
-    t = at_most(t, 3.93)
+    t = at_most(t, ERF_IS_ONE)
     is_near = t < 1.0
     x = select(is_near, t * t, t - 2.5)
     near, far = tables.ERF_F32, tables.ERF_FAR_F32

@@ -12,7 +12,9 @@ from cellc.kernels.vecmath.lanes import (
     at_most,
     copysign,
     fma,
+    has_avx512,
     polynomial,
+    scaled,
     select,
 )
 
@@ -45,6 +47,8 @@ def scale(y: Lanes, n: Lanes) -> Lanes:
     larger again, or where n is negative the other way round; that rounds again below the normal
     numbers only.
     """
+    if has_avx512(y):
+        return scaled(y, n.from_bits(y.ty) - y.format.magic)
     lift, negative = y.format.bias // 2, n.below(y.format.magic_bits)
     power = power_of_two(n + select(negative, n.like(lift), -1), y.ty)
     return y * power * select(negative, y.like(2.0**-lift), 2.0)

@@ -8,7 +8,15 @@ multiply-add is asked for by `fma`.
 
 from __future__ import annotations
 
-from cellc.kernels.text import Function, constant, element_type, mangled, with_element
+from cellc.kernels.text import (
+    Function,
+    constant,
+    element_type,
+    float_literal,
+    lanes,
+    mangled,
+    with_element,
+)
 from cellc.record import record
 
 
@@ -145,6 +153,45 @@ def absolute(x: Lanes) -> Lanes:
 
 def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:
     return intrinsic("copysign", magnitude, sign)
+
+
+# -- what AVX-512 has an instruction for --------------------------------------------------------
+def has_avx512(x: Lanes) -> bool:
+    return "+avx512f" in x.f.module.features
+
+
+def lookup(table: tuple[float, ...], index: Lanes) -> Lanes:
+    """`table[index]`, 16 floats, of which the low four bits of an index choose one (AVX-512)."""
+    values = ", ".join(f"float {float_literal(value, 'float')}" for value in table)
+    found = index.f.call("<16 x float>", "llvm.x86.avx512.permvar.sf.512",
+                         ("<16 x float>", f"<{values}>"), ("<16 x i32>", resized(index, 16).text))
+    return resized(Lanes(index.f, "<16 x float>", found), lanes(index.ty))
+
+
+def scaled(x: Lanes, n: Lanes) -> Lanes:
+    """x * 2^n, rounded once, for integers n, which are floats as well (AVX-512)."""
+    kind, count = {"float": ("ps", 16), "double": ("pd", 8)}[x.element]
+    x_whole, n_whole = resized(x, count), resized(n, count)
+    ty = x_whole.ty
+    name = f"llvm.x86.avx512.mask.scalef.{kind}.512"
+    product = x.f.call(ty, name, (ty, x_whole.text), (ty, n_whole.text), (ty, "zeroinitializer"),
+                       (f"i{count}", "-1"), ("i32", "4"))
+    return resized(Lanes(x.f, ty, product), lanes(x.ty))
+
+
+def resized(x: Lanes, count: int) -> Lanes:
+    """The same in so many lanes, 1 for a scalar; further ones hold whatever is there."""
+    have = lanes(x.ty)
+    if have == count:
+        return x
+    if have == 1:
+        ty = f"<{count} x {x.ty}>"
+        return x.append(f"insertelement {ty} poison, {x.ty} {x.text}, i32 0", ty)
+    if count == 1:
+        return x.append(f"extractelement {x.ty} {x.text}, i32 0", x.element)
+    picks = ", ".join(f"i32 {min(i, have)}" for i in range(count))
+    return x.append(f"shufflevector {x.ty} {x.text}, {x.ty} poison, <{count} x i32> <{picks}>",
+                    f"<{count} x {x.element}>")
 
 
 def is_integer(x: Lanes) -> Lanes:
