@@ -226,8 +226,8 @@ class Emitter(Values):
     def _finished(self, r: Reduction, copies: list[list[Element]]) -> list[Element]:
         if self.vector in self.s.reduced:
             copies = [accumulate.across_lanes(self.ops, r, parts) for parts in copies]
-        last = 1 if r.position is not None else 0
-        return [Element(parts[last].text, r.dtype, parts[last].n) for parts in copies]
+        found = [accumulate.result(self.ops, r, parts) for parts in copies]
+        return [Element(x.text, r.dtype, x.n) for x in found]
 
     def reduced(self, depth: int, reductions, stores, wanted, accumulators):
         """Loop `depth` of a sweep and those in it; accumulators are [reduction][copy][part]."""

@@ -327,9 +327,45 @@ def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> dict[Value,
     stride, index = 1, Affine()
     for axis in (schedule.vector, *(a for a in nest.reduced if a is not schedule.vector)):
         index, stride = index + Affine(0, {axis: stride}), stride * axis.extent
-    schedule.stash = {v: index + i * points for i, v in enumerate(first)}
-    schedule.stash_elements = len(first) * points
+    places, end = _stash_places(nest, first, points)
+    schedule.stash = {v: index + place // v.dtype.compute.itemsize for v, place in places.items()}
+    schedule.stash_elements = -(-end // 8)
     return first
+
+
+def _stash_places(nest: Nest, first: dict[Value, int], points: int) -> tuple[dict[Value, int], int]:
+    """Where the rows of kept values lie, in bytes, and where the last one ends.
+
+    A value takes the place of one that it is computed from and that no later sweep needs: each
+    element of that is read before it is overwritten.
+    """
+    needed = [wanted(nest, sweep, first) for sweep in range(nest.sweeps)]
+    places: dict[Value, int] = {}
+    end, free = 0, {}               # of values whose place none took: the sweep that needs it last
+    for v in sorted(first, key=first.__getitem__):
+        size = v.dtype.compute.itemsize
+        left = next((u for u in _fetched(v, first) if free.get(u) == first[v]
+                     and u.dtype.compute.itemsize == size), None)
+        if left is None:
+            places[v], end = end, end + -(-points * size // 64) * 64
+        else:
+            places[v] = places[left]
+            del free[left]
+        free[v] = max(sweep for sweep, values in enumerate(needed) if v in values)
+    return places, end
+
+
+def _fetched(v: Value, first: dict[Value, int]) -> list[Value]:
+    """The values kept by earlier sweeps that `v` is computed from."""
+    found: dict[Value, None] = {}
+    stack = list(v.operands())
+    while stack:
+        x = stack.pop()
+        if x not in found:
+            found[x] = None
+            if not (x in first and first[x] < first[v]):
+                stack.extend(x.operands())
+    return [x for x in found if x in first and first[x] < first[v]]
 
 
 def _chain_cost(v: Value, nest: Nest) -> int:

@@ -8,7 +8,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import random
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
-from cellc.ir.types import Dim, ScalarType, TensorType, f32, f64, i64, u32, u64
+from cellc.ir.types import Dim, ScalarType, TensorType, f16, f32, f64, i64, u32, u64
 from cellc.kernels.target import TARGETS
 from tests.kernel_runner import Compiled, agree, build
 
@@ -41,6 +41,40 @@ def batch_norm(x):
 @pytest.mark.parametrize("n", [0, 1, 5, 16, 17, 100, 1000])
 def test_elementwise_chain(n):
     agree(build(chain, t(n)), tolerance=1e-4, shared=True)
+
+
+def kept_in_two_widths(x):
+    """Five values that later sweeps need, in f32 and f64; some take the places of others."""
+    a = e.exp(x)
+    mean = a / rows(r.reduce_sum(a, axes=(1,)), x, 0)
+    b = e.tanh(e.cast(mean, dtype=f64) * 3.0)
+    total = r.reduce_sum(b, axes=(1,))
+    c = e.exp(a * 0.5 - rows(e.cast(total, dtype=f32), x, 0))
+    d = e.exp(b - rows(total, x, 0))
+    wide = b / rows(total, x, 0) + d / rows(r.reduce_sum(d, axes=(1,)), x, 0)
+    return mean + c / rows(r.reduce_sum(c, axes=(1,)), x, 0) + e.cast(wide, dtype=f32)
+
+
+@pytest.mark.parametrize("cpu", ["x86-64", "x86-64-v3", None])
+@pytest.mark.parametrize("n", [1, 20, 96, 200])
+def test_values_of_two_widths_kept_for_later_sweeps(n, cpu):
+    agree(build(kept_in_two_widths, t(5, n)), shared=True, target=cpu and TARGETS[cpu])
+
+
+@pytest.mark.parametrize("dtype", [f16, f32, f64], ids=str)
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("reduce", [r.reduce_max, r.reduce_min, r.argmax, r.argmin],
+                         ids=lambda p: p.name)
+def test_extrema_of_nans_and_infinities(reduce, axis, dtype):
+    where = {"axes": (axis,)} if "reduce" in reduce.name else {"axis": axis}
+    draw = np.random.default_rng(0)
+    odd = np.array([np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0])
+    for m, n in ((1, 1), (3, 70), (40, 33), (65, 2)):
+        x = draw.standard_normal((m, n))
+        x = np.where(draw.random((m, n)) < 0.02, draw.choice(odd, (m, n)), x)
+        x[:, 0] = draw.choice(odd)
+        graph = build(lambda x: reduce(x, **where), t(m, n, dtype=dtype))
+        agree(graph, x.astype(dtype.numpy), shared=True)
 
 
 @pytest.mark.parametrize("shape", [(4, 10), (3, 1), (1, 300), (5, 768), (0, 4)])

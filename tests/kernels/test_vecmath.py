@@ -284,7 +284,8 @@ def test_special_values(name, element):
                  near_zero=8 * (name in ABSOLUTE_AT_ZEROS))
 
 
-@pytest.mark.parametrize("ty", ["float", "double", "<8 x float>", "<4 x double>"])
+@pytest.mark.parametrize("ty", ["float", "double", "<8 x float>", "<4 x double>", "<32 x float>",
+                                "<16 x double>"])
 @pytest.mark.parametrize("name", sorted(vecmath.NAMES))
 def test_other_types_give_the_same_bits(name, ty):
     draw = np.random.default_rng(6)

@@ -8,6 +8,8 @@ multiply-add is asked for by `fma`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cellc.kernels.text import (
     Function,
     constant,
@@ -17,6 +19,7 @@ from cellc.kernels.text import (
     mangled,
     with_element,
 )
+from cellc.kernels.vectors import picked
 from cellc.record import record
 
 
@@ -163,35 +166,57 @@ def has_avx512(x: Lanes) -> bool:
 def lookup(table: tuple[float, ...], index: Lanes) -> Lanes:
     """`table[index]`, 16 floats, of which the low four bits of an index choose one (AVX-512)."""
     values = ", ".join(f"float {float_literal(value, 'float')}" for value in table)
-    found = index.f.call("<16 x float>", "llvm.x86.avx512.permvar.sf.512",
-                         ("<16 x float>", f"<{values}>"), ("<16 x i32>", resized(index, 16).text))
-    return resized(Lanes(index.f, "<16 x float>", found), lanes(index.ty))
+
+    def permuted(index: Lanes) -> Lanes:
+        return Lanes(index.f, "<16 x float>", index.f.call(
+            "<16 x float>", "llvm.x86.avx512.permvar.sf.512", ("<16 x float>", f"<{values}>"),
+            (index.ty, index.text)))
+
+    return in_registers(permuted, 16, index)
 
 
 def scaled(x: Lanes, n: Lanes) -> Lanes:
     """x * 2^n, rounded once, for integers n, which are floats as well (AVX-512)."""
-    kind, count = {"float": ("ps", 16), "double": ("pd", 8)}[x.element]
-    x_whole, n_whole = resized(x, count), resized(n, count)
-    ty = x_whole.ty
-    name = f"llvm.x86.avx512.mask.scalef.{kind}.512"
-    product = x.f.call(ty, name, (ty, x_whole.text), (ty, n_whole.text), (ty, "zeroinitializer"),
-                       (f"i{count}", "-1"), ("i32", "4"))
-    return resized(Lanes(x.f, ty, product), lanes(x.ty))
+    kind, width = {"float": ("ps", 16), "double": ("pd", 8)}[x.element]
+
+    def product(x: Lanes, n: Lanes) -> Lanes:
+        name = f"llvm.x86.avx512.mask.scalef.{kind}.512"
+        return Lanes(x.f, x.ty, x.f.call(
+            x.ty, name, (x.ty, x.text), (n.ty, n.text), (x.ty, "zeroinitializer"),
+            (f"i{width}", "-1"), ("i32", "4")))
+
+    return in_registers(product, width, x, n)
 
 
-def resized(x: Lanes, count: int) -> Lanes:
-    """The same in so many lanes, 1 for a scalar; further ones hold whatever is there."""
+def in_registers(function: Callable, width: int, *operands: Lanes) -> Lanes:
+    """`function` on operands of any number of lanes: it is given `width` at a time, the last ones
+    filled up with whatever is there."""
+    count = lanes(operands[0].ty)
+    parts = [function(*(taken(x, start, width) for x in operands))
+             for start in range(0, count, width)]
+    while len(parts) > 1:
+        parts = [joined(*parts[i:i + 2]) for i in range(0, len(parts), 2)]
+    return taken(parts[0], 0, count)
+
+
+def taken(x: Lanes, start: int, count: int) -> Lanes:
+    """So many lanes from `start` on, those behind the last one arbitrary; 1 is a scalar."""
     have = lanes(x.ty)
-    if have == count:
+    if (start, count) == (0, have):
         return x
     if have == 1:
         ty = f"<{count} x {x.ty}>"
         return x.append(f"insertelement {ty} poison, {x.ty} {x.text}, i32 0", ty)
     if count == 1:
-        return x.append(f"extractelement {x.ty} {x.text}, i32 0", x.element)
-    picks = ", ".join(f"i32 {min(i, have)}" for i in range(count))
-    return x.append(f"shufflevector {x.ty} {x.text}, {x.ty} poison, <{count} x i32> <{picks}>",
-                    f"<{count} x {x.element}>")
+        return x.append(f"extractelement {x.ty} {x.text}, i32 {start}", x.element)
+    picks = [min(i, have) for i in range(start, start + count)]
+    return Lanes(x.f, f"<{count} x {x.element}>", picked(x.f, x.ty, x.text, "poison", picks))
+
+
+def joined(low: Lanes, high: Lanes) -> Lanes:
+    count = 2 * lanes(low.ty)
+    return Lanes(low.f, f"<{count} x {low.element}>",
+                 picked(low.f, low.ty, low.text, high.text, range(count)))
 
 
 def is_integer(x: Lanes) -> Lanes:
