@@ -28,6 +28,7 @@ from cellc.kernels.views import Axis
 SUM_BLOCK = 64                 # additions to one accumulator before a fresh one is begun
 MOST_POINTS = 32               # a reduction over no more points is written out,
 POINTS_COST = 500              # if that makes no more instructions
+CONSTANTS = 16                 # of a sweep that are kept in registers
 LONG_BODY = 60                 # bodies of this cost are not worth a second, unmasked copy
 ARGUMENTS = [("ptr", "ctx"), ("i64", "task"), ("i64", "n_tasks")]
 
@@ -261,7 +262,9 @@ class Emitter(Values):
                                    for _ in range(part.copies - 1)]
                     for r, copies in zip(reductions, accumulators, strict=True)]
             blocks = self._blocks(axis, part.step, reductions)
-            ends = self._carrying(part.start, part.stop, part.step, blocks, reductions, wide, body)
+            with self.f.constants_held(CONSTANTS):
+                ends = self._carrying(part.start, part.stop, part.step, blocks, reductions, wide,
+                                      body)
             accumulators = [[accumulate.combine_all(self.ops, r, copies)]
                             for r, copies in zip(reductions, ends, strict=True)]
         return accumulators

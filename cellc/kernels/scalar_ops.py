@@ -70,7 +70,7 @@ class ScalarOps:
         ty = vector(llvm_type(x.dtype.compute), n)
         if x.value is not None or is_literal(x.text):
             value = x.value if x.value is not None else int(x.text)
-            return Element(constant(value, ty), x.dtype, n, x.value)
+            return Element(self.f.held_constant(ty, constant(value, ty)), x.dtype, n, x.value)
         return Element(splat(self.f, x.text, ty), x.dtype, n)
 
     def known(self, x: Element) -> int | None:

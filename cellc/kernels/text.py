@@ -106,6 +106,8 @@ class Function:
         self.head = f"{linkage} {result} @{name}({inside}) {attributes} {{"
         self.allocas: list[str] = []         # stack space, reserved once at the entry
         self.lines: list[str] = []
+        self.held: dict[tuple[str, str], str] = {}      # constants that are kept in registers
+        self.room = 0                                   # for so many more
         self.block = "entry"
         self.counter = 0
 
@@ -193,6 +195,30 @@ class Function:
         if is_literal(a) and is_literal(b):
             return str(int(a) * int(b))
         return self.op(f"mul i64 {a}, {b}", "i")
+
+    # -- constants -----------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def constants_held(self, most: int):
+        """Of what is written inside, the first vector constants (`held_constant`) are in registers
+        from here on: an empty instruction defines them. LLVM would move them in front of all loops,
+        as far as registers go, and read the others from memory each time."""
+        outer = self.held, self.room
+        self.held, self.room = {}, most if "+avx512f" in self.module.features else 0
+        hole = len(self.lines)
+        self.lines.append("")
+        yield
+        self.lines[hole] = "\n".join(f'  {register} = call {ty} asm "", "=v,0"({ty} {text})'
+                                     for (ty, text), register in self.held.items())
+        self.held, self.room = outer
+
+    def held_constant(self, ty: str, text: str) -> str:
+        """The literal `text`, or the register that holds it."""
+        if (ty, text) not in self.held:
+            if not (self.room and ty.startswith("<")):
+                return text
+            self.held[ty, text] = self.fresh("held")
+            self.room -= 1
+        return self.held[ty, text]
 
     # -- structured control --------------------------------------------------------------------
     @contextlib.contextmanager

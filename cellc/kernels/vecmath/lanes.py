@@ -69,7 +69,8 @@ class Lanes:
         """`value`, or where it is a Python number the constant of this type."""
         if isinstance(value, Lanes):
             return value
-        return Lanes(self.f, self.ty, constant(value, self.ty))
+        text = constant(value, self.ty)
+        return Lanes(self.f, self.ty, self.f.held_constant(self.ty, text))
 
     def append(self, text: str, ty: str | None = None) -> Lanes:
         """The result, of type `ty` or this one's, of the instruction `text`."""
@@ -168,9 +169,10 @@ def lookup(table: tuple[float, ...], index: Lanes) -> Lanes:
     values = ", ".join(f"float {float_literal(value, 'float')}" for value in table)
 
     def permuted(index: Lanes) -> Lanes:
-        return Lanes(index.f, "<16 x float>", index.f.call(
-            "<16 x float>", "llvm.x86.avx512.permvar.sf.512", ("<16 x float>", f"<{values}>"),
-            (index.ty, index.text)))
+        ty, f = "<16 x float>", index.f
+        entries = f.held_constant(ty, f"<{values}>")
+        return Lanes(f, ty, f.call(ty, "llvm.x86.avx512.permvar.sf.512", (ty, entries),
+                                   (index.ty, index.text)))
 
     return in_registers(permuted, 16, index)
 
