@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from cellc.kernels import accumulate, memory_ops, schedule
+from cellc.kernels import accumulate, memory_ops, schedule, stash
 from cellc.kernels.emit_values import Context, Values, copy_of
 from cellc.kernels.loops import Load, Nest, Reduction, Store
 from cellc.kernels.scalar_ops import Element, memory_type
@@ -176,7 +176,7 @@ class Emitter(Values):
                           if isinstance(v, Reduction) and v.sweep == self.sweep + 1]
             stores = [s for s in self.nest.stores
                       if s.sweep == self.sweep and self.nest.full(s)]
-            wanted = schedule.wanted(self.nest, self.sweep, self.kept)
+            wanted = stash.wanted(self.nest, self.sweep, self.kept)
             width = self.lanes if self.vector is not None else 1
             copies = self.copies if self.vector in self.s.rows else 1
             if self.s.sweep_unroll:

@@ -29,6 +29,9 @@ MASKS_COST = 1.5            # of a tile whose loads are masked by a CPU that has
 # What it costs to bring an element near, in vector multiply-adds, by the way it is packed.
 A_COST = {None: 0.15, "rows": 0.5, "cols": 1.3}
 B_COST = {None: 0.15, "strip": 0.35, "transpose": 0.5}
+MANY_THREADS = 5            # of so many some are slower than others, whose cores they share;
+EACH = 3                    # a slow one leaves some of its tasks to them,
+LONG_TASK = 3               # where they are this many times as long as the shortest worth sharing
 CLOSE = 1.01                # a smaller advantage is none
 PART_UNIT = 16              # parts of a cut sum are multiples of this long
 TILE_ROWS_BYTES = 20 << 10   # of A: 384 terms of f32, in caches of 32 and of 48 KiB
@@ -222,7 +225,7 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
 
 def tile_cycles(rows: int, vectors: int) -> float:
     """What a tile takes for one value of k: multiply-adds, or loads, and what they wait for."""
-    return max(rows * vectors, rows + vectors, 4) + 0.1 * rows + 1.2 * vectors
+    return max(rows * vectors, rows + vectors, 4) + 0.2 * rows + 0.5 * vectors
 
 
 @record(frozen=True)
@@ -334,10 +337,10 @@ def _pack_b(p: Product, target: Target, tile: Tile, lanes: int, m: int, block_k:
 
 def _block_n(p: Product, target: Target, tile: Tile, fits: int, near_a: float, near_b: float,
              parts: int) -> int:
-    """Columns of a block: at most `fits`, and such that the busiest thread has least to do.
+    """Columns of a block: at most `fits`, and such that the longest task is the shortest.
 
-    Each thread brings near whatever blocks of B it meets, at `near_b` an element, and its rows of A
-    once for each: many threads divide rows and columns between them, few the rows alone.
+    Each brings near whatever blocks of B it meets, at `near_b` an element, and its rows of A once
+    for each: many tasks divide rows and columns between them, few the rows alone.
     """
     lanes = target.lanes(BITS[p.sum_dtype])
     width = tile.vectors * lanes
@@ -345,15 +348,16 @@ def _block_n(p: Product, target: Target, tile: Tile, fits: int, near_a: float, n
     if p.n is None:
         return fits * width
     m, n, k, batches = p.assumed()
-    panels, threads = math.ceil(max(n, 1) / width), -(-target.threads // parts)
-    if threads == 1 or m * n * k * batches < 1e6:
+    panels = math.ceil(max(n, 1) / width)
+    tasks = -(-shares(2 * m * n * k * batches, 0, target) // parts)
+    if tasks == 1 or m * n * k * batches < 1e6:
         return math.ceil(panels / math.ceil(panels / fits)) * width
     tall = math.ceil(m / tile.rows)
 
     def cycles(block: int) -> float:
-        """Of the busiest thread, for one value of k."""
+        """Of the longest task, for one value of k."""
         blocks = math.ceil(panels / block)
-        share = math.ceil(batches * blocks * tall / threads)
+        share = math.ceil(batches * blocks * tall / tasks)
         met = math.ceil(share / tall) + (share % tall != 0 and tall % share != 0)
         return (share * block * tile.rows * tile.vectors + share * tile.rows * near_a
                 + min(met, blocks * batches) * block * width * near_b)
@@ -416,6 +420,14 @@ class GemmPlan:
             return 0
         extents = [x if isinstance(x, int) else sizes[x] for x in self.partial_extents]
         return -(-math.prod(extents) // 64) * 64
+
+
+def shares(flops: float, moved: float, target: Target) -> int:
+    """How many tasks the threads share a product in: one each, or several long ones."""
+    worth, several = tasks_worth(flops, moved, target), EACH * target.threads
+    if target.threads >= MANY_THREADS and worth >= LONG_TASK * several:
+        return several
+    return min(worth, target.threads)
 
 
 def tasks_worth(flops: float, moved: float, target: Target) -> int:

@@ -16,7 +16,7 @@ from cellc.ir.types import Dim, ScalarType, f32, f64
 from cellc.kernels import gemm
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
-from cellc.kernels.gemm_plan import seconds_alone
+from cellc.kernels.gemm_plan import seconds_alone, shares
 from cellc.kernels.loops import COST
 from cellc.kernels.program import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
@@ -265,7 +265,7 @@ def emit_product(module: Module, name: str, graph: Graph, target: Target,
     plan = write_product(module, f"{name}.product", p, target)
     if any(isinstance(n, str) for n in plan.partial_extents):
         raise SymbolicFault("a product whose partial sums have a symbolic size")
-    tasks = min(plan.max_tasks, target.threads)
+    tasks = min(plan.max_tasks, shares(plan.flops, plan.bytes, target))
     phases = []
     for suffix, function in (("", plan.name), (".reduce", plan.reduce_name)):
         if function is not None:

@@ -3,7 +3,8 @@
 Before planning, axes that lie behind one another in every array are collapsed into one. Then one
 axis is chosen for the vectors: the one along which the most is read and written contiguously. A
 vectorised reduced axis gives each lane its own accumulator, a vectorised row axis gives each row
-its own lane. What later sweeps of a row need is kept, and the next row is fetched meanwhile.
+its own lane. What later sweeps of a row need is kept (`stash.py`), and the next row is fetched
+meanwhile.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable
 
 from cellc.errors import SymbolicFault
 from cellc.ir.types import Dim
+from cellc.kernels import stash
 from cellc.kernels.loops import (
-    EXPENSIVE,
     Buffer,
     Checked,
     Guard,
@@ -223,7 +224,10 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
             alone_below = symbols[0].name, math.ceil(ASSUMED * PARALLEL_SECONDS / seconds)
     schedule = Schedule(rows, reduced, vector, lanes, unroll, parallel, tasks, seconds, inner,
                         alone_below=alone_below)
-    first = _choose_stash(nest, schedule, target)
+    first = stash.choose(nest, vector, target)
+    if first:
+        schedule.stash, end = stash.places(nest, vector, first)
+        schedule.stash_elements = -(-end // 8)
     if vector in nest.reduced:
         most = 2 if nest.sweeps > 1 else 4          # each sweep over what the last one has fetched
         schedule.sweep_unroll = [min(most, _unroll(sweep_cost(nest, i, first), vector, lanes))
@@ -271,7 +275,7 @@ def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
     return None
 
 
-def _fetch_ahead(nest: Nest, schedule: Schedule, stash: dict[Value, int], target: Target) -> None:
+def _fetch_ahead(nest: Nest, schedule: Schedule, kept: dict[Value, int], target: Target) -> None:
     """Only the first sweep of a row waits for memory. What lies there contiguously is asked for a
     row ahead, in the sweep that computes most."""
     row = next((a for a in reversed(schedule.rows) if a.extent != 1), None)
@@ -284,100 +288,9 @@ def _fetch_ahead(nest: Nest, schedule: Schedule, stash: dict[Value, int], target
              and v.place.coef(row) != 0}
     if sum(v.buffer.dtype.itemsize for v in found.values()) * count(nest.reduced) <= (
             target.l2_bytes // 4):
-        costs = [sweep_cost(nest, i, stash) for i in range(nest.sweeps)]
+        costs = [sweep_cost(nest, i, kept) for i in range(nest.sweeps)]
         schedule.ahead = [(v, v.place.coef(row)) for v in found.values()]
         schedule.ahead_sweep = max(range(1, nest.sweeps), key=costs.__getitem__)
-
-
-# -- keeping what later sweeps need ----------------------------------------------------------------
-def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
-    """The values that a sweep computes (or fetches, of `stash` those that an earlier one kept)."""
-    found: set[Value] = set()
-    stack = [v.operand for v in nest.values() if isinstance(v, Reduction) and v.sweep == sweep + 1]
-    for s in nest.stores:
-        if s.sweep == sweep and nest.full(s):
-            stack += [s.value] + ([s.dynamic[0]] if s.dynamic else [])
-    while stack:
-        v = stack.pop()
-        if v not in found:
-            found.add(v)
-            if not isinstance(v, Reduction) and not (v in stash and stash[v] < sweep):
-                stack.extend(v.operands())
-    return found
-
-
-def _choose_stash(nest: Nest, schedule: Schedule, target: Target) -> dict[Value, int]:
-    """Expensive values that several sweeps of a row need are kept, if the row is short enough;
-    neighbouring lanes beside one another, whatever else the row consists of. Which sweep
-    computes each."""
-    extents = [a.extent for a in nest.reduced]
-    if nest.sweeps < 2 or schedule.vector not in nest.reduced or not all(
-            isinstance(n, int) for n in extents):
-        return {}
-    points = count(nest.reduced)
-    first: dict[Value, int] = {}
-    for v in reversed(nest.values()):                # the last computed first: it spares the others
-        if not isinstance(v, ScalarOp) or not nest.full(v) or v.dtype.kind == "b":
-            continue
-        if not v.axes >= frozenset(nest.reduced) or _chain_cost(v, nest) < EXPENSIVE:
-            continue
-        sweeps = [s for s in range(nest.sweeps) if v in wanted(nest, s, first)]
-        if len(sweeps) > 1 and (len(first) + 1) * points * 8 <= target.l1_bytes:
-            first[v] = sweeps[0]
-    stride, index = 1, Affine()
-    for axis in (schedule.vector, *(a for a in nest.reduced if a is not schedule.vector)):
-        index, stride = index + Affine(0, {axis: stride}), stride * axis.extent
-    places, end = _stash_places(nest, first, points)
-    schedule.stash = {v: index + place // v.dtype.compute.itemsize for v, place in places.items()}
-    schedule.stash_elements = -(-end // 8)
-    return first
-
-
-def _stash_places(nest: Nest, first: dict[Value, int], points: int) -> tuple[dict[Value, int], int]:
-    """Where the rows of kept values lie, in bytes, and where the last one ends.
-
-    A value takes the place of one that it is computed from and that no later sweep needs: each
-    element of that is read before it is overwritten.
-    """
-    needed = [wanted(nest, sweep, first) for sweep in range(nest.sweeps)]
-    places: dict[Value, int] = {}
-    end, free = 0, {}               # of values whose place none took: the sweep that needs it last
-    for v in sorted(first, key=first.__getitem__):
-        size = v.dtype.compute.itemsize
-        left = next((u for u in _fetched(v, first) if free.get(u) == first[v]
-                     and u.dtype.compute.itemsize == size), None)
-        if left is None:
-            places[v], end = end, end + -(-points * size // 64) * 64
-        else:
-            places[v] = places[left]
-            del free[left]
-        free[v] = max(sweep for sweep, values in enumerate(needed) if v in values)
-    return places, end
-
-
-def _fetched(v: Value, first: dict[Value, int]) -> list[Value]:
-    """The values kept by earlier sweeps that `v` is computed from."""
-    found: dict[Value, None] = {}
-    stack = list(v.operands())
-    while stack:
-        x = stack.pop()
-        if x not in found:
-            found[x] = None
-            if not (x in first and first[x] < first[v]):
-                stack.extend(x.operands())
-    return [x for x in found if x in first and first[x] < first[v]]
-
-
-def _chain_cost(v: Value, nest: Nest) -> int:
-    """Instructions to compute a full value again from memory and rows."""
-    seen, stack, total = set(), [v], 0
-    while stack:
-        x = stack.pop()
-        if x not in seen and nest.full(x):
-            seen.add(x)
-            total += x.cost if isinstance(x, ScalarOp) else 0
-            stack.extend(x.operands())
-    return total
 
 
 def lanes_of(nest: Nest, target: Target) -> int:
@@ -448,11 +361,11 @@ def body_cost(nest: Nest) -> float:
                if nest.full(v) or not nest.reduced)
 
 
-def sweep_cost(nest: Nest, sweep: int, stash=()) -> int:
-    """Instructions for one point of one sweep, if what `stash` has of earlier ones is kept."""
+def sweep_cost(nest: Nest, sweep: int, kept=()) -> int:
+    """Instructions for one point of one sweep, if what `kept` has of earlier ones is fetched."""
     rounds = sum(isinstance(v, Reduction) and v.sweep == sweep + 1 for v in nest.values())
     return rounds + sum(v.cost if isinstance(v, ScalarOp) else 1
-                        for v in wanted(nest, sweep, stash) if nest.full(v))
+                        for v in stash.wanted(nest, sweep, kept) if nest.full(v))
 
 
 def _unroll(cost: float, vector: Axis | None, lanes: int) -> int:

@@ -26,6 +26,9 @@ def float_literal(value: float, ty: str) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
 
 
+_BITS = {"float": 32, "double": 64, "i32": 32, "i64": 64}
+
+
 def element_type(ty: str) -> str:
     """`<16 x float>` -> `float`; a scalar type is its own element type."""
     return ty[1:-1].split(" x ")[1] if ty.startswith("<") else ty
@@ -214,8 +217,8 @@ class Function:
     def held_constant(self, ty: str, text: str) -> str:
         """The literal `text`, or the register that holds it."""
         if (ty, text) not in self.held:
-            if not (self.room and ty.startswith("<")):
-                return text
+            if not self.room or lanes(ty) * _BITS.get(element_type(ty), 0) != 512:
+                return text                 # LLVM would end the process over two registers
             self.held[ty, text] = self.fresh("held")
             self.room -= 1
         return self.held[ty, text]

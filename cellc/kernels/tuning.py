@@ -29,7 +29,7 @@ from cellc.kernels.gemm_plan import (
     Tile,
     View,
     k_uniform,
-    tasks_worth,
+    shares,
     tile_cycles,
 )
 from cellc.kernels.gemm_view import BITS, CONVERTED
@@ -139,7 +139,7 @@ class Trial:
         f.ret()
         f.close()
         self.code = engine.load(engine.compile_text(module.text(), codegen=CODEGEN), {}, ["run"])
-        self.tasks = max(min(tasks_worth(flops(p), 0, target), s.units(p), target.threads), 1)
+        self.tasks = max(min(shares(flops(p), 0, target), s.units(p)), 1)
         views = (p.b, p.a) if p.arrangement.swapped else (p.a, p.b)
         partial = math.prod(product.partial_extents()) if s.partial else 0
         scratch = np.empty(-(-partial // 64) * 64 + self.tasks * product.scratch_size + 64,
