@@ -1,5 +1,6 @@
 """Loop groups: what is emitted agrees with the interpreter, whatever the shape and the schedule."""
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -9,7 +10,9 @@ from cellc.ir.prims import random
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.types import Dim, ScalarType, TensorType, f16, f32, f64, i64, u32, u64
-from cellc.kernels.target import TARGETS
+from cellc.kernels.group import emit_group
+from cellc.kernels.target import TARGETS, from_features
+from cellc.kernels.text import Module
 from tests.kernel_runner import Compiled, agree, build
 
 
@@ -59,6 +62,24 @@ def kept_in_two_widths(x):
 @pytest.mark.parametrize("n", [1, 20, 96, 200])
 def test_values_of_two_widths_kept_for_later_sweeps(n, cpu):
     agree(build(kept_in_two_widths, t(5, n)), shared=True, target=cpu and TARGETS[cpu])
+
+
+@pytest.mark.parametrize("cpu", ["knl", "skylake-avx512", "icelake-server", "znver4", "x86-64-v4"])
+@pytest.mark.parametrize("rows_of", [softmax, kept_in_two_widths])
+def test_every_cpu_with_avx512_holds_constants_in_registers(rows_of, cpu):
+    """LLVM ends the process where one does not fit; some of these CPUs like narrower vectors."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    features = "+avx2,+fma,+avx512f,+avx512cd"
+    if cpu != "knl":
+        features += ",+avx512vl,+avx512bw,+avx512dq"
+    module = Module("kernel", features)
+    emit_group(module, "k", build(lambda x: e.erf(rows_of(x)), t(64, 200)),
+               from_features(cpu, features), ())
+    machine = llvm.Target.from_triple("x86_64-unknown-linux-gnu").create_target_machine(
+        cpu=cpu, features=features, opt=2)
+    text = machine.emit_assembly(llvm.parse_assembly(module.text()))
+    assert text.count("vpermps") >= 7 and "vscalefp" in text
 
 
 @pytest.mark.parametrize("dtype", [f16, f32, f64], ids=str)

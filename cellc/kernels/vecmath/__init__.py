@@ -1,9 +1,10 @@
 """Elementwise mathematics for the CPU back end, emitted inline for scalars and vectors alike.
 
 `emit(f, "exp", "<16 x float>", x)` appends straight-line code (where an argument is reduced by
-pi/2: plus one rarely taken branch) and returns the register of the result. Only portable LLVM
-operations are used, so one formula serves every target that has a fused multiply-add. NaN,
-infinities, subnormal numbers and -0.0 are treated as IEEE 754 asks; error bounds are in `ULP`.
+pi/2: plus one rarely taken branch) and returns the register of the result. Formulas are made of
+portable LLVM operations and serve every target that has a fused multiply-add; where AVX-512 has an
+instruction for a part of one (`lanes.lookup`, `lanes.scaled`) it is taken. NaN, infinities,
+subnormal numbers and -0.0 are treated as IEEE 754 asks; error bounds are in `ULP`.
 
 Each function cuts its argument down to a small interval, evaluates a minimax polynomial there
 (`tables`, from `benchmarks/fit_minimax.py`) and puts the pieces together such that only the last
