@@ -29,7 +29,8 @@ def erf(x: Lanes) -> Lanes:
 
 
 def erf_f32(t: Lanes) -> Lanes:
-    return erf_by_table(t) if has_avx512(t) else erf_by_two(t)
+    t = at_most(t, ERF_IS_ONE)
+    return erf_by_table(t) if has_avx512(t) else erf_by_two_polynomials(t)
 
 
 def erf_by_table(t: Lanes) -> Lanes:
@@ -37,7 +38,6 @@ def erf_by_table(t: Lanes) -> Lanes:
 
     The middle's value is there in two numbers: only the last addition rounds visibly.
     """
-    t = at_most(t, ERF_IS_ONE)
     middle = fma(t, tables.ERF_PIECES_A_UNIT, t.format.magic)
     d, piece = fma(t, tables.ERF_PIECES_A_UNIT, t.format.magic - middle), middle.bits()
     value, rest, *slopes = (lookup(table, piece) for table in tables.ERF_PIECES)
@@ -47,12 +47,11 @@ def erf_by_table(t: Lanes) -> Lanes:
     return fma(t, value, t * fma(total, d, rest))
 
 
-def erf_by_two(t: Lanes) -> Lanes:
+def erf_by_two_polynomials(t: Lanes) -> Lanes:
     """t + t P(t^2) near 0, further out 1 + Q(t - 5/2); t >= 0.
 
     Both by one Horner scheme: each lane takes the coefficients of its own polynomial.
     """
-    t = at_most(t, ERF_IS_ONE)
     is_near = t < 1.0
     x = select(is_near, t * t, t - 2.5)
     near, far = tables.ERF_F32, tables.ERF_FAR_F32

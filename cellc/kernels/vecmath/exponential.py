@@ -43,9 +43,9 @@ def power_of_two(n: Lanes, ty: str) -> Lanes:
 def scale(y: Lanes, n: Lanes) -> Lanes:
     """y * 2^n for y around 1, n as `round_to_integer` leaves it.
 
-    2^n alone may overflow or vanish. So it is made smaller by a power of two and the product
-    larger again, or where n is negative the other way round; that rounds again below the normal
-    numbers only.
+    AVX-512 has an instruction for it. Elsewhere 2^n alone may overflow or vanish. So it is made
+    smaller by a power of two and the product larger again, or where n is negative the other way
+    round; that rounds again below the normal numbers only.
     """
     if has_avx512(y):
         return scaled(y, n.from_bits(y.ty) - y.format.magic)
