@@ -154,7 +154,8 @@ def leaf_type(value) -> TensorType | ScalarType:
 def symbolic(old: tuple, new: tuple) -> tuple | None:
     """Leaf types that cover both signatures with one symbolic leading dimension, or None.
 
-    They must differ in leading dimensions only, all by the same two sizes, both at least 2.
+    They must differ in leading dimensions only, all by the same two sizes, both at least 2. (Where
+    the old one is symbolic itself it was asked already, and does not cover the new one.)
     """
     sizes = None
     result = []
@@ -166,7 +167,7 @@ def symbolic(old: tuple, new: tuple) -> tuple | None:
                 and a.ndim == b.ndim and a.shape[1:] == b.shape[1:]):
             return None
         pair = (a.shape[0], b.shape[0])
-        if min(pair) < 2 or (sizes is not None and sizes != pair):
+        if isinstance(pair[0], Dim) or min(pair) < 2 or (sizes is not None and sizes != pair):
             return None
         sizes = pair
         result.append(a)

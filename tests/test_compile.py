@@ -5,6 +5,8 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import cellc
 from cellc import Parameter, Tensor, context, nn, ops
@@ -186,6 +188,28 @@ def test_two_hundred_leading_dimensions_share_a_symbolic_one():
             context.set_context(mode=context.GRAPH_MODE)
             assert np.allclose(found.asnumpy(), expected.asnumpy(), rtol=1e-5, atol=1e-6)
     assert variants(net) <= 5
+
+
+def product_of_rows(a, b):
+    return ops.matmul(a, b) * 2.0 + a.sum(-1, keepdims=True)
+
+
+SIZES = st.sampled_from([0, 1, 2, 3, 5])
+
+
+@settings(max_examples=25, deadline=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(SIZES, SIZES, SIZES, st.booleans()), min_size=4, max_size=8))
+def test_sizes_in_any_order_give_what_numpy_gives(calls):
+    """A symbolic program stands among those of other sizes and dtypes, and serves what it covers."""
+    f = cellc.jit(product_of_rows)
+    rng = np.random.default_rng(0)
+    for m, k, n, wide in calls:
+        dtype = np.float64 if wide else np.float32
+        a, b = (rng.integers(-3, 4, size).astype(dtype) for size in ((m, k), (k, n)))
+        found = f(Tensor(a), Tensor(b)).asnumpy()
+        assert found.dtype == dtype
+        assert np.array_equal(found, a @ b * 2 + a.sum(-1, keepdims=True))
 
 
 def needs_the_size(x):
