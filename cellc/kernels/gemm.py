@@ -86,7 +86,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     added = s.parts * batches * m * n * BITS[product.sum_dtype] // 8
     reduce_tasks = min(tasks_worth(0, added, target), max(batches * m, 1))
     return GemmPlan(name, emitter.reduce_name, symbols, flops, moved, tasks, reduce_tasks,
-                    emitter.scratch_size, emitter.partial_extents(), s)
+                    emitter.scratch_size, emitter.partial_extents(), s,
+                    s.writes_once(product))
 
 
 def work(a: Operand | View, b: Operand | View, c: Operand | View) -> tuple[int, int]:

@@ -243,6 +243,12 @@ class Schedule:
     part_unit: int          # it is a multiple of this
     partial: bool           # results go through a buffer of sums first
 
+    def writes_once(self, p: Product) -> bool:
+        """Whether each element of C is written once, its sums done. (Rows past the last one compute
+        the last one again.)"""
+        whole = p.m is not None and p.m % self.tile.rows == 0
+        return self.partial or (self.single and whole)
+
     @property
     def width(self) -> int:
         """Columns of a tile."""
@@ -410,6 +416,7 @@ class GemmPlan:
     scratch_per_task: int           # bytes
     partial_extents: tuple[int | str, ...]      # of the shared buffer of partial sums, () for none
     schedule: Schedule | None       # None for products done without tiles
+    written_once: bool              # C may lie over what the epilogue reads at the same places
 
     def scratch_bytes(self, n_tasks: int, sizes: dict[str, int] | None = None) -> int:
         """The scratch memory for `n_tasks` tasks; it starts at a multiple of 64."""

@@ -232,10 +232,14 @@ class Places:
         last, maker = last_read.get(index, -1), slot.maker
         if last != slot.position:
             return last < slot.position
-        if maker.prim.name != "fused" or maker.operands.count(self.graph.inputs[index]) != 1:
-            return False
+        reads = [k for k, x in enumerate(maker.operands)
+                 if is_array(x) and self.slot(x).input == index]
+        return maker.prim.name == "fused" and len(reads) == 1 and self.may_lie_over(maker, *reads)
+
+    def may_lie_over(self, maker: Apply, operand: int) -> bool:
+        """Whether a group reads an operand only at the place it writes, and before."""
         body = maker.attrs["graph"]
-        return _pointwise(body, body.inputs[maker.operands.index(self.graph.inputs[index])])
+        return _pointwise(body, body.inputs[operand])
 
 
 def found_sizes(graph: Graph) -> set[str]:

@@ -271,9 +271,12 @@ def emit_product(module: Module, name: str, graph: Graph, target: Target,
         if function is not None:
             _emit_caller(module, name + suffix, function, graph, p, plan, symbols)
             phases.append((name + suffix, tasks))
+    over = tuple(i for i, x in enumerate(graph.inputs) if plan.written_once
+                 and p.loads.get(x) == p.c and x.dtype is p.result.dtype
+                 and x not in (p.a[0], p.b[0]))
     short = seconds_alone(plan.flops, plan.bytes, target) <= PARALLEL_SECONDS and not plan.symbols
     return Kernel(phases, plan.scratch_bytes(max(tasks, target.threads)), plan.flops, plan.bytes,
-                  codegen=CODEGEN, short=short)
+                  codegen=CODEGEN, short=short, over=over)
 
 
 def _emit_caller(module: Module, name: str, function: str, graph: Graph, p: Product, plan,

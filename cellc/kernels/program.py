@@ -21,7 +21,8 @@ class Kernel:
 
     `scratch` bytes of scratch memory are shared by all phases, so many for each of a symbol
     `scratch_unit` where that is not empty; `flops`, `bytes` estimate the work.
-    Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
+    Its one result may lie over an operand of the numbers `over`, which it reads at the place where it
+    writes, and before. Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
     tasks pay); those of a `short` one pay only with threads that are awake. `codegen` is the level
     of LLVM's code generator that its text needs.
     """
@@ -34,6 +35,7 @@ class Kernel:
     codegen: int = 2
     short: bool = False
     scratch_unit: str = ""
+    over: tuple[int, ...] = ()
 
 
 @record(frozen=True)

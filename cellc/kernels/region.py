@@ -75,6 +75,9 @@ class Region(Places, Effects, Tapes):
                 self.scratch[node] = self.temporary(unit.kernel.scratch_unit,
                                                      unit.kernel.scratch, position)
 
+    def may_lie_over(self, maker: Apply, operand: int) -> bool:
+        return super().may_lie_over(maker, operand) or operand in self.made[maker].kernel.over
+
     def _in_place(self, node: Apply, result: int) -> int | None:
         """The operand whose place a result took over."""
         if in_register(result_types(node)[result]):
