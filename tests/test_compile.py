@@ -201,7 +201,7 @@ SIZES = st.sampled_from([0, 1, 2, 3, 5])
           suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(SIZES, SIZES, SIZES, st.booleans()), min_size=4, max_size=8))
 def test_sizes_in_any_order_give_what_numpy_gives(calls):
-    """A symbolic program stands among those of other sizes and dtypes, and serves what it covers."""
+    """A symbolic program stands among those of other sizes, and serves what it covers."""
     f = cellc.jit(product_of_rows)
     rng = np.random.default_rng(0)
     for m, k, n, wide in calls:

@@ -27,14 +27,14 @@ NO_KERNEL = (*ALIASES, *IN_PART, "empty", "dim_size", "set_size", "call", "cond"
 @record(eq=False)
 class Slot:
     """Where an array lives: input `input`, result buffer `target`, a block of the arena; none of
-    these for what lies within another array or on a tape: put there by the apply `push`, or found
-    there. `maker` is the apply that writes it first."""
+    these for what lies within another array or on a tape: found there, or put there by the apply
+    `goes`, a write or push, and then made there. `maker` is the apply that writes it first."""
 
     type: TensorType
     block: Block | None = None
     input: int | None = None
     target: int | None = None
-    push: Apply | None = None
+    goes: Apply | None = None
     constant: Constant | None = None
     maker: Apply | None = None
     position: int = -1
@@ -62,7 +62,7 @@ class Places:
         for position, node in enumerate(graph.body):
             self._place(node, position)
         self._place_results(in_place, swappable)
-        self._place_on_tapes()
+        self._place_within()
         for slot, spare in self.spares.values():
             if slot.block is not None:
                 spare.end = max(spare.end, slot.block.end)
@@ -190,9 +190,9 @@ class Places:
                 slot.block.end = end
             self.copies.append((slot, r, through))
 
-    def _place_on_tapes(self) -> None:
-        """What goes to a tape whose top is known from the beginning, and is not changed afterwards,
-        is made there."""
+    def _place_within(self) -> None:
+        """What goes to a tape whose top is known from the beginning, or to a place in an array that
+        is known as early, and is not changed afterwards, is made there."""
         position = {node: i for i, node in enumerate(self.graph.body)}
         made: dict[int, int] = {}
         for (node, _), slot in self.slots.items():
@@ -200,13 +200,17 @@ class Places:
         taken = {id(slot) for slot, _ in self.spares.values()}
         taken |= {id(x) for slot, _, through in self.copies for x in (slot, through)}
         for node in self.graph.body:
-            if node.prim.name != "push" or not self._has_tape_alone(node):
+            if node.prim.name == "push" and self._has_tape_alone(node):
+                slots = [self.slot(x) for x in node.operands if is_array(x)]
+            elif node.prim.name == "write" and self._has_array_alone(node):
+                slots = [self.slot(node.operands[1])]
+            else:
                 continue
-            for slot in (self.slot(x) for x in node.operands if is_array(x)):
+            for slot in slots:
                 if slot.block is not None and slot.constant is None and id(slot) not in taken and (
                         made[id(slot)] <= position[node]):
                     taken.add(id(slot))
-                    slot.push, slot.block.size, slot.block = node, 0, None
+                    slot.goes, slot.block.size, slot.block = node, 0, None
 
     def _has_tape_alone(self, push: Apply) -> bool:
         """Is the top of its tape known at the beginning, with the size of its record, and does
@@ -215,6 +219,14 @@ class Places:
         users = sum(x is tape for node in self.graph.body for x in node.operands)
         return isinstance(tape, Input) and users == 1 and not any(
             byte_size(x.type)[0].startswith("?") for x in push.operands if is_array(x))
+
+    def _has_array_alone(self, write: Apply) -> bool:
+        """Is a block's place known at the beginning, and does nobody else look at the array?"""
+        x, v, *index = write.operands
+        users = sum(y is x for node in self.graph.body for y in node.operands)
+        return (isinstance(x, Input) and users == 1 and self.slots[write, 0] is self.inputs[x]
+                and is_array(v) and not write.attrs.get("checked", True)
+                and all(isinstance(i, (Input, Constant)) for i in index))
 
     def _last_reads(self) -> dict[int, int]:
         """The position of the last apply that reads what lies in each input's buffer."""
@@ -299,16 +311,16 @@ def _crosses(node: Apply) -> bool:
 
 
 def changed_operand(node: Apply, index: int) -> int | None:
-    """The operand that result `index` of an apply is a changed version of."""
+    """The operand that result `index` of an apply is a changed version of; of a branch, in one of
+    its ways at least, and then the other way may put something else there."""
     name = node.prim.name
     if name in IN_PART:
         return 0
     if name == "while":
         return index
     if name == "cond":
-        found = {_origin(g, index) for g in (node.attrs["then"], node.attrs["orelse"])}
-        k = found.pop()
-        return None if found or k is None else k + 1
+        found = {_origin(g, index) for g in (node.attrs["then"], node.attrs["orelse"])} - {None}
+        return found.pop() + 1 if len(found) == 1 else None
     return None
 
 

@@ -21,10 +21,10 @@ class Kernel:
 
     `scratch` bytes of scratch memory are shared by all phases, so many for each of a symbol
     `scratch_unit` where that is not empty; `flops`, `bytes` estimate the work.
-    Its one result may lie over an operand of the numbers `over`, which it reads at the place where it
-    writes, and before. Where it depends on a symbolic size, `alone_below` is (symbol, the size from which several
-    tasks pay); those of a `short` one pay only with threads that are awake. `codegen` is the level
-    of LLVM's code generator that its text needs.
+    Its one result may lie over an operand of the numbers `over`, which it reads at the place where
+    it writes, and before. Where it depends on a symbolic size, `alone_below` is (symbol, the size
+    from which several tasks pay); those of a `short` one pay only with threads that are awake.
+    `codegen` is the level of LLVM's code generator that its text needs.
     """
 
     phases: list[tuple[str, int]]

@@ -107,9 +107,13 @@ class Region(Places, Effects, Tapes):
             self.pointers[id(slot)] = inputs[slot.input]
         self.targets = dict(targets)
         self.settle_places(frame, None)
-        for node in dict.fromkeys(slot.push for slot in self.slots.values()
-                                  if slot.push is not None):
-            self.begin_record(frame, node)
+        for slot in self.slots.values():
+            if slot.goes is not None and slot.goes.prim.name == "write":
+                x, _, *index = slot.goes.operands
+                self.pointers[id(slot)] = self._address(frame, slot.goes, x, index)
+        for node in dict.fromkeys(slot.goes for slot in self.slots.values()):
+            if node is not None and node.prim.name == "push":
+                self.begin_record(frame, node)
         for node in self.graph.body:
             self._emit(frame, node)
         for slot, _, through in self.copies:
@@ -295,6 +299,8 @@ class Region(Places, Effects, Tapes):
     def _emit_write(self, frame: Frame, node: Apply) -> None:
         x, v, *index = node.operands
         self.settle(frame, node, 0, self.pointers[id(self.slots[node, 0])])
+        if not in_register(v.type) and self.slot(v).goes is node:
+            return                              # it was made there
         address = self._address(frame, node, x, index)
         if in_register(v.type):
             frame.store_element(v.type.dtype, self.register(v), address)

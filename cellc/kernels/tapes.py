@@ -65,7 +65,7 @@ class Tapes:
         pushed more than once, as the first, which is copied to the others."""
         slots = [self.slot(x) if is_array(x) else None for x in node.operands[1:]]
         return {id(slot): i for i, slot in reversed([*enumerate(slots)])
-                if slot is not None and slot.push is node}
+                if slot is not None and slot.goes is node}
 
     def _check_room(self, frame: Frame, node: Apply, top: str, above: str) -> None:
         f = frame.f

@@ -16,9 +16,9 @@ from cellc.ir import arith
 from cellc.ir.graph import Apply, Builder, Graph, Input, Node, scalar
 from cellc.ir.prims import control, tape
 from cellc.ir.types import TupleType
-from cellc.passes import grad, grad_loops
+from cellc.passes import grad
 from cellc.passes.grad_loops import COUNT
-from cellc.passes.rebuild import copy_body, copy_input
+from cellc.passes.rebuild import copy_body, copy_input, with_inputs
 from cellc.record import record
 
 TAPE_BYTES = 4 << 20        # what the tape of a few rounds may take
@@ -45,7 +45,7 @@ def forward(d, node: Apply, env, live):
         found = _state(copy_body(b, body, [*b.inputs[:n], *rest]), n)
         round_ = b.finish(control.tuple(*found, arith.add(count, 1)))
     value = control.while_(*given[:n], scalar(0), *given[n:], body=round_,
-                           test=grad_loops.with_inputs(node.attrs["test"], n, (COUNT,)))
+                           test=with_inputs(node.attrs["test"], n, (COUNT,)))
     items = [control.item(value, index=i) for i in range(n + 1)]
     own = items[:n]
     shown = control.tuple(*own) if isinstance(node.type, TupleType) else own[0]

@@ -22,7 +22,7 @@ from cellc.ir.prims import control, tape
 from cellc.ir.types import ScalarType, TupleType, i64
 from cellc.passes import grad
 from cellc.passes.ranges import step_of
-from cellc.passes.rebuild import copy_body, copy_input, renew
+from cellc.passes.rebuild import copy_body, copy_input, renew, with_inputs
 from cellc.record import record
 
 COUNT = ScalarType(i64)
@@ -90,13 +90,6 @@ def _row_of(value: Node, arrays: list[Node]) -> int | None:
     if not isinstance(value, Apply) or value.prim.name != "read" or not value.shape:
         return None
     return next((i for i, x in enumerate(arrays) if x is value.operands[0]), None)
-
-
-def with_inputs(graph: Graph, at: int, types) -> Graph:
-    """The graph with further inputs, which it does not read."""
-    more = [Input(t, "unused") for t in types]
-    return Graph(graph.name, [*graph.inputs[:at], *more, *graph.inputs[at:]], graph.body,
-                 graph.result)
 
 
 def backward(d, node: Apply, cotangents, loop: Loop) -> None:

@@ -6,6 +6,8 @@
     cse         equal applies once
     prune       what loops and branches carry and nobody needs goes
     sums        what branches and loops add to an array is added there
+    hoist       what is the same in all rounds of a loop is computed before it
+    delay       products of few terms that rounds add to an array are made for several at once
     adjoint     windows added up after a product become windows read by one
     winograd    convolutions with fewer multiplications, where fast mathematics is asked for
     thin        products in which nothing is used twice become multiplications and sums
@@ -34,7 +36,9 @@ from cellc.passes import (
     chain,
     cse,
     dead_code,
+    delay,
     fuse,
+    hoist,
     inline,
     prune,
     ranges,
@@ -53,6 +57,8 @@ PIPELINE = (
     ("cse", cse.run),
     ("prune", prune.run),
     ("sums", sums.run),
+    ("hoist", hoist.run),
+    ("delay", delay.run),
     ("adjoint", adjoint.run),
     ("winograd", winograd.run),
     ("thin", thin.run),

@@ -71,6 +71,13 @@ def everywhere(graph: Graph, run: Callable[[Graph], Graph],
     return result
 
 
+def with_inputs(graph: Graph, at: int, types) -> Graph:
+    """The graph with further inputs, which it does not read."""
+    more = [Input(t, "unused") for t in types]
+    return Graph(graph.name, [*graph.inputs[:at], *more, *graph.inputs[at:]], graph.body,
+                 graph.result)
+
+
 def found_sizes(graph: Graph) -> dict[str, None]:
     """The names of the sizes that a graph, or one that it runs, finds."""
     return {node.attrs["dim"].name: None for g in graph.reachable() for node in g.body
