@@ -60,8 +60,12 @@ def run(graph: Graph) -> Graph:
 
 def _delay(graph: Graph) -> Graph:
     found = {node: u for node in graph.body if node.prim.name == "while" and (u := _updates(node))}
-    if not found or any(x in found for node in graph.body if node.prim.name != "item"
-                        for x in (*node.operands, graph.result)):
+    for node in graph.body:
+        if node.prim.name != "item":        # it asks for a loop's states as one tuple
+            for x in node.operands:
+                found.pop(x, None)
+    found.pop(graph.result, None)
+    if not found:
         return graph
     env: dict[Node, Node] = {}
     now: dict[Node, list[Node]] = {}        # the values of a loop's items
