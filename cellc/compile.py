@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from cellc import binding, config, context, eager, startup
 from cellc.build import Variant, build, raise_fault
-from cellc.errors import CellcError, SymbolicFault, TypeFault, ValueFault, caller
+from cellc.errors import CellcError, TypeFault, ValueFault, caller
 from cellc.ir.graph import KnownFault, building, current_builder
 from cellc.kernels import entry
 from cellc.kernels.front import Front
@@ -178,7 +178,9 @@ class Compiled:
         if general is not None:
             try:
                 return self._keep(build(self.fn, self.name, structure, general))
-            except SymbolicFault as fault:
+            except KnownFault:
+                raise
+            except CellcError as fault:     # what is wrong with all sizes is so with this one
                 self._static.add(structure)
                 self.notes.append(f"one program for each size of the leading dimension: "
                                   f"{fault.message} ({fault.loc})")

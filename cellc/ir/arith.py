@@ -36,11 +36,13 @@ from cellc.ir.types import (
 )
 
 _RANK = {"b": 0, "u": 1, "i": 1, "f": 2}       # the higher kind wins
-_NUMBER = {bool: ScalarType(boolean), int: ScalarType(i64), float: ScalarType(f64)}
+_NUMBER = {bool: ScalarType(boolean), int: ScalarType(i64), float: ScalarType(f64),
+           Dim: ScalarType(i64)}
 
 
 def type_of(x):
-    """The TensorType or ScalarType of a node, a tensor, a Python number or a NumPy scalar."""
+    """The TensorType or ScalarType of a node, a tensor, a Python number, a size or a NumPy scalar.
+    """
     found = _NUMBER.get(type(x))
     if found is None:
         found = getattr(x, "type", None)
@@ -132,6 +134,7 @@ def size_number(size: Dim):
 
 def cast(x, dtype: DType):
     """x in another dtype; nothing where it has it already."""
+    x = size_number(x) if isinstance(x, Dim) else x
     if isinstance(x, (bool, int, float)):
         t = _NUMBER[type(x)]
         return x if t.dtype is dtype else e.cast(x, dtype=dtype)
@@ -140,6 +143,7 @@ def cast(x, dtype: DType):
 
 def meet(*xs, dtype: DType | None = None) -> list:
     """The operands in one dtype and one shape; a list of Python numbers alone stays scalar."""
+    xs = [size_number(x) if isinstance(x, Dim) else x for x in xs]
     types = [type_of(x) for x in xs]
     dtype = dtype or result_dtype(*types)
     if all(isinstance(t, ScalarType) for t in types):

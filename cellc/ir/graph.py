@@ -16,6 +16,7 @@ import numpy as np
 
 from cellc.errors import CellcError, IRFault, Loc, TypeFault, ValueFault
 from cellc.ir.types import (
+    Dim,
     DType,
     ScalarType,
     Shape,
@@ -389,6 +390,8 @@ class Builder:
         if found is None:
             type = getattr(value, "type", None)
             if not isinstance(type, Type):
+                if isinstance(value, Dim):
+                    int(value)          # what is known for each size alone, and refused
                 raise TypeFault(f"found {_describe(value)} where a tensor or number was expected")
             found = (value, self.input(type, getattr(value, "name", None) or "captured"))
             self.captured[id(value)] = found

@@ -180,7 +180,14 @@ class Dim:
     def __index__(self) -> int:
         return self._refuse(f"the number {self}")
 
-    __int__ = __index__
+    __int__ = __float__ = __index__
+
+    def _other(self, *_):
+        """Whatever else Python does with numbers."""
+        return self._refuse(f"arithmetic with the number {self}")
+
+    __rsub__ = __rfloordiv__ = __rmod__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _other
+    __divmod__ = __rdivmod__ = __neg__ = __abs__ = __round__ = _other
 
     def _refuse(self, what: str):
         if self.is_found:

@@ -174,7 +174,7 @@ def _argsort_types(x, axis, descending, keep):
     axis_of("argsort", x, axis)
     n = x.shape[axis]
     if keep is not None and not isinstance(n, int):
-        raise SymbolicFault(f"the first {keep} of {n} places")
+        raise SymbolicFault(f"the program needs the first {keep} of {n} places")
     if keep is not None and not 0 <= keep <= n:
         raise ShapeFault(f"argsort: found {keep} places of {x} over axis {axis}, expected 0 to {n}")
     return TensorType(i64, (*x.shape[:axis], n if keep is None else keep, *x.shape[axis + 1:]))
