@@ -182,12 +182,16 @@ class Dim:
 
     __int__ = __float__ = __index__
 
-    def _other(self, *_):
-        """Whatever else Python does with numbers."""
-        return self._refuse(f"arithmetic with the number {self}")
+    def _other(operator: str):
+        """What Python does with numbers besides."""
+        return lambda self, *_: self._refuse(f"{operator} with the number of {self}")
 
-    __rsub__ = __rfloordiv__ = __rmod__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = _other
-    __divmod__ = __rdivmod__ = __neg__ = __abs__ = __round__ = _other
+    __rsub__, __rfloordiv__, __rmod__ = _other("-"), _other("//"), _other("%")
+    __truediv__ = __rtruediv__ = _other("/")
+    __pow__ = __rpow__ = _other("**")
+    __divmod__ = __rdivmod__ = _other("divmod")
+    __neg__, __abs__, __round__ = _other("-"), _other("abs"), _other("round")
+    del _other
 
     def _refuse(self, what: str):
         if self.is_found:
