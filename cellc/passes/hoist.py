@@ -1,8 +1,8 @@
 """hoist: what is the same in all rounds of a loop is computed before the loop.
 
-    while(%h, %w):                            %e = exp(%w); %t = transpose(%u)
+    while(%h, %w):                            %e = exp(%w); %t = %u turned, in panels
       %a = exp(%w)                            while(%h, %e, %t):
-      %b = dot(%h, %u) {contract u's    ->      %b = dot(%h, %t) {contract t's first axis}
+      %b = dot(%h, %u) {contract u's    ->      %b = dot(%h, %t) {contract t's terms}
                         last axis}
 
 Arrays only: numbers are in registers, where LLVM does the same. What moves is pure and cannot fail,
