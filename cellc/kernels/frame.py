@@ -30,6 +30,7 @@ class Frame:
         self.addresses: Addresses | None = None
         self.fails = False
         self.owned: list[str] = []      # memory to be given back however the function ends
+        self.alone = False              # what it calls is one task's own, not shared by threads
         self.drops_tapes = False        # whoever fails leaves tapes to be given back here
         self._cold: list[str] = []
         self._budget = ""

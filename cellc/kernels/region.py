@@ -233,7 +233,7 @@ class Region(Places, Effects, Tapes):
             f.store("ptr", pointer, f.gep("ptr", context, str(i)))
         for function, tasks in unit.kernel.phases:
             name = f"{unit.name}.{function}"
-            if tasks == 1:
+            if tasks == 1 or frame.alone:
                 f.call("void", name, ("ptr", context), ("i64", "0"), ("i64", "1"))
             else:
                 f.module.declare(f"void @{name}(ptr, i64, i64)")

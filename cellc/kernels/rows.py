@@ -4,7 +4,7 @@
         for j in range(width):          other rows of them
             out[i, j] = ...
 
-Such a loop counts up by one to a number that its test alone asks for, carries nothing else from
+`i` stands in one place among the indices of an array, not always in the first. Such a loop counts up by one to a number that its test alone asks for, carries nothing else from
 round to round, has no effects and nothing in it that can fail. Only a loop with a loop in it is
 worth it. Its round becomes a function of its own, and the pool runs stretches of rounds.
 """
@@ -39,7 +39,8 @@ def independent_counter(node: Apply) -> tuple[int, Node] | None:
     others = [i for i in range(n) if i != counter]
     if any(in_register(result_types(node)[i]) for i in others) or _may_interfere(body):
         return None
-    if not all(_stays_in_row(body, i, i, body.inputs[counter]) for i in others):
+    if not all(any(_stays_in_row(body, i, i, body.inputs[counter], at)
+                   for at in range(len(body.inputs[i].shape))) for i in others):
         return None
     return counter, limit
 
@@ -55,8 +56,9 @@ def _may_interfere(body: Graph) -> bool:
                for node in body.body)
 
 
-def _stays_in_row(graph: Graph, given: int, result: int, row: Node) -> bool:
-    """Is a result an array `given`, changed in row `row` alone, of which nothing else is read?"""
+def _stays_in_row(graph: Graph, given: int, result: int, row: Node, at: int) -> bool:
+    """Is a result an array `given`, changed where index number `at` is `row` alone, and nothing else
+    of it read?"""
     versions: dict[tuple[Node, int], None] = {(graph.inputs[given], 0): None}
     for node in graph.body:
         if node.prim.name == "item":
@@ -66,7 +68,7 @@ def _stays_in_row(graph: Graph, given: int, result: int, row: Node) -> bool:
         held = [k for k, x in enumerate(node.operands) if (x, 0) in versions]
         if not held or node is graph.result and node.prim.name == "tuple":
             continue
-        made = _changed_rows(node, held, row)
+        made = _changed_rows(node, held, row, at)
         if made is None:
             return False
         versions.update(((node, i), None) for i in made)
@@ -74,32 +76,32 @@ def _stays_in_row(graph: Graph, given: int, result: int, row: Node) -> bool:
     return places == [result]
 
 
-def _changed_rows(node: Apply, held: list[int], row: Node) -> list[int] | None:
+def _changed_rows(node: Apply, held: list[int], row: Node, at: int) -> list[int] | None:
     """Which results of an apply are the array with a changed row; None where more is done."""
     name, operands = node.prim.name, node.operands
     if name == "read":
-        return [] if held == [0] and operands[1] is row else None
+        return [] if held == [0] and operands[1 + at:2 + at] == (row,) else None
     if name in ("write", "accumulate"):
-        return [0] if held == [0] and operands[2] is row else None
+        return [0] if held == [0] and operands[2 + at:3 + at] == (row,) else None
     if name not in ("while", "cond") or len(held) != 1:
         return None
     first = 1 if name == "cond" else 0
     k = held[0] - first
     if k < 0 or row not in operands[first:]:
         return None
-    at = operands[first:].index(row)
+    place = operands[first:].index(row)
     if name == "while":
         n = state_size(node)
         test = node.attrs["test"]
         read = any(test.inputs[k] in inner.operands for inner in test.body)
-        if k >= n or at < n or read or len(node.attrs["body"].results) != n:
+        if k >= n or place < n or read or len(node.attrs["body"].results) != n:
             return None
     found = set()
     for key, g in subgraphs(node).items():
         if key == "test":
             continue
         places = [i for i, _ in enumerate(g.results)
-                  if _stays_in_row(g, k, i, g.inputs[at])]
+                  if _stays_in_row(g, k, i, g.inputs[place], at)]
         found.add(tuple(places))
     if len(found) != 1 or len(places) != 1 or (name == "while" and places != [k]):
         return None
@@ -147,6 +149,7 @@ def _function(host, name: str, node: Apply, counter: int, body) -> None:
     f = Function(host.module, "i32", name, [("ptr", "words"), ("i64", "task"), ("i64", "tasks")],
                  linkage="define internal")
     frame = Frame(f, host.symbols)
+    frame.alone = True
     f.do("%dims = load ptr, ptr %words")
     f.do(f"%error = load ptr, ptr {f.gep('i64', '%words', '1')}")
     first, rounds = (f.load("i64", f.gep("i64", "%words", str(i))) for i in (2, 3))

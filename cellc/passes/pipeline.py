@@ -6,6 +6,7 @@
     cse         equal applies once
     prune       what loops and branches carry and nobody needs goes
     sums        what branches and loops add to an array is added there
+    blocks      loops over independent rows go through all rounds block by block
     hoist       what is the same in all rounds of a loop is computed before it
     delay       products of few terms that rounds add to an array are made for several at once
     adjoint     windows added up after a product become windows read by one
@@ -33,6 +34,7 @@ from cellc.ir.graph import Graph
 from cellc.ir.text import print_graph, read
 from cellc.passes import (
     adjoint,
+    blocks,
     chain,
     cse,
     dead_code,
@@ -57,6 +59,7 @@ PIPELINE = (
     ("cse", cse.run),
     ("prune", prune.run),
     ("sums", sums.run),
+    ("blocks", blocks.run),
     ("hoist", hoist.run),
     ("delay", delay.run),
     ("adjoint", adjoint.run),

@@ -98,11 +98,13 @@ def counters(node: Apply, ranges=None) -> dict[int, Range]:
 def step_of(body: Graph, i: int) -> int | None:
     """By how much state i, a whole number, grows in every round."""
     x, result = body.inputs[i], body.results[i]
-    if (isinstance(result, Apply) and result.prim.name == "add" and x.type == ScalarType(i64)
-            and x in result.operands):
-        other = result.operands[1] if result.operands[0] is x else result.operands[0]
-        if isinstance(other, Constant):
-            return int(other.value)
+    if not isinstance(result, Apply) or x.type != ScalarType(i64) or x not in result.operands:
+        return None
+    other = result.operands[1] if result.operands[0] is x else result.operands[0]
+    if result.prim.name == "add" and isinstance(other, Constant):
+        return int(other.value)
+    if result.prim.name == "sub" and isinstance(other, Constant) and result.operands[0] is x:
+        return -int(other.value)
     return None
 
 

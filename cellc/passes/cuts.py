@@ -1,0 +1,297 @@
+"""cuts: which loops can go through all their rounds block by block (`blocks.py` has them do so).
+
+Loops that hand one another a tape are cut together. An axis is one to cut along where no round
+looks across it (`axes.py`) but to add up over it what a state of the loop sums; where no value has
+two such axes; and where arrays of which rounds read and write parts, a row for each round, have it
+right behind the places of these parts.
+"""
+
+from __future__ import annotations
+
+from cellc.ir.graph import Apply, Builder, Constant, Graph, Input, Node, has_effect, subgraphs
+from cellc.ir.prims.control import state_size
+from cellc.ir.types import ScalarType, TapeType, TensorType, i64
+from cellc.kernels.effects import may_fail
+from cellc.passes.axes import Axes, shape_of, value_of
+from cellc.passes.ranges import step_of
+from cellc.passes.rebuild import added, copy_input, use_counts
+from cellc.record import fresh, record
+
+PARTS = ("read", "write", "accumulate")
+LINEAR = ("reshape", "transpose")       # of a sum is the sum of the same of its parts
+TAPES = ("push", "pop")
+
+
+@record(eq=False)
+class Loop:
+    """A `while`, its round with a constant for each use, and how many rounds there are, if known;
+    what it leaves on tapes and takes from them, by the number of the state."""
+
+    node: Apply
+    body: Graph
+    rounds: int | None
+    finals: dict[int, int]
+    pushes: dict[int, Apply] = fresh(dict)
+    pops: dict[int, Apply] = fresh(dict)
+
+    @property
+    def states(self) -> range:
+        return range(state_size(self.node))
+
+    @property
+    def arrays(self) -> list[int]:
+        """The states that are arrays."""
+        return [i for i in self.states if shape_of(self.body.inputs[i])]
+
+
+@record(eq=False)
+class Tape:
+    """A tape, the loop and state that fill it, and those that empty it."""
+
+    made: Apply
+    source: Loop
+    pushed: int
+    sink: Loop
+    popped: int
+
+
+@record(eq=False)
+class Family:
+    """Loops that are cut together."""
+
+    loops: list[Loop]
+    tapes: list[Tape]
+
+
+# -- loops -----------------------------------------------------------------------------------------
+
+def families(graph: Graph) -> list[Family]:
+    """The loops of one list of applies that might be cut."""
+    users: dict[Node, list[Apply]] = {}
+    for node in graph.body:
+        for x in node.operands:
+            users.setdefault(x, []).append(node)
+    loops = _loops(graph)
+    tapes = [t for node in graph.body if node.prim.name == "tape_new"
+             and (t := _tape(node, users, loops)) is not None]
+    whole = [loop for loop in loops.values() if not _other_tapes(loop, tapes)]
+    found = []
+    while whole:
+        members, grown = whole[:1], True
+        while grown:
+            inside = [t for t in tapes if t.source in members or t.sink in members]
+            more = dict.fromkeys(x for t in inside for x in (t.source, t.sink))
+            grown = not set(more) <= set(members)
+            members += [x for x in more if x not in members]
+        if all(x in whole for x in members) and not any(
+                g in users.get(x.node, ()) for x in members for g in (graph.result,)):
+            found.append(Family(members, inside))
+        whole = [x for x in whole if x not in members]
+    return found
+
+
+def _loops(graph: Graph) -> dict[Node, Loop]:
+    """The loops whose rounds are plain lists of applies that cannot fail, in order."""
+    known: dict[tuple, int] = {}        # numbers that loops leave
+    found: dict[Node, Loop] = {}
+    for node in graph.body:
+        if node.prim.name != "while" or not _is_plain(node):
+            continue
+        starts = [_number(x, known) for x in node.operands[:state_size(node)]]
+        rounds, finals = _rounds(node, starts)
+        found[node] = Loop(node, _with_own_constants(node.attrs["body"]), rounds, finals)
+        known.update(((node, i), value) for i, value in finals.items())
+    return found
+
+
+def _is_plain(node: Apply) -> bool:
+    body = node.attrs["body"]
+    inside = [*body.body, *node.attrs["test"].body]
+    return len(body.results) == state_size(node) and all(
+        x.prim.name in TAPES or not (subgraphs(x) or has_effect(x) or may_fail(x)) for x in inside)
+
+
+def _number(x: Node, known) -> int | None:
+    if isinstance(x, Constant) and x.type == ScalarType(i64):
+        return int(x.value)
+    return known.get(value_of(x))
+
+
+def _rounds(node: Apply, starts) -> tuple[int | None, dict[int, int]]:
+    """How many rounds there are, and the numbers that are known at the end."""
+    test, body = node.attrs["test"], node.attrs["body"]
+    if len(test.body) != 1 or test.result.prim.name not in ("lt", "gt"):
+        return None, {}
+    x, limit = test.result.operands
+    i = test.inputs.index(x) if x in test.inputs else -1
+    if not (0 <= i < len(starts)) or starts[i] is None or not isinstance(limit, Constant):
+        return None, {}
+    step, left = step_of(body, i), int(limit.value) - starts[i]
+    if not step or (step > 0) != (test.result.prim.name == "lt"):
+        return None, {}
+    rounds = max(0, -(-left // step))
+    steps = {k: step_of(body, k) for k, start in enumerate(starts) if start is not None}
+    return rounds, {k: starts[k] + rounds * by for k, by in steps.items() if by is not None}
+
+
+def _with_own_constants(graph: Graph) -> Graph:
+    """A copy of the graph in which no two uses share a constant: each has axes of its own."""
+    def own(x: Node) -> Node:
+        return Constant(x.type, x.value) if isinstance(x, Constant) else env[x]
+
+    with Builder(graph.name, map(copy_input, graph.inputs)) as b:
+        env: dict[Node, Node] = dict(zip(graph.inputs, b.inputs, strict=True))
+        for node in graph.body:
+            env[node] = b.append(Apply(node.prim, tuple(map(own, node.operands)), node.attrs,
+                                       node.type, node.name, node.loc))
+        return b.finish(own(graph.result))
+
+
+# -- tapes -----------------------------------------------------------------------------------------
+
+def _tape(made: Apply, users, loops) -> Tape | None:
+    """The tape on which one loop leaves a record in each round, and of which another takes them."""
+    source, pushed = _only_loop(made, users, loops)
+    if source is None or not source.rounds:
+        return None
+    end = next((x for x in users.get(source.node, ()) if x.attrs.get("index") == pushed), None)
+    sink, popped = _only_loop(end, users, loops) if end is not None else (None, 0)
+    if sink is None or sink.rounds != source.rounds or sink is source:
+        return None
+    left = [x for x in users.get(sink.node, ()) if x.attrs.get("index") == popped]
+    if any(user.prim.name != "tape_end" for x in left for user in users.get(x, ())):
+        return None
+    push, pop = source.body.results[pushed], sink.body.results[popped]
+    pop = pop.operands[0] if isinstance(pop, Apply) and pop.prim.name == "item" else pop
+    if not (_uses_alone(source, pushed, push, "push") and _uses_alone(sink, popped, pop, "pop")
+            and [x.type for x in push.operands[1:]] == list(pop.attrs["types"])):
+        return None
+    source.pushes[pushed], sink.pops[popped] = push, pop
+    return Tape(made, source, pushed, sink, popped)
+
+
+def _only_loop(x: Node, users, loops) -> tuple[Loop | None, int]:
+    """The loop of which a value is a state, where nothing else uses it."""
+    using = users.get(x, [])
+    if len(using) != 1 or using[0] not in loops:
+        return None, 0
+    loop = loops[using[0]]
+    i = loop.node.operands.index(x)
+    return (loop, i) if i in loop.states else (None, 0)
+
+
+def _uses_alone(loop: Loop, state: int, node: Node, name: str) -> bool:
+    """Does a round use a tape once, in this push or pop?"""
+    x = loop.body.inputs[state]
+    return (isinstance(node, Apply) and node.prim.name == name and node.operands[0] is x
+            and not node.attrs.get("bottomless") and use_counts(loop.body)[x] == 1
+            and not use_counts(loop.node.attrs["test"])[loop.node.attrs["test"].inputs[state]])
+
+
+def _other_tapes(loop: Loop, tapes: list[Tape]) -> bool:
+    """Does a loop have tapes besides these?"""
+    known = {(id(t.source), t.pushed) for t in tapes} | {(id(t.sink), t.popped) for t in tapes}
+    return any(isinstance(x.type, TapeType) and (id(loop), i) not in known
+               for i, x in enumerate(loop.body.inputs))
+
+
+# -- axes ------------------------------------------------------------------------------------------
+
+@record(eq=False)
+class Cut:
+    """A family, the class of axes along which it is cut, their size, and what is only added up:
+    for the states of each loop that are, the sums that a round adds."""
+
+    family: Family
+    axes: Axes
+    name: tuple
+    size: int
+    sums: dict[tuple[Node, int], list[Node]]
+
+    def axis(self, x: Node) -> int | None:
+        """Where a value has the axis."""
+        return next(iter(self.axes.at(x, self.name)), None)
+
+    def is_table(self, x: Node) -> bool:
+        """Is it an array with rows behind the places of the parts that are read and written?"""
+        while isinstance(x, Apply) and x.prim.name in ("write", "accumulate"):
+            x = x.operands[0]
+        return isinstance(x, Input) and bool(self.axis(x))
+
+
+def cuts(family: Family) -> list[Cut]:
+    """All ways to cut a family."""
+    axes = _axes(family)
+    first = family.loops[0]
+    sizes = {axes.of(x, a): n for i in first.arrays
+             for x in (first.body.inputs[i],) for a, n in enumerate(x.shape)}
+    found = []
+    for name, size in sizes.items():
+        sums = _sums(family, axes, name)
+        if isinstance(size, int) and size > 1 and not axes.is_fixed(name) and sums is not None:
+            cut = Cut(family, axes, name, size, sums)
+            if all(_is_good(cut, loop) for loop in family.loops):
+                found.append(cut)
+    return found
+
+
+def _axes(family: Family) -> Axes:
+    axes = Axes()
+    for loop in family.loops:
+        axes.walk(loop.body)
+        asked = use_counts(loop.node.attrs["test"])
+        for i, x in enumerate(loop.node.attrs["test"].inputs):
+            if asked[x]:
+                axes.fix(loop.body.inputs[i])
+        for i in loop.arrays:
+            axes.same(loop.body.inputs[i], loop.body.results[i])
+    for t in family.tapes:
+        push, pop = t.source.pushes[t.pushed], t.sink.pops[t.popped]
+        for j, x in enumerate(push.operands[1:], 1):
+            for i in range(len(shape_of(x))):
+                axes.join((value_of(x), i), ((pop, j), i))
+    return axes
+
+
+def _is_good(cut: Cut, loop: Loop) -> bool:
+    values = [*loop.body.inputs, *(x for x in loop.body.body if isinstance(x.type, TensorType))]
+    if any(len(cut.axes.at(x, cut.name)) > 1 for x in values):
+        return False
+    if all(cut.axis(x) is None for x in loop.body.inputs):
+        return False
+    tables = {i for i in loop.arrays if cut.is_table(loop.body.inputs[i])}
+    return all(cut.is_table(loop.body.results[i]) for i in tables) and all(
+        node is loop.body.result or k == 0 and _places(node) == cut.axis(x)
+        for node in loop.body.body for k, x in enumerate(node.operands) if cut.is_table(x))
+
+
+def _places(node: Apply) -> int:
+    """How many indices say which part of its first operand an apply reads or writes."""
+    return len(node.operands) - (1 if node.prim.name == "read" else 2) if (
+        node.prim.name in PARTS) else 0
+
+
+def _sums(family: Family, axes: Axes, name) -> dict[tuple[Node, int], list[Node]] | None:
+    """The states to which rounds add sums over the axis; None where there are other such sums."""
+    over = {node for node, axis in axes.sums if axes.find(axis) == name}
+    found = {}
+    for loop in family.loops:
+        uses = use_counts(loop.body)
+        asked = use_counts(loop.node.attrs["test"])
+        for i in loop.arrays:
+            x = loop.body.inputs[i]
+            terms = added(loop.body.results[i], uses)
+            parts = [y for y in terms if y is not x]
+            sums = [_summed(y, uses) for y in parts]
+            if (terms.count(x) == uses[x] == 1 and parts and all(y in over for y in sums)
+                    and not asked[loop.node.attrs["test"].inputs[i]]):
+                found[loop.node, i] = parts
+                over.difference_update(sums)
+    return None if over else found
+
+
+def _summed(x: Node, uses) -> Node | None:
+    """The sum that a node is, in another arrangement; None where others use it."""
+    while isinstance(x, Apply) and x.prim.name in LINEAR and uses[x] == 1:
+        x = x.operands[0]
+    return x if uses[x] == 1 else None
