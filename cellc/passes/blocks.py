@@ -34,7 +34,8 @@ from cellc.passes.cuts import PARTS, Cut, Loop, cuts, families
 from cellc.passes.rebuild import everywhere, renew, touched, use_counts
 from cellc.record import fresh, record
 
-ROWS = 8            # of a block: products of fewer read their right operand for little
+ROWS = 4            # of a block: products of fewer read their right operand for little
+SPILL = 4           # times a second-level cache, and weights come from the next one
 SHARE = 4           # of a second-level cache a block of rows without products takes one such part
 LEAST = 100_000     # cycles of all rounds that are worth it,
 SHORT = 2_000       # and of one round of a block
@@ -122,11 +123,12 @@ def _count(cut: Cut) -> int:
 
 
 def _count_with_products(cut: Cut, target: Target) -> int:
-    """A block for each core, where the weights that all of them read fit the cache of each."""
+    """A block for each core, where rounds leave what others take and the weights and sums, of which
+    each core then has all, are not far larger than its cache."""
     shared = max(sum(_bytes(x.type) for x in loop.body.inputs
                      if isinstance(x.type, TensorType) and cut.axis(x) is None)
                  for loop in cut.family.loops)
-    if shared > target.l2_bytes:
+    if shared > SPILL * target.l2_bytes or not (cut.sums or cut.family.tapes):
         return 1
     most = min(target.cores, cut.size // ROWS)
     return next((n for n in range(most, 1, -1) if cut.size % n == 0), 1)

@@ -83,8 +83,7 @@ def families(graph: Graph) -> list[Family]:
             more = dict.fromkeys(x for t in inside for x in (t.source, t.sink))
             grown = not set(more) <= set(members)
             members += [x for x in more if x not in members]
-        if all(x in whole for x in members) and not any(
-                g in users.get(x.node, ()) for x in members for g in (graph.result,)):
+        if all(x in whole and x.node is not graph.result for x in members):
             found.append(Family(members, inside))
         whole = [x for x in whole if x not in members]
     return found
