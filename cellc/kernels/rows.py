@@ -4,9 +4,10 @@
         for j in range(width):          other rows of them
             out[i, j] = ...
 
-`i` stands in one place among the indices of an array, not always in the first. Such a loop counts up by one to a number that its test alone asks for, carries nothing else from
-round to round, has no effects and nothing in it that can fail. Only a loop with a loop in it is
-worth it. Its round becomes a function of its own, and the pool runs stretches of rounds.
+`i` stands in one place among the indices of an array, not always in the first. Such a loop counts
+up by one to a number that its test alone asks for, carries nothing else from round to round, has no
+effects and nothing in it that can fail. Only a loop with a loop in it is worth it. Its round
+becomes a function of its own, and the pool runs stretches of rounds.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def _may_interfere(body: Graph) -> bool:
 
 
 def _stays_in_row(graph: Graph, given: int, result: int, row: Node, at: int) -> bool:
-    """Is a result an array `given`, changed where index number `at` is `row` alone, and nothing else
-    of it read?"""
+    """Is a result an array `given`, changed where index number `at` is `row` alone, and is nothing
+    else of it read?"""
     versions: dict[tuple[Node, int], None] = {(graph.inputs[given], 0): None}
     for node in graph.body:
         if node.prim.name == "item":

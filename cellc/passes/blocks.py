@@ -30,7 +30,7 @@ from cellc.ir.prims.reduce import reduce_sum
 from cellc.ir.types import ScalarType, TapeType, TensorType, TupleType, Type
 from cellc.kernels.loops import COST
 from cellc.kernels.target import Target, host
-from cellc.passes.cuts import PARTS, Cut, Loop, cuts, families
+from cellc.passes.cuts import PARTS, Cut, Loop, bytes_of, cuts, families
 from cellc.passes.rebuild import everywhere, renew, touched, use_counts
 from cellc.record import fresh, record
 
@@ -125,8 +125,7 @@ def _count(cut: Cut) -> int:
 def _count_with_products(cut: Cut, target: Target) -> int:
     """A block for each core, where rounds leave what others take and the weights and sums, of which
     each core then has all, are not far larger than its cache."""
-    shared = max(sum(_bytes(x.type) for x in loop.body.inputs
-                     if isinstance(x.type, TensorType) and cut.axis(x) is None)
+    shared = max(sum(bytes_of(x.type) for x in loop.body.inputs if cut.axis(x) is None)
                  for loop in cut.family.loops)
     if shared > SPILL * target.l2_bytes or not (cut.sums or cut.family.tapes):
         return 1
@@ -136,8 +135,7 @@ def _count_with_products(cut: Cut, target: Target) -> int:
 
 def _count_of_rows(cut: Cut, target: Target, cycles: float) -> int:
     """Blocks that fit the cache, a number of them for each core."""
-    held = max(sum(_bytes(x.type) for x in loop.body.inputs if cut.axis(x) == 0)
-               for loop in cut.family.loops)
+    held = max(map(cut.held, cut.family.loops))
     part = target.l2_bytes // SHARE
     least = max(target.cores, -(-held // part))
     if held <= part * target.cores and cycles > LONG:
@@ -161,10 +159,6 @@ def _cycles(node: Apply) -> float:
     if node.prim.name == "dot":
         cost = math.prod(node.operands[0].shape[i] for i in node.attrs["contract"][0])
     return math.prod(node.shape) * cost / 16
-
-
-def _bytes(type: TensorType) -> int:
-    return math.prod(type.shape) * type.dtype.itemsize
 
 
 # -- rewriting -------------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ right behind the places of these parts.
 
 from __future__ import annotations
 
+import math
+
 from cellc.ir.graph import Apply, Builder, Constant, Graph, Input, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
-from cellc.ir.types import ScalarType, TapeType, TensorType, i64
+from cellc.ir.types import ScalarType, TapeType, TensorType, Type, i64
 from cellc.kernels.effects import may_fail
 from cellc.passes.axes import Axes, shape_of, value_of
 from cellc.passes.ranges import step_of
@@ -61,6 +63,11 @@ class Family:
 
     loops: list[Loop]
     tapes: list[Tape]
+
+
+def bytes_of(type: Type) -> int:
+    """Of an array; numbers take no memory."""
+    return math.prod(type.shape) * type.dtype.itemsize if isinstance(type, TensorType) else 0
 
 
 # -- loops -----------------------------------------------------------------------------------------
@@ -210,6 +217,15 @@ class Cut:
     def axis(self, x: Node) -> int | None:
         """Where a value has the axis."""
         return next(iter(self.axes.at(x, self.name)), None)
+
+    def held(self, loop: Loop) -> int:
+        """The bytes that a round reads and leaves: rows, parts of tables, records."""
+        parts = [node.type for node in loop.body.body
+                 if node.prim.name == "read" and self.is_table(node.operands[0])]
+        types = [x.type for x in loop.body.inputs if self.axis(x) == 0] + parts
+        types += [x.type for push in loop.pushes.values() for x in push.operands[1:]]
+        types += [t for pop in loop.pops.values() for t in pop.attrs["types"]]
+        return sum(map(bytes_of, types))
 
     def is_table(self, x: Node) -> bool:
         """Is it an array with rows behind the places of the parts that are read and written?"""
