@@ -32,8 +32,8 @@ FAULTS = {
     "MemoryFault", "RecursionFault",
     "IRFault", "SymbolicFault",
 }
-PASSES = ("inline", "ranges", "simplify", "cse", "prune", "sums", "hoist", "delay", "adjoint",
-          "winograd", "thin", "dead_code", "fuse", "chain", "dead_code", "tape_ends")
+PASSES = ("inline", "ranges", "simplify", "cse", "prune", "sums", "blocks", "hoist", "delay",
+          "adjoint", "winograd", "thin", "dead_code", "fuse", "chain", "dead_code", "tape_ends")
 
 
 def classes(place: str) -> set[str]:

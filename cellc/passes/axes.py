@@ -188,8 +188,9 @@ def _slice(axes: Axes, node: Apply) -> None:
 
 
 def _pad(axes: Axes, node: Apply) -> None:
-    for i, part in enumerate(zip(*(node.attrs[key] for key in ("low", "high", "interior")),
-                                 strict=True)):
+    attrs = node.attrs
+    interior = attrs.get("interior") or (0,) * node.ndim
+    for i, part in enumerate(zip(attrs["low"], attrs["high"], interior, strict=True)):
         _joined_or_fixed(axes, node.operands[0], node, i, not any(part))
 
 
