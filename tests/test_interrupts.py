@@ -81,6 +81,14 @@ def kernels_inside(n):
     return x
 
 
+def in_blocks(n):
+    """All threads go through all rounds, each with a part of x."""
+    x = ops.ones((1 << 17,), cellc.float32)
+    for _ in range(n):
+        x = ops.tanh(x + 1.0)
+    return x
+
+
 def lists(n):
     x = ops.zeros((100,), cellc.float64)
     for i in range(n):
@@ -138,7 +146,7 @@ def lanes(n):
 
 
 LOOPS = [counted, with_break, counted_by_three, counted_down, endless, endless_inside,
-         short_inside, kernels_inside, lists, rows, one_row, recursive, lanes]
+         short_inside, kernels_inside, in_blocks, lists, rows, one_row, recursive, lanes]
 
 
 class Interrupt:
