@@ -23,7 +23,17 @@ import math
 from cellc import config
 from cellc.errors import IRFault
 from cellc.ir import arith
-from cellc.ir.graph import Apply, Builder, Constant, Graph, Input, Node, fill, scalar
+from cellc.ir.graph import (
+    Apply,
+    Builder,
+    Constant,
+    Graph,
+    Input,
+    Node,
+    current_builder,
+    fill,
+    scalar,
+)
 from cellc.ir.prims import control, element, shape
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims.reduce import reduce_sum
@@ -253,10 +263,11 @@ class _Blocks:
         return total if zeros else e.add(start, total)
 
     def _leave(self, loop: Loop, records: list[Node]) -> None:
-        for tape in self.cut.family.tapes:
-            if tape.source is loop:
-                n = len(loop.pushes[tape.pushed].operands) - 1
-                self.left[tape.sink.node, tape.popped], records = records[:n], records[n:]
+        """Note where those who take what a loop has recorded will find it."""
+        for state, push in loop.pushes.items():
+            tape = next(t for t in self.cut.family.tapes if (t.source, t.pushed) == (loop, state))
+            n = len(push.operands) - 1
+            self.left[tape.sink.node, tape.popped], records = records[:n], records[n:]
 
     # -- the rounds of a block
     def _rounds(self, loop: Loop, k: Node, whole, tables, records) -> tuple[dict, list[Node]]:
@@ -303,13 +314,8 @@ class _Blocks:
 
     def _round(self, loop: Loop, env, k: Node, counters, records) -> list[Node]:
         """Append a round, all values of which come to `env`; the arrays with its records."""
-        done, records = [], list(records)
         for node in loop.body.body:
-            if node.prim.name == "push":
-                values = [_array(self._value(env, x, x)) for x in node.operands[1:]]
-                done += [element.write(records.pop(0), x, counters[0], k, checked=False)
-                         for x in values]
-            elif node.prim.name == "pop":
+            if node.prim.name == "pop":
                 state = loop.body.inputs.index(node.operands[0])
                 for j, x in enumerate(self.left[loop.node, state]):
                     env[node, j + 1] = element.read(x, counters[-1], k, checked=False)
@@ -317,9 +323,13 @@ class _Blocks:
                 if node.attrs["index"]:
                     value = env[node.operands[0], node.attrs["index"]]
                     env[node] = value if value.type == self.type(node) else shape.to_scalar(value)
-            elif node is not loop.body.result or node.prim.name != "tuple":
+            elif node.prim.name != "push" and (node is not loop.body.result
+                                               or node.prim.name != "tuple"):
                 env[node] = self._renewed(node, env, k)
-        return done
+        values = [_array(self._value(env, x, x)) for push in loop.pushes.values()
+                  for x in push.operands[1:]]
+        return [element.write(record, x, counters[0], k, checked=False)
+                for record, x in zip(records, values, strict=True)]
 
     def _renewed(self, node: Apply, env, k: Node) -> Apply:
         """Append an apply for the rows of one block."""
@@ -332,10 +342,17 @@ class _Blocks:
             attrs = attrs | {"stops": tuple(stops)}
         elif node.prim.name in PARTS and self.cut.is_table(node.operands[0]):
             operands.append(k)
-        made = node.prim(*operands, **attrs)
+        made = _append(node, operands, attrs)
         if made.type != self.type(node):
             raise IRFault(f"{node} of {self.count} blocks gives {made.type}")
         return made
+
+
+def _append(node: Apply, operands, attrs) -> Apply:
+    """An apply like another, at the same line of the user's."""
+    builder = current_builder()
+    builder.loc = node.loc
+    return builder.apply(node.prim, operands, attrs, node.name)
 
 
 def _array(x: Node) -> Node:
@@ -344,7 +361,7 @@ def _array(x: Node) -> Node:
 
 def _copied(body, env: dict[Node, Node], result: Node) -> Node:
     for node in body:
-        env[node] = node.prim(*(env.get(x, x) for x in node.operands), **node.attrs)
+        env[node] = _append(node, [env.get(x, x) for x in node.operands], node.attrs)
     return env.get(result, result)
 
 

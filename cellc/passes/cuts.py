@@ -48,13 +48,15 @@ class Loop:
 
 @record(eq=False)
 class Tape:
-    """A tape, the loop and state that fill it, and those that empty it."""
+    """A tape, the loop and state that leave records on it, and those that take them."""
 
     made: Apply
     source: Loop
     pushed: int
+    push: Apply
     sink: Loop
     popped: int
+    pop: Apply
 
 
 @record(eq=False)
@@ -80,7 +82,7 @@ def families(graph: Graph) -> list[Family]:
             users.setdefault(x, []).append(node)
     loops = _loops(graph)
     tapes = [t for node in graph.body if node.prim.name == "tape_new"
-             and (t := _tape(node, users, loops)) is not None]
+             for t in _tapes(node, users, loops)]
     whole = [loop for loop in loops.values() if not _other_tapes(loop, tapes)]
     found = []
     while whole:
@@ -155,25 +157,30 @@ def _with_own_constants(graph: Graph) -> Graph:
 
 # -- tapes -----------------------------------------------------------------------------------------
 
-def _tape(made: Apply, users, loops) -> Tape | None:
-    """The tape on which one loop leaves a record in each round, and of which another takes them."""
-    source, pushed = _only_loop(made, users, loops)
-    if source is None or not source.rounds:
-        return None
-    end = next((x for x in users.get(source.node, ()) if x.attrs.get("index") == pushed), None)
-    sink, popped = _only_loop(end, users, loops) if end is not None else (None, 0)
-    if sink is None or sink.rounds != source.rounds or sink is source:
-        return None
-    left = [x for x in users.get(sink.node, ()) if x.attrs.get("index") == popped]
-    if any(user.prim.name != "tape_end" for x in left for user in users.get(x, ())):
-        return None
-    push, pop = source.body.results[pushed], sink.body.results[popped]
-    pop = pop.operands[0] if isinstance(pop, Apply) and pop.prim.name == "item" else pop
-    if not (_uses_alone(source, pushed, push, "push") and _uses_alone(sink, popped, pop, "pop")
-            and [x.type for x in push.operands[1:]] == list(pop.attrs["types"])):
-        return None
-    source.pushes[pushed], sink.pops[popped] = push, pop
-    return Tape(made, source, pushed, sink, popped)
+def _tapes(made: Apply, users, loops) -> list[Tape]:
+    """What loops leave on a tape for others, which take it in the opposite order: those through
+    which the tape goes open and close like brackets. Nothing where something else is done with it.
+    """
+    tape, there, found = made, [], []
+    while any(user.prim.name != "tape_end" for user in users.get(tape, ())):
+        loop, i = _only_loop(tape, users, loops)
+        node = _use_alone(loop, i) if loop is not None and loop.rounds else None
+        if node is None:
+            return []
+        if node.prim.name == "push":
+            there.append((loop, i, node))
+        else:
+            source, pushed, push = there.pop() if there else (loop, i, node)
+            if source.rounds != loop.rounds or source is loop or (
+                    tuple(x.type for x in push.operands[1:]) != node.attrs["types"]):
+                return []
+            found.append(Tape(made, source, pushed, push, loop, i, node))
+        tape = next((x for x in users.get(loop.node, ()) if x.attrs.get("index") == i), None)
+    if there:
+        return []
+    for t in found:
+        t.source.pushes[t.pushed], t.sink.pops[t.popped] = t.push, t.pop
+    return found
 
 
 def _only_loop(x: Node, users, loops) -> tuple[Loop | None, int]:
@@ -186,12 +193,15 @@ def _only_loop(x: Node, users, loops) -> tuple[Loop | None, int]:
     return (loop, i) if i in loop.states else (None, 0)
 
 
-def _uses_alone(loop: Loop, state: int, node: Node, name: str) -> bool:
-    """Does a round use a tape once, in this push or pop?"""
-    x = loop.body.inputs[state]
-    return (isinstance(node, Apply) and node.prim.name == name and node.operands[0] is x
-            and not node.attrs.get("bottomless") and use_counts(loop.body)[x] == 1
-            and not use_counts(loop.node.attrs["test"])[loop.node.attrs["test"].inputs[state]])
+def _use_alone(loop: Loop, state: int) -> Apply | None:
+    """The push or pop that is all a round does with a tape."""
+    x, node = loop.body.inputs[state], loop.body.results[state]
+    if isinstance(node, Apply) and node.prim.name == "item":
+        node = node.operands[0]
+    asked = loop.node.attrs["test"]
+    alone = use_counts(loop.body)[x] == 1 and not use_counts(asked)[asked.inputs[state]]
+    return node if (alone and isinstance(node, Apply) and node.prim.name in TAPES
+                    and node.operands[0] is x) else None
 
 
 def _other_tapes(loop: Loop, tapes: list[Tape]) -> bool:
@@ -261,10 +271,9 @@ def _axes(family: Family) -> Axes:
         for i in loop.arrays:
             axes.same(loop.body.inputs[i], loop.body.results[i])
     for t in family.tapes:
-        push, pop = t.source.pushes[t.pushed], t.sink.pops[t.popped]
-        for j, x in enumerate(push.operands[1:], 1):
+        for j, x in enumerate(t.push.operands[1:], 1):
             for i in range(len(shape_of(x))):
-                axes.join((value_of(x), i), ((pop, j), i))
+                axes.join((value_of(x), i), ((t.pop, j), i))
     return axes
 
 
