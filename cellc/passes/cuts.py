@@ -16,11 +16,11 @@ from cellc.ir.types import ScalarType, TapeType, TensorType, Type, i64
 from cellc.kernels.effects import may_fail
 from cellc.passes.axes import Axes, shape_of, value_of
 from cellc.passes.ranges import step_of
-from cellc.passes.rebuild import added, copy_input, use_counts
+from cellc.passes.rebuild import copy_input, use_counts
 from cellc.record import fresh, record
 
 PARTS = ("read", "write", "accumulate")
-LINEAR = ("reshape", "transpose")       # of a sum is the sum of the same of its parts
+LINEAR = ("reshape", "transpose", "neg", "mul", "div")  # of a sum: the sum of these of its parts
 TAPES = ("push", "pop")
 
 
@@ -42,8 +42,8 @@ class Loop:
 
     @property
     def arrays(self) -> list[int]:
-        """The states that are arrays."""
-        return [i for i in self.states if shape_of(self.body.inputs[i])]
+        """The states that are arrays, those of no axes too."""
+        return [i for i in self.states if isinstance(self.body.inputs[i].type, TensorType)]
 
 
 @record(eq=False)
@@ -300,22 +300,38 @@ def _sums(family: Family, axes: Axes, name) -> dict[tuple[Node, int], list[Node]
     over = {node for node, axis in axes.sums if axes.find(axis) == name}
     found = {}
     for loop in family.loops:
-        uses = use_counts(loop.body)
-        asked = use_counts(loop.node.attrs["test"])
+        uses, asked = use_counts(loop.body), use_counts(loop.node.attrs["test"])
+        linear = set(over)
+        for node in loop.body.body:
+            if node.prim.name in LINEAR and not linear.isdisjoint(node.operands):
+                linear.add(node)
         for i in loop.arrays:
             x = loop.body.inputs[i]
-            terms = added(loop.body.results[i], uses)
+            terms = _terms(loop.body.results[i], x, uses)
             parts = [y for y in terms if y is not x]
-            sums = [_summed(y, uses) for y in parts]
-            if (terms.count(x) == uses[x] == 1 and parts and all(y in over for y in sums)
+            sums = [_summed(y, uses, over, linear) for y in parts]
+            if (terms.count(x) == uses[x] == 1 and parts and None not in sums
                     and not asked[loop.node.attrs["test"].inputs[i]]):
                 found[loop.node, i] = parts
                 over.difference_update(sums)
     return None if over else found
 
 
-def _summed(x: Node, uses) -> Node | None:
-    """The sum that a node is, in another arrangement; None where others use it."""
-    while isinstance(x, Apply) and x.prim.name in LINEAR and uses[x] == 1:
-        x = x.operands[0]
-    return x if uses[x] == 1 else None
+def _terms(x: Node, given: Node, uses) -> list[Node]:
+    """What a node adds up or takes away, where nobody looks at the sums on the way; `given` twice
+    where it is taken away."""
+    if not (isinstance(x, Apply) and x.prim.name in ("add", "sub") and uses[x] == 1):
+        return [x]
+    left, right = (_terms(y, given, uses) for y in x.operands)
+    return [*left, *right, *([given] if x.prim.name == "sub" and given in right else [])]
+
+
+def _summed(x: Node, uses, over: set[Node], linear: set[Node]) -> Node | None:
+    """Which of the sums `over` a node is, in another arrangement or scale; None where it is none of
+    them, or others use it as well. All that is `linear` is made of such sums."""
+    while isinstance(x, Apply) and uses[x] == 1 and x not in over and x in linear:
+        ways = [y for y in x.operands if y in linear]
+        if len(ways) != 1 or x.prim.name == "div" and ways[0] is not x.operands[0]:
+            return None
+        x = ways[0]
+    return x if x in over and uses[x] == 1 else None

@@ -26,7 +26,6 @@ from cellc.ir.prims.contraction import dot
 from cellc.ir.types import TensorType, TupleType
 from cellc.passes import dead_code
 from cellc.passes.rebuild import (
-    added,
     copy_input,
     everywhere,
     renew,
@@ -94,12 +93,19 @@ def _updates(node: Apply) -> list[Update]:
     asked, uses = use_counts(test), use_counts(body)
     found = []
     for k, given in enumerate(body.inputs[:n]):
-        terms = added(body.results[k], uses)
+        terms = _added(body.results[k], uses)
         products = [x for x in terms if x is not given]
         if terms.count(given) == uses[given] == 1 and not asked[given] and products and all(
                 uses[x] == 1 and _is_short(x) for x in products):
             found.append(Update(k, products))
     return found
+
+
+def _added(x: Node, uses) -> list[Node]:
+    """What a node adds up."""
+    if isinstance(x, Apply) and x.prim.name == "add" and uses[x] == 1:
+        return [*_added(x.operands[0], uses), *_added(x.operands[1], uses)]
+    return [x]
 
 
 def _is_short(x: Node) -> bool:

@@ -146,13 +146,6 @@ def use_counts(graph: Graph) -> Counter[Node]:
     return counts
 
 
-def added(x: Node, uses: Counter[Node]) -> list[Node]:
-    """What a node adds up, where nobody looks at the sums on the way."""
-    if isinstance(x, Apply) and x.prim.name == "add" and uses[x] == 1:
-        return [*added(x.operands[0], uses), *added(x.operands[1], uses)]
-    return [x]
-
-
 def restricted(graph: Graph, wanted: Iterable[int]) -> tuple[Graph, list[int]]:
     """The graph with only the results listed, what they need, and the inputs that are used; and
     which inputs those are."""
