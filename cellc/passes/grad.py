@@ -19,10 +19,10 @@ What is generated, by kind of node, walking the list forwards and then backwards
                                            the same p of g.bwd and h.bwd. What is not taken is free.
 
 The residuals need no analysis: f.bwd is built by a second Builder, and a forward value that a rule
-mentions there is *captured*, as any outside value is. A value is active where a float depends on an
-active input; only active values get cotangents, and a structural zero is None and never exists at
-run time; `masked.py` keeps those that a `select` makes. Everything made is an ordinary graph, so it
-can be differentiated again.
+mentions there is *captured*, as any outside value is; of a view, what it looks at. A value is
+active where a float depends on an active input; only active values get cotangents, and a structural
+zero is None and never exists at run time; `masked.py` keeps those that a `select` makes. Everything
+made is an ordinary graph, so it can be differentiated again.
 
 Where a graph has loops, their residuals go on a tape: f.fwd takes one as its last input and gives
 it, longer, as its last result; f.bwd takes that one and gives the first again (`Halves.taped`).
@@ -138,6 +138,27 @@ def zero(type):
     return scalar(0.0) if isinstance(type, ScalarType) else fill(type, 0)
 
 
+VIEWS = ("broadcast", "transpose", "reshape", "flip", "windows")     # of all elements
+
+
+class _Backward(Builder):
+    """A backward half under construction. Of a view of a forward value, the value is a residual:
+    it is no larger, may be one anyway, and where it is the same in all rounds of a loop it need not
+    be kept for each."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.views: dict[int, Node] = {}
+
+    def capture(self, value) -> Node:
+        if not isinstance(value, Apply) or value.prim.name not in VIEWS:
+            return super().capture(value)
+        if id(value) not in self.views:
+            x = value.operands[0]
+            self.views[id(value)] = self.append(renew(value, {x: self.lift(x)}))
+        return self.views[id(value)]
+
+
 class Differentiator(Activity):
     """The halves of every graph met, once for each set of active inputs and seeded results."""
 
@@ -182,7 +203,7 @@ class Differentiator(Activity):
                 else:
                     env[node] = fwd.append(renew(node, env))
             longer = self.tape
-        with Builder(f"{graph.name}.bwd") as bwd:
+        with _Backward(f"{graph.name}.bwd") as bwd:
             cotangents = Cotangents()
             for i in seeds:
                 cotangents.add(graph.results[i], bwd.input(graph.results[i].type, f"d{i}"))
