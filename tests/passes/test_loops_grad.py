@@ -325,3 +325,49 @@ def test_memory_comes_back_after_calls():
         gradient(0.5, 10_000 + n)
     assert runtime.memory_use().in_use == before
     assert resident() - held < 16 << 20
+
+
+# -- what a round keeps ----------------------------------------------------------------------------
+
+def turned_weight(h, w, m):
+    for _ in range(30):
+        h = ops.tanh(ops.matmul(h, w.T))
+    return (h * h).sum()
+
+
+def repeated_mask(h, w, m):
+    for _ in range(30):
+        h = 0.9 * h * m + ops.matmul(h, w)
+    return (h * h).sum()
+
+
+def turned_state(h, w, m):
+    for _ in range(30):
+        h = ops.tanh(ops.matmul(h.T.reshape((4, 3)).reshape((4, 3)).T, w))
+    return (h * h).sum()
+
+
+def a_number_for_all(h, w, m):
+    for _ in range(30):
+        h = ops.tanh(h * h.max()) * 0.5
+    return (h * h).sum()
+
+
+@pytest.mark.parametrize("f, kept", [
+    (turned_weight, [(3, 4), (3, 4)]),      # tanh's result and h, not w
+    (repeated_mask, [(3, 4), (3, 4)]),      # h and 0.9 h, not m
+    (turned_state, [(3, 4), (3, 4)]),
+    (a_number_for_all, [(3, 4), (3, 4), ()])])
+def test_of_a_view_what_it_looks_at_is_kept(f, kept):
+    args = [Tensor(np.random.default_rng(i).standard_normal(shape) * 0.4)
+            for i, shape in enumerate([(3, 4), (4, 4), (4,)])]
+    grad = cellc.grad(f, (0, 1, 2))
+    stages = cellc.inspect(grad, *args).stages
+    pushes = [node for g in stages["sums"].reachable() for node in g.body
+              if node.prim.name == "push"]
+    assert sorted(x.type.shape for push in pushes for x in push.operands[1:]
+                  if hasattr(x.type, "shape")) == sorted(kept)
+    with cellc.context.eagerly():
+        expected = grad(*args)
+    for found, want in zip(grad(*args), expected, strict=True):
+        np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), 1e-9, 1e-12)
