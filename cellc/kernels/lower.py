@@ -57,13 +57,13 @@ class NotFusable(Exception):
 @once
 def lower(graph: Graph) -> Nest:
     """The nest of a group. Its buffers take the slots of the context in order: inputs, results."""
-    splits: list[tuple[int, int]] = []          # (axis number, inner extent), in order
+    splits: dict[str, int] = {}             # the name of an axis -> its inner extent
     for _ in range(MAX_SPLITS):
         lowering = Lowering(graph, splits)
         try:
             return lowering.run()
         except NeedSplit as need:
-            splits.append((lowering.number[need.axis], need.inner))
+            splits[need.axis.name] = need.inner
         except (NotAffine, SymbolicFault) as fault:
             raise NotFusable(str(fault)) from fault
     raise NotFusable("too many axes would have to be cut")
@@ -73,12 +73,14 @@ class Lowering:
     """One attempt, with the axes cut as `splits` says.
 
     Axes are numbered in the order in which they are made, which an attempt repeats exactly until it
-    gets further than the last one; so a cut is remembered by number.
+    gets further than the last one. Pieces are not counted, but named after what they are pieces of:
+    so a cut is remembered by name, whatever is cut before it.
     """
 
-    def __init__(self, graph: Graph, splits: list[tuple[int, int]]):
+    def __init__(self, graph: Graph, splits: dict[str, int]):
         self.graph, self.splits = graph, splits
-        self.number: dict[Axis, int] = {}
+        self.axes: list[Axis] = []               # in the order in which they are made
+        self.made = 0                            # of them, that are no pieces
         self.live: set[Axis] = set()             # axes that have not been cut
         self.anchor: list[Axis] = []             # axes of the first result, or of what is totalled
         self.anchor_index: list[Affine] = []     # its index
@@ -114,7 +116,7 @@ class Lowering:
         for result in sums:
             stores[result] = self._total(result)
         reduced = self.reduced or []
-        rows = [a for a in self.number if a not in reduced and a in self.live]
+        rows = [a for a in self.axes if a not in reduced and a in self.live]
         nest = Nest(rows, [a for a in reduced if a.extent != 1],
                     [stores[i] for i in sorted(stores)])
         self._check(nest)
@@ -161,8 +163,9 @@ class Lowering:
         """Axes for the extents, cut as decided; the index of each extent in terms of them."""
         made, index = [], []
         for extent in extents:
-            axis = Axis(f"{letter}{len(self.number)}", extent)
-            self.number[axis] = len(self.number)
+            axis = Axis(f"{letter}{self.made}", extent)
+            self.made += 1
+            self.axes.append(axis)
             self.live.add(axis)
             pieces, expressions = self._cut(axis)
             made.extend(pieces)
@@ -170,14 +173,14 @@ class Lowering:
         return made, index
 
     def _cut(self, axis: Axis) -> tuple[list[Axis], Affine]:
-        inner_extent = next((inner for n, inner in self.splits if n == self.number[axis]), None)
+        inner_extent = self.splits.get(axis.name)
         if inner_extent is None:
             return [axis], Affine.of(axis)
         pieces, parts = [], []
         self.live.discard(axis)
         for suffix, extent in (("o", axis.extent // inner_extent), ("i", inner_extent)):
             piece = Axis(axis.name + suffix, extent)
-            self.number[piece] = len(self.number)
+            self.axes.append(piece)
             self.live.add(piece)
             axes, expression = self._cut(piece)
             pieces.extend(axes)
@@ -197,7 +200,7 @@ class Lowering:
 
     def _result_index(self, result: int) -> list[Affine]:
         node = self.graph.results[result]
-        if not self.number:
+        if not self.axes:
             return self._anchor_at(node)
         index = self.at.get(node)
         if index is None:
@@ -217,7 +220,7 @@ class Lowering:
         if node.size == self.anchored.size:
             shape = self.anchored.shape
             return reshape_index(self.anchor_index, node.shape and shape, node.shape)
-        rows = [a for a in self.number if a in self.live and a not in (self.reduced or ())]
+        rows = [a for a in self.axes if a in self.live and a not in (self.reduced or ())]
         if tuple(a.extent for a in rows) == tuple(n for n in node.shape if n != 1):
             axes = iter(rows)
             return [ZERO if n == 1 else Affine.of(next(axes)) for n in node.shape]

@@ -343,13 +343,23 @@ def _origin(graph: Graph, result: int) -> int | None:
 def _pointwise(body: Graph, x: Input) -> bool:
     """Whether a group reads x only at the place it writes, before it writes there: whatever depends
     on x is elementwise of x's shape, and there is no reduction and no product, whose result holds
-    unfinished sums before the rest of the group is computed."""
+    unfinished sums before the rest of the group is computed. Of several results, each is written at
+    the same place at a time: none is another arrangement of what is computed."""
     if any(node.prim.kind == "reduce" or node.prim.name == "dot" for node in body.body):
         return False
     dependent: set[Node] = {x}
+    given: set[Node] = set(body.inputs)
     for node in body.body:
-        if node.prim.name != "tuple" and any(o in dependent for o in node.operands):
+        if node.prim.name == "tuple":
+            continue
+        if any(o in dependent for o in node.operands):
             if node.prim.kind != "elementwise" or node.type.shape != x.type.shape:
                 return False
             dependent.add(node)
+        if node.prim.kind == "elementwise":
+            continue
+        if all(o in given or isinstance(o, Constant) for o in node.operands):
+            given.add(node)                 # it is part of a load
+        elif len(body.results) > 1 and node.prim.name not in ("reshape", "broadcast"):
+            return False
     return True

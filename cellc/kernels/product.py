@@ -85,24 +85,25 @@ def product_of(graph: Graph) -> Product:
     of, sums = dots[0].operands[0].dtype.name, dots[0].dtype.name
     if of not in DTYPES and not (of in BYTES and sums == "i32"):
         raise NoProduct(f"no product of {of} in {sums}")
-    cuts: list[tuple[int, int]] = []
+    cuts: dict[str, int] = {}
     for _ in range(MAX_SPLITS):
         reading = Reading(graph, dots[0], cuts)
         try:
             return reading.run()
         except NeedSplit as need:
-            cuts.append((reading.numbers[need.axis], need.inner))
+            cuts[need.axis.name] = need.inner
         except (NotAffine, SymbolicFault) as fault:
             raise NoProduct(str(fault)) from fault
     raise NoProduct("too many axes would have to be cut")
 
 
 class Reading:
-    """One attempt to read a graph as a product, with axes cut as `cuts` says (by number)."""
+    """One attempt to read a graph as a product, with axes cut as `cuts` says: by their names, which
+    are numbers, those of pieces what they are pieces of."""
 
-    def __init__(self, graph: Graph, dot: Apply, cuts: list[tuple[int, int]]):
+    def __init__(self, graph: Graph, dot: Apply, cuts: dict[str, int]):
         self.graph, self.dot, self.cuts = graph, dot, cuts
-        self.numbers: dict[Axis, int] = {}
+        self.made = 0
         self.parts = Parts()
 
     def run(self) -> Product:
@@ -138,16 +139,18 @@ class Reading:
         self.outer_columns(product)
         return product
 
-    def axis(self, extent, kind: list[Axis]) -> Affine:
-        """A new axis of a kind, cut as decided; its index."""
-        letter = next(x for x, axes in zip("bmnk", vars(self.parts).values(), strict=True)
-                      if axes is kind)
-        axis = Axis(f"{letter}{len(self.numbers)}", extent)
-        self.numbers[axis] = len(self.numbers)
-        inner = next((n for number, n in self.cuts if number == self.numbers[axis]), None)
+    def axis(self, extent, kind: list[Axis], name: str = "") -> Affine:
+        """A new axis of a kind, cut as decided; its index. A piece of one is given its name."""
+        if not name:
+            letter = next(x for x, axes in zip("bmnk", vars(self.parts).values(), strict=True)
+                          if axes is kind)
+            name = f"{letter}{self.made}"
+            self.made += 1
+        inner = self.cuts.get(name)
         if inner is not None:
-            outside = self.axis(extent // inner, kind)
-            return outside * inner + self.axis(inner, kind)
+            outside = self.axis(extent // inner, kind, name + "o")
+            return outside * inner + self.axis(inner, kind, name + "i")
+        axis = Axis(name, extent)
         if extent != 1:
             kind.append(axis)
         return Affine.of(axis)

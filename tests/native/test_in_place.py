@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cellc
-from cellc import Tensor
+from cellc import Tensor, ops
 from cellc.errors import IndexFault
 
 N = 1000
@@ -157,3 +157,71 @@ def test_a_write_beyond_the_end_is_an_error():
         compiled(x, N + 1)
     assert f"{__file__}:{written.__code__.co_firstlineno + 3}:" in str(caught.value)
     assert compiled(x, N).asnumpy().tolist() == [1.0] * N
+
+
+# -- results over what a group reads ---------------------------------------------------------------
+
+def swapped_parts(x, y):
+    """One result is another arrangement of what the other is made of."""
+    for _ in range(20):
+        z = y.reshape((12, 2, 2)) * 0.5
+        x, y = (z * 1.5).reshape((12, 4)), 0.5 * x + z.transpose((0, 2, 1)).reshape((12, 4))
+    return x, y
+
+
+def turned(x, y):
+    for _ in range(20):
+        z = ops.tanh(y)
+        x, y = z * 0.5, x + ops.flip(z, (1,))
+    return x, y
+
+
+def halves_exchanged(x, y):
+    for _ in range(20):
+        z = y + 1.0
+        x, y = z * 0.5, 0.5 * x + ops.concat((z[:, 2:], z[:, :2]), 1)
+    return x, y
+
+
+def side_by_side(x, y):
+    for _ in range(20):
+        x, y = y * 0.5, x + 0.25 * y
+    return x, y
+
+
+def arranged_when_read(x, y):
+    for _ in range(20):
+        x, y = 0.5 * ops.flip(y, (1,)), x + 0.25 * ops.flip(y, (0,))
+    return x, y
+
+
+@pytest.mark.parametrize("f", [swapped_parts, turned, halves_exchanged, side_by_side,
+                               arranged_when_read])
+def test_a_result_over_what_another_reads(f):
+    rng = np.random.default_rng(0)
+    args = [Tensor(rng.standard_normal((12, 4))) for _ in range(2)]
+    with cellc.context.eagerly():
+        expected = f(*args)
+    for found, want in zip(cellc.jit(f)(*args), expected, strict=True):
+        np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), 1e-9, 1e-12)
+
+
+def rows_turned(x, w):
+    """In its gradient's rounds one product is given on, the other turned and added to it."""
+    h = x[0]
+    for t in range(17):
+        h = h.reshape((12, 2, 2)) * x[t].reshape((12, 2, 2)).transpose((0, 2, 1))
+        h = h.reshape((12, 4))
+        h = h * 0.5 + 0.1 * ops.reduce_sum(h, 0, keepdims=True)
+        h = 0.5 * ops.matmul(h, w) + x[t]
+    return (h * h).mean()
+
+
+def test_a_gradient_over_what_another_reads():
+    args = [Tensor(np.random.default_rng(0).standard_normal(shape) * 0.3)
+            for shape in ((17, 12, 4), (4, 4))]
+    grad = cellc.grad(rows_turned, (0, 1))
+    with cellc.context.eagerly():
+        expected = grad(*args)
+    for found, want in zip(cellc.jit(grad)(*args), expected, strict=True):
+        np.testing.assert_allclose(found.asnumpy(), want.asnumpy(), 1e-9, 1e-12)
