@@ -55,10 +55,11 @@ COLUMNS = {
     "jax": [("JAX", "jit", {"caches_by_default": False})],
     "mindspore": [("MindSpore", "graph", {"caches_by_default": False})],
     "numba": [
-        ("Numba", "parallel", {"kinds": frozenset({"elementwise", "mandelbrot", *LOOPS})}),
+        ("Numba", "parallel", {"kinds": frozenset(
+            {"elementwise", "mandelbrot", "pendulums", *LOOPS})}),
     ],
     "numpy": [
-        ("NumPy", "plain", {"kinds": frozenset({"elementwise", "matmul"})}),
+        ("NumPy", "plain", {"kinds": frozenset({"elementwise", "matmul", "pendulums"})}),
         (
             "NumPy SkylakeX",  # OpenBLAS does not know every AVX-512 machine by itself
             "skylakex",

@@ -11,6 +11,7 @@ BATCH_MLP, MLP_SIZES = 128, (784, 512, 256, 10)
 BATCH_LENET = 64
 CLASSES = 10
 BLOCK_BATCH, BLOCK_WIDTH = 32, 64        # a block's inner width is four times that
+PENDULUMS, PENDULUM_STEPS = 128_000, 300
 LSTM_STEPS, LSTM_BATCH, LSTM_WIDTH = 64, 32, 128
 # Control flow that depends on data, in f64: the argument differentiated by first, then a count.
 LOOPS = {
@@ -120,6 +121,8 @@ def _all() -> list[Workload]:
     rows.append(Workload("loop-mandelbrot", "mandelbrot", tolerance=1e-3))
     rows.append(Workload("loop-lstm", "lstm", 0, ("flops", _lstm_flops()), 1e-4))
     rows.append(Workload("loop-lstm-grad", "lstm_grad", 0, ("flops", 2.5 * _lstm_flops()), 1e-3))
+    rows.append(Workload("loop-pendulums", "pendulums", tolerance=1e-4))
+    rows.append(Workload("loop-pendulums-grad", "pendulums_grad", tolerance=1e-3))
     rows.append(Workload("loop-3000-grad", "rows_grad", 3000, tolerance=1e-5))
     return rows
 
@@ -164,6 +167,8 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
             weights = random.standard_normal((2, LSTM_WIDTH, 4 * LSTM_WIDTH), np.float32)
             return x, *(weights / np.float32(LSTM_WIDTH) ** 0.5), np.zeros(
                 4 * LSTM_WIDTH, np.float32)
+        case "pendulums" | "pendulums_grad":
+            return tuple(random.standard_normal((2, PENDULUMS), np.float32))
         case "rows_grad":
             return (random.standard_normal((workload.size, 8), np.float32),)
         case "mandelbrot":

@@ -97,6 +97,11 @@ def make(workload, variant):
     if kind == "mandelbrot":
         function = cellc.jit(plain.mandelbrot)
         return lambda: function(*loops.MANDELBROT)
+    if kind in ("pendulums", "pendulums_grad"):
+        arrays = tuple(map(Tensor, inputs(workload)))
+        function = cellc.jit(plain.pendulums) if kind == "pendulums" else cellc.grad(
+            lambda q, p: (plain.pendulums(q, p) ** 2).sum())
+        return lambda: function(*arrays)
     if kind in LOOPS:
         function, arguments = cellc.jit(getattr(plain, kind)), LOOPS[kind]
         return lambda: function(*arguments)

@@ -15,6 +15,7 @@ from benchmarks.workloads import (
     LOOPS,
     MOMENTUM,
     MOMENTUM_RATE,
+    PENDULUM_STEPS,
     blocks_weights,
     gradnet_scale,
     inputs,
@@ -129,6 +130,10 @@ def make(workload, variant):
         case "lstm_grad":
             gradient = jax.jit(jax.grad(lambda *a: (lstm(*a) ** 2).mean(), (1, 2, 3)))
             return lambda: gradient(*arrays)[1]
+        case "pendulums":
+            function = jax.jit(pendulums)
+        case "pendulums_grad":
+            function = jax.jit(jax.grad(lambda q, p: (pendulums(q, p) ** 2).sum()))
         case "rows_grad":
             function = jax.jit(jax.grad(rows))
         case kind if kind in LOOPS:
@@ -156,6 +161,15 @@ def lstm(x, w, u, b):
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         outputs.append(h)
     return jnp.stack(outputs)
+
+
+def pendulums(q, p):
+    def step(_, state):
+        q, p = state
+        p = p - 0.01 * jnp.sin(q)
+        return q + 0.01 * p, p
+
+    return jax.lax.fori_loop(0, PENDULUM_STEPS, step, (q, p))[0]
 
 
 def rows(x):

@@ -6,6 +6,8 @@ or fill an array that `zeros(height, width)` made.
 
 from types import SimpleNamespace
 
+from benchmarks.workloads import PENDULUM_STEPS
+
 MANDELBROT = (1000, 1000, 50)       # width, height, most rounds
 RK45_END, RK45_TOLERANCE = 5.0, 1e-8
 
@@ -110,6 +112,13 @@ def define(sin, zeros):
                 out[i, j] = n
         return out
 
+    def pendulums(q, p):
+        """Many pendulums as arrays, by the symplectic Euler method."""
+        for _ in range(PENDULUM_STEPS):
+            p = p - 0.01 * sin(q)
+            q = q + 0.01 * p
+        return q
+
     def nested_sines(x, depth):
         """Recursion, as deep as an argument says."""
         if depth == 0:
@@ -117,4 +126,5 @@ def define(sin, zeros):
         return sin(nested_sines(x, depth - 1)) * 0.5 + x
 
     return SimpleNamespace(newton=newton, sine=sine, euler=euler, kept=kept, slope=slope,
-                           rk45=rk45, mandelbrot=mandelbrot, nested_sines=nested_sines)
+                           rk45=rk45, mandelbrot=mandelbrot, pendulums=pendulums,
+                           nested_sines=nested_sines)

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from benchmarks.peers import loops
-from benchmarks.workloads import LOOPS, inputs
+from benchmarks.workloads import LOOPS, PENDULUM_STEPS, inputs
 
 VERSION = numba.__version__
 VARIANTS = ("parallel",)
@@ -53,6 +53,18 @@ def mandelbrot(width, height, most):
     return out
 
 
+@numba.njit(parallel=True)
+def pendulums(q, p):
+    out, by = np.empty_like(q), np.float32(0.01)
+    for i in numba.prange(q.size):
+        x, v = q[i], p[i]
+        for _ in range(PENDULUM_STEPS):
+            v = v - by * np.sin(x)
+            x = x + by * v
+        out[i] = x
+    return out
+
+
 @numba.njit("f8(f8, i8)")
 def nested_sines(x, depth):
     if depth == 0:
@@ -63,6 +75,9 @@ def nested_sines(x, depth):
 def make(workload, variant):
     if workload.kind == "mandelbrot":
         return lambda: mandelbrot(*loops.MANDELBROT)
+    if workload.kind == "pendulums":
+        arrays = inputs(workload)
+        return lambda: pendulums(*arrays)
     if workload.kind in LOOPS:
         function = compiled(workload.kind)
         return lambda: function(*LOOPS[workload.kind])

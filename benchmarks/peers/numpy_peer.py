@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from benchmarks.peers import loops
 from benchmarks.workloads import inputs
 
 VERSION = np.__version__
@@ -29,6 +30,9 @@ def make(workload, variant):
     arrays = inputs(workload)
     if workload.kind == "matmul":
         return lambda: np.matmul(*arrays)
+    if workload.kind == "pendulums" and variant == "plain":
+        function = loops.define(np.sin, None).pendulums
+        return lambda: function(*arrays)
     if workload.kind == "elementwise" and variant == "plain":
         return lambda: chain(*arrays)
     return None

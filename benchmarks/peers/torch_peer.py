@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.peers import layers
+from benchmarks.peers import layers, loops
 from benchmarks.workloads import (
     ADAM_RATE,
     BLOCK_WIDTH,
@@ -145,6 +145,13 @@ def make(workload, variant):
         case "lstm_grad":
             function = compiled(torch.func.grad(lstm_loss, (1, 2, 3)), variant)
             return lambda: function(*arrays)[1]
+        case "pendulums" if variant == "eager":     # compiled, 300 steps take minutes to compile
+            function = loops.define(torch.sin, None).pendulums
+            return lambda: function(*arrays)
+        case "pendulums_grad" if variant == "eager":
+            function = loops.define(torch.sin, None).pendulums
+            gradient = torch.func.grad(lambda q, p: (function(q, p) ** 2).sum())
+            return lambda: gradient(*arrays)
         case "rows_grad" if variant == "eager":
             function = torch.func.grad(rows)
             return lambda: function(*arrays)
