@@ -252,8 +252,10 @@ def cuts(family: Family) -> list[Cut]:
              for x in (first.body.inputs[i],) for a, n in enumerate(x.shape)}
     found = []
     for name, size in sizes.items():
+        if not isinstance(size, int) or size < 2 or axes.is_fixed(name):
+            continue
         sums = _sums(family, axes, name)
-        if isinstance(size, int) and size > 1 and not axes.is_fixed(name) and sums is not None:
+        if sums is not None:
             cut = Cut(family, axes, name, size, sums)
             if all(_is_good(cut, loop) for loop in family.loops):
                 found.append(cut)
