@@ -215,14 +215,14 @@ def _other_tapes(loop: Loop, tapes: list[Tape]) -> bool:
 
 @record(eq=False)
 class Cut:
-    """A family, the class of axes along which it is cut, their size, and what is only added up:
-    for the states of each loop that are, the sums that a round adds."""
+    """A family, the class of axes along which it is cut, their size, and the states of its loops
+    to which rounds only add sums over it."""
 
     family: Family
     axes: Axes
     name: tuple
     size: int
-    sums: dict[tuple[Node, int], list[Node]]
+    sums: set[tuple[Node, int]]
 
     def axis(self, x: Node) -> int | None:
         """Where a value has the axis."""
@@ -297,10 +297,10 @@ def _places(node: Apply) -> int:
         node.prim.name in PARTS) else 0
 
 
-def _sums(family: Family, axes: Axes, name) -> dict[tuple[Node, int], list[Node]] | None:
+def _sums(family: Family, axes: Axes, name) -> set[tuple[Node, int]] | None:
     """The states to which rounds add sums over the axis; None where there are other such sums."""
     over = {node for node, axis in axes.sums if axes.find(axis) == name}
-    found = {}
+    found = set()
     for loop in family.loops:
         uses, asked = use_counts(loop.body), use_counts(loop.node.attrs["test"])
         linear = set(over)
@@ -310,11 +310,10 @@ def _sums(family: Family, axes: Axes, name) -> dict[tuple[Node, int], list[Node]
         for i in loop.arrays:
             x = loop.body.inputs[i]
             terms = _terms(loop.body.results[i], x, uses)
-            parts = [y for y in terms if y is not x]
-            sums = [_summed(y, uses, over, linear) for y in parts]
-            if (terms.count(x) == uses[x] == 1 and parts and None not in sums
+            sums = [_summed(y, uses, over, linear) for y in terms if y is not x]
+            if (terms.count(x) == uses[x] == 1 and sums and None not in sums
                     and not asked[loop.node.attrs["test"].inputs[i]]):
-                found[loop.node, i] = parts
+                found.add((loop.node, i))
                 over.difference_update(sums)
     return None if over else found
 
