@@ -17,13 +17,14 @@ from collections.abc import Iterator
 
 from cellc.kernels import accumulate, memory_ops, schedule, stash
 from cellc.kernels.emit_values import Context, Values, copy_of
-from cellc.kernels.loops import Load, Nest, Reduction, Store
+from cellc.kernels.loops import Load, Nest, Reduction, Store, Value
 from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, is_literal
 from cellc.kernels.vectors import counting, splat
 from cellc.kernels.views import Axis
+from cellc.record import record
 
 SUM_BLOCK = 64                 # additions to one accumulator before a fresh one is begun
 MOST_POINTS = 32               # a reduction over no more points is written out,
@@ -57,7 +58,7 @@ class Emitter(Values):
                 self.context.buffer(v.buffer)
         if self.s.stash:
             offset = self.f.mul("%task", str(8 * self.s.stash_elements))
-            self.stash_base = self.f.gep("i8", self.context.slot(self.context.slots), offset)
+            self.stash = self.f.gep("i8", self.context.slot(self.context.slots), offset)
         self.compute(row=True)
         self.rows(0)
 
@@ -83,9 +84,12 @@ class Emitter(Values):
         if depth == len(self.s.rows):
             for _ in self._inner_points(self.nest.rows):
                 self.compute(row=True)
-                self.sweeps()
+                self.sweeps([self.row()])
             return
         axis = self.s.rows[depth]
+        if axis is self.s.rows[-1] and self.s.together > 1:
+            self._rows_together(axis)
+            return
         if axis is not self.vector:
             start, stop = self.bounds(axis)
             with self.f.loop(start, stop, 1, hint=axis.name) as loop, self.scope():
@@ -99,6 +103,40 @@ class Emitter(Values):
                     self.vectors(axis, loop.index, part, stop):
                 self.compute(row=True)
                 self.rows(depth + 1)
+
+    def _rows_together(self, axis: Axis) -> None:
+        """The innermost loop over rows, of which a round takes several through each sweep."""
+        n = self.s.together
+        start, stop = self.bounds(axis, n)
+        with self.f.loop(start, stop, n, hint=axis.name) as loop:
+            rows = []
+            for u in range(n):
+                with self.scope():
+                    self.bind(axis, self.f.add(loop.index, str(u)))
+                    self.compute(row=True)
+                    rows.append(self.row(u))
+            self.sweeps(rows)
+
+    def row(self, number: int = 0) -> Row:
+        """What is known here, as what is known of a row, the given one of those gone together."""
+        stash = self.stash
+        if number and self.s.stash:
+            apart = 8 * self.s.stash_elements // self.s.together
+            stash = self.f.gep("i8", stash, str(number * apart))
+        return Row(self.env, self.index, self.partial, self.known_guards, stash)
+
+    @contextlib.contextmanager
+    def at(self, row: Row) -> Iterator[None]:
+        """Inside, a row is what is computed; what is found is known of it from then on."""
+        outside = self.row()
+        self._take(row)
+        yield
+        row.env = self.env
+        self._take(outside)
+
+    def _take(self, row: Row) -> None:
+        self.env, self.index, self.partial = dict(row.env), dict(row.index), dict(row.partial)
+        self.known_guards, self.stash = row.guards, row.stash
 
     def _inner_points(self, axes: list[Axis]) -> Iterator[None]:
         """Once for each point of the inner axis, if it is one of `axes`; else once."""
@@ -163,39 +201,50 @@ class Emitter(Values):
         return body_cost(self.nest)
 
     # -- sweeps ----------------------------------------------------------------------------------
-    def sweeps(self) -> None:
-        """The reduced loops of one row, sweep after sweep, and what depends on their results."""
+    def sweeps(self, rows: list[Row]) -> None:
+        """The reduced loops of these rows, sweep after sweep, and what depends on their results.
+
+        A sweep goes through one row after the other: while the lanes of the first one's sums meet,
+        that of the second has begun, and so nothing waits for them.
+        """
         n_sweeps = self.nest.sweeps if self.nest.reduced else 0
-        saved = dict(self.env)
         self.points, self.kept = {}, {}
         if self._few_points():
             self.points = {point: {} for point in itertools.product(
                 *(range(a.extent) for a in self._written_out()))}
-        for self.sweep in range(n_sweeps):
-            reductions = [v for v in self.values
-                          if isinstance(v, Reduction) and v.sweep == self.sweep + 1]
-            stores = [s for s in self.nest.stores
-                      if s.sweep == self.sweep and self.nest.full(s)]
-            wanted = stash.wanted(self.nest, self.sweep, self.kept)
-            width = self.lanes if self.vector is not None else 1
-            copies = self.copies if self.vector in self.s.rows else 1
-            if self.s.sweep_unroll:
-                self.unroll = self.s.sweep_unroll[self.sweep]
-            start = [[accumulate.neutral(self.ops, r, width) for _ in range(copies)]
-                     for r in reductions]
-            if self.points:
-                ends = self._each_point(reductions, stores, wanted, start)
-            else:
-                ends = self.reduced(0, reductions, stores, wanted, start)
-            for r, copies_of_r in zip(reductions, ends, strict=True):
-                self.env[r] = self._finished(r, copies_of_r)
-            self.sweep += 1
-            self.compute(row=True)
+        for sweep in range(n_sweeps):
+            for row in rows:
+                with self.at(row):
+                    self.sweep = sweep
+                    self._one_sweep()
+                    self.sweep = sweep + 1
+                    self.compute(row=True)
         self.sweep = n_sweeps
-        for store in self.nest.stores:
-            if not (self.nest.reduced and self.nest.full(store)):
-                self.store(store)
-        self.env, self.sweep = saved, 0
+        for row in rows:
+            with self.at(row):
+                for store in self.nest.stores:
+                    if not (self.nest.reduced and self.nest.full(store)):
+                        self.store(store)
+        self.sweep = 0
+
+    def _one_sweep(self) -> None:
+        """One sweep over the row at hand."""
+        reductions = [v for v in self.values
+                      if isinstance(v, Reduction) and v.sweep == self.sweep + 1]
+        stores = [s for s in self.nest.stores if s.sweep == self.sweep and self.nest.full(s)]
+        wanted = stash.wanted(self.nest, self.sweep, self.kept)
+        width = self.lanes if self.vector is not None else 1
+        copies = self.copies if self.vector in self.s.rows else 1
+        if self.s.sweep_unroll:
+            self.unroll = self.s.sweep_unroll[self.sweep]
+        start = [[accumulate.neutral(self.ops, r, width) for _ in range(copies)]
+                 for r in reductions]
+        if self.points:
+            ends = self._each_point(reductions, stores, wanted, start)
+        else:
+            ends = self.reduced(0, reductions, stores, wanted, start)
+        for r, copies_of_r in zip(reductions, ends, strict=True):
+            self.env[r] = self._finished(r, copies_of_r)
 
     def _each_point(self, reductions, stores, wanted, accumulators):
         """The sweep written out point by point; the next one reuses what is computed at a point."""
@@ -314,7 +363,7 @@ class Emitter(Values):
         f = self.f
         for v, step in self.s.ahead:
             element = memory_type(v.buffer.dtype)
-            place = f.add(self.scalar(v.place), self.context.number(step))
+            place = f.add(self.scalar(v.place), self.context.number(step * self.s.together))
             first = f.gep(element, self.context.buffer(v.buffer), place)
             for u in range(self.copies):
                 memory_ops.prefetch(f, f.gep(element, first, str(u * self.lanes)),
@@ -330,6 +379,17 @@ class Emitter(Values):
                                          mask)
                          for u, parts in enumerate(copies)])
         return ends
+
+
+@record
+class Row:
+    """What is known of a row: values, indices, parts of addresses, guards; where its stash is."""
+
+    env: dict[Value, list[Element]]
+    index: dict[Axis, str]
+    partial: dict[tuple, str]
+    guards: dict[tuple, list[Element]]
+    stash: str
 
 
 class Part:

@@ -86,6 +86,7 @@ class Values:
         self.copies, self.mask, self.left = 1, None, None
         self.sweep = 0
         self.known_guards: dict[tuple, list[Element]] = {}
+        self.stash = ""                              # where a row keeps values for later sweeps
         self.kept: dict[Value, int] = {}             # stashed value -> the sweep that computes it
         self.collected: dict[Store, tuple[str, list[list[Element]]]] = {}
         self.places = {v.place.key(): v.place for v in (*self.values, *nest.stores)
@@ -173,7 +174,7 @@ class Values:
     def _kept(self, v: ScalarOp) -> list[Element]:
         """A value of the stash: computed and put there in its first sweep, then fetched."""
         f, place = self.f, self.s.stash[v]
-        pointer = f.gep(memory_type(v.dtype.compute), self.stash_base, self.scalar(place))
+        pointer = f.gep(memory_type(v.dtype.compute), self.stash, self.scalar(place))
         held = v.dtype.compute
         if self.kept.setdefault(v, self.sweep) == self.sweep:
             made = self._made(v)

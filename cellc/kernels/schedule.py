@@ -41,6 +41,9 @@ LONG_SECONDS = 2e-4             # work above this is cut into more tasks than th
 SHARES = 4                      # so that a core which is busy otherwise takes fewer of them
 TILE = 16                       # elements of a cache line, about
 MOST_INNER = 4                  # lanes further apart are scattered
+COMPUTED = 20                   # rows of sweeps that cost less than this are waited for
+NEAR = 9 / 8                    # of the first-level cache, of what several rows need and what is
+                                # asked for meanwhile: not all of it is needed at once
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
 
@@ -61,6 +64,7 @@ class Schedule:
     tasks: int
     seconds: float
     inner: Axis | None = None
+    together: int = 1                            # rows that go through the sweeps together
     stash: dict[Value, Affine] = fresh(dict)     # value -> its place in scratch
     stash_elements: int = 0                                      # of eight bytes, for each task
     alone_below: tuple[str, int] | None = None    # a symbol's size from which several tasks pay
@@ -82,6 +86,8 @@ class Schedule:
             parts.append(f"vector {self.vector} x {self.lanes} x {copies}")
         if self.inner:
             parts.append(f"inner {self.inner}")
+        if self.together > 1:
+            parts.append(f"{self.together} rows together")
         if self.stash:
             parts.append(f"{len(self.stash)} values kept for later sweeps")
         if self.ahead:
@@ -232,6 +238,7 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
         most = 2 if nest.sweeps > 1 else 4          # each sweep over what the last one has fetched
         schedule.sweep_unroll = [min(most, _unroll(sweep_cost(nest, i, first), vector, lanes))
                                  for i in range(nest.sweeps)]
+        _pair_rows(nest, schedule, target)
         _fetch_ahead(nest, schedule, first, target)
     return schedule
 
@@ -275,19 +282,47 @@ def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:
     return None
 
 
+def _pair_rows(nest: Nest, schedule: Schedule, target: Target) -> None:
+    """Two rows go through each sweep one after the other, where there is much to compute: the first
+    one's sums are ready when its next sweep begins. What both need stays in the first-level cache.
+    """
+    row = schedule.rows[-1] if schedule.rows else None
+    if (nest.sweeps < 3 or body_cost(nest) < COMPUTED or row is None or row.limit is not None
+            or not isinstance(row.extent, int) or row.extent % 2 or schedule.inner is not None
+            or any(s.dynamic for s in nest.stores)):
+        return
+    if 2 * 8 * schedule.stash_elements + _near(nest, row, 2) <= target.l1_bytes:
+        schedule.together = 2
+        schedule.stash_elements *= 2
+
+
+def _near(nest: Nest, row: Axis, rows: int) -> float:
+    """The bytes that so many rows read and write."""
+    arrays = {(v.buffer, v.place.key()): v for v in _accesses(nest)}
+    return sum(count(nest.reduced) * v.buffer.dtype.itemsize * (rows if row in v.axes else 1)
+               for v in arrays.values() if v.axes & {*nest.reduced})
+
+
+def _accesses(nest: Nest) -> list[Load | Store]:
+    """What is read and written, but for sums that are added to."""
+    return [v for v in (*nest.values(), *nest.stores)
+            if isinstance(v, Load) or isinstance(v, Store) and not (v.add or v.total)]
+
+
 def _fetch_ahead(nest: Nest, schedule: Schedule, kept: dict[Value, int], target: Target) -> None:
     """Only the first sweep of a row waits for memory. What lies there contiguously is asked for a
     row ahead, in the sweep that computes most."""
     row = next((a for a in reversed(schedule.rows) if a.extent != 1), None)
     if row is None or nest.sweeps < 2 or moved_bytes(nest) < target.l2_bytes:
         return
-    accesses = [v for v in nest.values() if isinstance(v, Load)]
-    accesses += [s for s in nest.stores if not (s.add or s.total)]
-    found = {(v.buffer, v.place.key()): v for v in accesses
+    found = {(v.buffer, v.place.key()): v for v in _accesses(nest)
              if not v.dynamic and not v.guards and v.place.coef(schedule.vector) == 1
              and v.place.coef(row) != 0}
-    if sum(v.buffer.dtype.itemsize for v in found.values()) * count(nest.reduced) <= (
-            target.l2_bytes // 4):
+    size = sum(v.buffer.dtype.itemsize for v in found.values()) * count(nest.reduced)
+    room = target.l2_bytes // 4
+    if schedule.together > 1:
+        room = NEAR * target.l1_bytes - 8 * schedule.stash_elements - _near(nest, row, 2)
+    if schedule.together * size <= room:
         costs = [sweep_cost(nest, i, kept) for i in range(nest.sweeps)]
         schedule.ahead = [(v, v.place.coef(row)) for v in found.values()]
         schedule.ahead_sweep = max(range(1, nest.sweeps), key=costs.__getitem__)
