@@ -64,18 +64,16 @@ def _in_blocks(graph: Graph) -> Graph:
         return graph
     used = use_counts(graph)
     plans: dict[Node, tuple[_Blocks, Loop]] = {}
-    tapes: dict[Node, None] = {}
     for family in families(graph):
         blocks = _best(cuts(family), graph, used)
         if blocks is not None:
             plans |= {loop.node: (blocks, loop) for loop in family.loops}
-            tapes |= {t.made: None for t in family.tapes}
-    return _rewritten(graph, plans, tapes, used) if plans else graph
+    return _rewritten(graph, plans, used) if plans else graph
 
 
-def _rewritten(graph: Graph, plans, tapes, used) -> Graph:
+def _rewritten(graph: Graph, plans, used) -> Graph:
     env: dict[Node, Node] = {}
-    now: dict[tuple[Node, int], Node | None] = {}       # the values of loops' items
+    now: dict[tuple[Node, int], Node] = {}      # the values of loops' items
     with Builder(graph.name, graph.inputs) as b:
         for node in graph.body:
             first = node.operands[0] if node.operands else None
@@ -86,9 +84,9 @@ def _rewritten(graph: Graph, plans, tapes, used) -> Graph:
                           and x.operands[0] is node and used[x]}
                 now.update(blocks.emit(loop, [env.get(x, x) for x in node.operands], wanted))
             elif node.prim.name == "item" and first in plans:
-                env[node] = now.get((first, node.attrs["index"]))
-            elif node not in tapes and not (node.prim.name == "tape_end"
-                                            and first in env and env[first] is None):
+                if (first, node.attrs["index"]) in now:
+                    env[node] = now[first, node.attrs["index"]]
+            else:
                 new = b.append(renew(node, env) if touched(node, env) else node)
                 if new is not node:
                     env[node] = new
@@ -212,8 +210,9 @@ class _Blocks:
         return fill(self.type(x), value.value) if constant else value
 
     # -- the loop over the blocks
-    def emit(self, loop: Loop, operands: list[Node], wanted: set[int]) -> dict[tuple, Node | None]:
-        """Append the blocks of a loop; the values of its items."""
+    def emit(self, loop: Loop, operands: list[Node], wanted: set[int]) -> dict[tuple, Node]:
+        """Append the blocks of a loop; the values of its items. Other loops may go on with the tape
+        that this one no longer uses."""
         body = loop.body
         whole = {x: self._whole(x, y) for x, y in zip(body.inputs, operands, strict=True)
                  if not isinstance(x.type, TapeType)}
@@ -235,12 +234,11 @@ class _Blocks:
         names = [*(body.inputs[i].name for i in (*tables, *kept)), *["kept"] * len(records)]
         _, *made = _while(f"{body.name}.blocks", starts, ["block", *names],
                           lambda k, *_: arith.less(k, self.count), block)
-        found: dict[tuple, Node | None] = {(loop.node, i): None for i in loop.pops}
+        found = {(loop.node, i): operands[i] for i in (*loop.pushes, *loop.pops)}
         found |= {(loop.node, i): scalar(value) for i, value in loop.finals.items()}
         for i, x in zip([*tables, *kept], made, strict=False):
             found[loop.node, i] = self._joined(loop, i, x, operands[i])
         self._leave(loop, made[len(tables) + len(kept):])
-        found |= {(loop.node, i): None for i in loop.pushes}
         return found
 
     def _whole(self, x: Node, operand: Node) -> Node:

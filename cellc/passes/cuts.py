@@ -48,9 +48,8 @@ class Loop:
 
 @record(eq=False)
 class Tape:
-    """A tape, the loop and state that leave records on it, and those that take them."""
+    """The loop and state that leave records on a tape, and those that take them."""
 
-    made: Apply
     source: Loop
     pushed: int
     push: Apply
@@ -174,7 +173,7 @@ def _tapes(made: Apply, users, loops) -> list[Tape]:
             if source.rounds != loop.rounds or source is loop or (
                     tuple(x.type for x in push.operands[1:]) != node.attrs["types"]):
                 return []
-            found.append(Tape(made, source, pushed, push, loop, i, node))
+            found.append(Tape(source, pushed, push, loop, i, node))
         tape = next((x for x in users.get(loop.node, ()) if x.attrs.get("index") == i), None)
     if there:
         return []

@@ -119,6 +119,19 @@ def test_a_loss_of_each_step():
     assert agree(cellc.value_and_grad(losses, (0, 1, 2, 3)), *args) == [3, 3]
 
 
+def test_one_of_two_loops_on_a_tape():
+    def loss(x):
+        """The rounds of the first loop look across all of a row."""
+        scaled, found = [], []
+        for row in x:
+            scaled.append(row * row.sum())
+        for row in ops.stack(scaled):
+            found.append(ops.softmax(row, -1))
+        return (ops.stack(found) ** 2).sum()
+
+    assert agree(cellc.grad(loss), normal(40, 12, 5)) == [3, 3]
+
+
 def test_a_layer_with_gates():
     args = normal(18, 12, 4), normal(4, 16), normal(4, 16), normal(16)
     assert agree(cellc.grad(lstm, (0, 1, 2, 3)), *args) == [3, 3]
