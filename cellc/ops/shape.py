@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from cellc.errors import ShapeFault, TypeFault
+from cellc.errors import ShapeFault, TypeFault, ValueFault
 from cellc.ir import arith
 from cellc.ir.graph import fill as filled
 from cellc.ir.prims import elementwise as e
@@ -472,12 +472,24 @@ def diagonal(x):
 
 
 def meshgrid(*tensors, indexing="xy"):
-    """Coordinate tensors of a grid from 1-d tensors of coordinates."""
+    """Coordinate tensors of a grid from 1-d tensors of coordinates.
+
+    For n tensors of sizes s0, s1, s2, ... n tensors of shape [s1, s0, s2, ...], or with indexing
+    "ij" [s0, s1, s2, ...]. Errors: ShapeFault for other than 1-d tensors; ValueFault for the
+    indexing. Source: NumPy.
+    """
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
         tensors = tuple(tensors[0])
+    if indexing not in ("xy", "ij"):
+        raise ValueFault(f"meshgrid: found indexing {indexing!r}, expected 'xy' or 'ij'")
+    tensors = tuple(map(tensor_of, tensors))
+    for x in tensors:
+        if len(x.shape) != 1:
+            raise ShapeFault(f"meshgrid: found a tensor of shape {list(x.shape)}, expected 1-d ones",
+                             hint="x.reshape(-1)")
     order = list(range(len(tensors)))
     if indexing == "xy" and len(tensors) > 1:
         order[0], order[1] = 1, 0
-    shape = tuple(arith.type_of(tensors[i]).shape[0] for i in order)
+    shape = tuple(tensors[i].shape[0] for i in order)
     return tuple(s.broadcast(x, shape=shape, dims=(order.index(i),))
                  for i, x in enumerate(tensors))

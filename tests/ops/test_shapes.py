@@ -5,7 +5,7 @@ import pytest
 import scipy.special as special
 
 from cellc import Tensor, ops
-from cellc.errors import IndexFault, ShapeFault, TypeFault
+from cellc.errors import IndexFault, ShapeFault, TypeFault, ValueFault
 from tests.differences import check_gradient
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4))
@@ -171,6 +171,11 @@ def test_made_from_a_shape():
     x, y = ops.meshgrid(ops.arange(2), ops.arange(3))
     same(x, np.meshgrid(range(2), range(3))[0])
     same(y, np.meshgrid(range(2), range(3))[1])
+    for wrong in (Tensor(3.0), Tensor(np.ones((2, 2)))):
+        with pytest.raises(ShapeFault, match="expected 1-d ones"):
+            ops.meshgrid(wrong, ops.arange(2))
+    with pytest.raises(ValueFault, match="expected 'xy' or 'ij'"):
+        ops.meshgrid(ops.arange(2), indexing="yx")
 
 
 def test_order():
