@@ -485,8 +485,8 @@ def meshgrid(*tensors, indexing="xy"):
     tensors = tuple(map(tensor_of, tensors))
     for x in tensors:
         if len(x.shape) != 1:
-            raise ShapeFault(f"meshgrid: found a tensor of shape {list(x.shape)}, expected 1-d ones",
-                             hint="x.reshape(-1)")
+            raise ShapeFault(f"meshgrid: found a tensor of shape {list(x.shape)}, expected 1-d "
+                             "ones", hint="x.reshape(-1)")
     order = list(range(len(tensors)))
     if indexing == "xy" and len(tensors) > 1:
         order[0], order[1] = 1, 0
