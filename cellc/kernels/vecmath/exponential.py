@@ -13,6 +13,7 @@ from cellc.kernels.vecmath.lanes import (
     copysign,
     fma,
     has_avx512,
+    horner,
     polynomial,
     scaled,
     select,
@@ -59,16 +60,26 @@ def exp_parts(x: Lanes, rest: Lanes | None = None, fit: str = "EXP") -> tuple[La
 
     `rest` is what x lost when it was rounded. The fit is best for 1 + p, or for p with "EXPM1".
     """
+    r, n = rest_and_power(x, rest)
+    return fma(r * r, polynomial(r, tables.of(fit, x)), r), n
+
+
+def rest_and_power(x: Lanes, rest: Lanes | None = None) -> tuple[Lanes, Lanes]:
+    """r and n with x + rest = n ln 2 + r, |r| < 0.35."""
     ln2 = tables.split("LN2", x)
     n_float, n = round_to_integer(x, tables.ONE_OVER_LN2)
     r = fma(n_float, -ln2[0], x)
     r = fma(n_float, -ln2[1], r) if rest is None else r + fma(n_float, -ln2[1], rest)
-    return fma(r * r, polynomial(r, tables.of(fit, x)), r), n
+    return r, n
 
 
 def exp(x: Lanes) -> Lanes:
     low, high = EXP_RANGE[x.element]
-    p, n = exp_parts(at_least(at_most(x, high), low))
+    x = at_least(at_most(x, high), low)
+    if x.element == "float":            # so few terms are shorter one after the other
+        r, n = rest_and_power(x)
+        return scale(horner(r, (1.0, 1.0, *tables.EXP_F32)), n)
+    p, n = exp_parts(x)
     return scale(p + 1.0, n)
 
 
