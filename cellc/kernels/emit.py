@@ -119,11 +119,11 @@ class Emitter(Values):
 
     def row(self, number: int = 0) -> Row:
         """What is known here, as what is known of a row, the given one of those gone together."""
-        stash = self.stash
+        kept = self.stash
         if number and self.s.stash:
             apart = 8 * self.s.stash_elements // self.s.together
-            stash = self.f.gep("i8", stash, str(number * apart))
-        return Row(self.env, self.index, self.partial, self.known_guards, stash)
+            kept = self.f.gep("i8", kept, str(number * apart))
+        return Row(self.env, self.index, self.partial, self.known_guards, kept)
 
     @contextlib.contextmanager
     def at(self, row: Row) -> Iterator[None]:
