@@ -1,6 +1,7 @@
 """prune: what loops and branches carry and nobody needs goes.
 
     a state of a `while` that a round gives on unchanged      ->  an invariant
+    one of which each round reads and overwrites its own row  ->  an invariant, if nobody else reads
     a state that neither the result nor other states need     ->  gone, with all it was made of
     an invariant that neither test nor body reads             ->  gone
     a result of a `cond` that nobody reads                    ->  gone, from both branches
@@ -17,7 +18,8 @@ from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node, has_effect, subgraphs
 from cellc.ir.prims.control import state_size
 from cellc.ir.types import TupleType
 from cellc.passes import dead_code
-from cellc.passes.rebuild import everywhere, renew
+from cellc.passes.ranges import step_of
+from cellc.passes.rebuild import everywhere, renew, use_counts
 
 CARRIERS = ("while", "cond")
 
@@ -101,7 +103,8 @@ def _loop(node: Apply, used: set[int]):
     test, body, n = node.attrs["test"], node.attrs["body"], state_size(node)
     if node.operands and len(body.results) != n:
         return None                                     # the body's result is a call's tuple
-    still = {i for i in range(n) if body.results[i] is body.inputs[i]}
+    still = {i for i in range(n) if body.results[i] is body.inputs[i]
+             or i not in used and _overwrites_own(test, body, i)}
     needed = _needed(test, body, n, used, still)
     state = [i for i in range(n) if i in needed and i not in still]
     if not state and needed and has_effect(node):
@@ -119,6 +122,22 @@ def _loop(node: Apply, used: set[int]):
     made = Apply(node.prim, tuple(node.operands[i] for i in order), node.attrs | small, None,
                  node.name, node.loc)
     return made, state, {i: node.operands[i] for i in still}
+
+
+def _overwrites_own(test: Graph, body: Graph, i: int) -> bool:
+    """Does each round overwrite a row of state i, of which it reads that alone, and no other round
+    the same? (The gradient of rounds that write a row each clears what it has taken.)"""
+    x, write = body.inputs[i], body.results[i]
+    if not (isinstance(write, Apply) and write.prim.name == "write"):
+        return False
+    place, uses = write.operands[2:], use_counts(body)
+    counts = {y for k in range(len(body.results)) if step_of(body, k)
+              for y in (body.inputs[k], body.results[k])}
+    return (write.operands[0] is x and uses[write] == 1 and uses[x] > 1
+            and not counts.isdisjoint(place) and not use_counts(test)[test.inputs[i]]
+            and all(node is write or node.prim.name == "read" and node.operands[1:] == place
+                    for node in body.body if x in node.operands)
+            and write.operands.count(x) == 1)
 
 
 def _needed(test: Graph, body: Graph, n: int, used: set[int], still: set[int]) -> set[int]:

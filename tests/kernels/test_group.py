@@ -35,7 +35,8 @@ rows i0:64; sweeps over i1:40
   sweep 2:
     %5 = div(%3, %4)
     out0[40*i0 + i1] = %5
-schedule: rows i0, reduced i1, vector i1 x 16 x 2/2/2, 1 values kept for later sweeps"""
+schedule: rows i0, reduced i1, vector i1 x 16 x 2/2/2, 2 rows together, \
+1 values kept for later sweeps"""
 
 
 def test_a_product():
