@@ -41,9 +41,9 @@ LONG_SECONDS = 2e-4             # work above this is cut into more tasks than th
 SHARES = 4                      # so that a core which is busy otherwise takes fewer of them
 TILE = 16                       # elements of a cache line, about
 MOST_INNER = 4                  # lanes further apart are scattered
-COMPUTED = 20                   # rows of sweeps that cost less than this are waited for
-NEAR = 9 / 8                    # of the first-level cache, of what several rows need and what is
-                                # asked for meanwhile: not all of it is needed at once
+PAIRED_COST = 20                # instructions for a point from which on two rows at a time pay
+NEAR = 9 / 8                    # of the first-level cache is for two rows and what is asked for
+                                # meanwhile: not all of it is needed at once
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
 
@@ -287,7 +287,7 @@ def _pair_rows(nest: Nest, schedule: Schedule, target: Target) -> None:
     one's sums are ready when its next sweep begins. What both need stays in the first-level cache.
     """
     row = schedule.rows[-1] if schedule.rows else None
-    if (nest.sweeps < 3 or body_cost(nest) < COMPUTED or row is None or row.limit is not None
+    if (nest.sweeps < 3 or body_cost(nest) < PAIRED_COST or row is None or row.limit is not None
             or not isinstance(row.extent, int) or row.extent % 2 or schedule.inner is not None
             or any(s.dynamic for s in nest.stores)):
         return
@@ -321,7 +321,8 @@ def _fetch_ahead(nest: Nest, schedule: Schedule, kept: dict[Value, int], target:
     size = sum(v.buffer.dtype.itemsize for v in found.values()) * count(nest.reduced)
     room = target.l2_bytes // 4
     if schedule.together > 1:
-        room = NEAR * target.l1_bytes - 8 * schedule.stash_elements - _near(nest, row, 2)
+        needed = 8 * schedule.stash_elements + _near(nest, row, schedule.together)
+        room = NEAR * target.l1_bytes - needed
     if schedule.together * size <= room:
         costs = [sweep_cost(nest, i, kept) for i in range(nest.sweeps)]
         schedule.ahead = [(v, v.place.coef(row)) for v in found.values()]
