@@ -397,10 +397,10 @@ def body_cost(nest: Nest) -> float:
                if nest.full(v) or not nest.reduced)
 
 
-def sweep_cost(nest: Nest, sweep: int, kept=()) -> int:
+def sweep_cost(nest: Nest, sweep: int, kept: dict[Value, int]) -> int:
     """Instructions for one point of one sweep, if what `kept` has of earlier ones is fetched."""
     rounds = sum(isinstance(v, Reduction) and v.sweep == sweep + 1 for v in nest.values())
-    return rounds + sum(v.cost if isinstance(v, ScalarOp) else 1
+    return rounds + sum(v.cost if isinstance(v, ScalarOp) and kept.get(v, sweep) == sweep else 1
                         for v in stash.wanted(nest, sweep, kept) if nest.full(v))
 
 

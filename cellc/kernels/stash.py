@@ -1,7 +1,7 @@
 """stash: what the sweeps of a row keep for later ones, and where.
 
 A sweep that needs a value of an earlier one computes it again, or fetches it from scratch memory
-that stays in the first-level cache.
+that stays in the second-level cache: what is kept is no longer than the row.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def wanted(nest: Nest, sweep: int, stash=()) -> set[Value]:
 
 
 def choose(nest: Nest, vector: Axis | None, target: Target) -> dict[Value, int]:
-    """Expensive values that several sweeps of a row need are kept, if the row is short enough:
-    each, and which sweep computes it."""
+    """Expensive values that several sweeps of a row need are kept, as long as there is room for
+    them: each, and which sweep computes it."""
     extents = [a.extent for a in nest.reduced]
     if nest.sweeps < 2 or vector not in nest.reduced or not all(
             isinstance(n, int) for n in extents):
@@ -44,8 +44,10 @@ def choose(nest: Nest, vector: Axis | None, target: Target) -> dict[Value, int]:
         if not v.axes >= frozenset(nest.reduced) or _chain_cost(v, nest) < EXPENSIVE:
             continue
         sweeps = [s for s in range(nest.sweeps) if v in wanted(nest, s, first)]
-        if len(sweeps) > 1 and (len(first) + 1) * points * 8 <= target.l1_bytes:
-            first[v] = sweeps[0]
+        if len(sweeps) > 1:
+            more = {**first, v: sweeps[0]}
+            if _starts(nest, more, points)[1] <= target.l2_bytes:
+                first = more
     return first
 
 

@@ -1,5 +1,7 @@
 """What a group looks like to people."""
 
+import pytest
+
 from cellc.ir.prims import contraction, shape
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
@@ -63,3 +65,9 @@ def test_the_next_row_is_fetched_where_memory_would_be_waited_for():
     assert "x 16 x 2/2/2" in long and "2 arrays fetched a row ahead" in long
     assert "fetched" not in describe(build(softmax, t(64, 768)), TARGET)        # in the cache
     assert "fetched" not in describe(build(softmax, t(4, 1 << 20)), TARGET)     # long rows
+
+
+@pytest.mark.parametrize("columns, kept", [(768, True), (1 << 18, True), (1 << 19, False)])
+def test_what_a_row_needs_again_is_kept_as_far_as_the_second_level_cache_goes(columns, kept):
+    assert TARGET.l2_bytes == 1 << 20
+    assert ("values kept" in describe(build(softmax, t(4, columns)), TARGET)) == kept

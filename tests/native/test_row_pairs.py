@@ -1,4 +1,4 @@
-"""Kernels that take two rows at a time through their sweeps, against f64."""
+"""Rows that go through several sweeps, two at a time or long ones, against f64."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,8 @@ def shifted(x, g):
 
 FUNCTIONS = (softmax, network, of_two_axes, rows_as_well, shifted)
 SHAPES = ((2, 40), (7, 64), (4, 1), (16, 5), (64, 33), (6, 1000), (3, 4, 129), (2, 5, 2, 24),
-          (400, 256), (2100, 768))
+          (400, 256), (2100, 768),
+          (3, 20000), (2, 70001))
 
 
 def listed(found):
