@@ -91,10 +91,11 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
         scratch = 8 * schedule.stash_elements * schedule.tasks
         return Kernel([(name, schedule.tasks)], scratch, flops, moved_bytes(nest),
                       schedule.alone_below, short=schedule.short)
+    parts, scratch = cut
     phases = []
-    for part, suffix in zip(cut[:2], ("parts", "whole"), strict=True):
+    for suffix, part in parts:
         part = collapse(part)
         schedule = plan(part, target)
         emit_nest(module, f"{name}.{suffix}", part, schedule, slots, symbols, target)
         phases.append((f"{name}.{suffix}", schedule.tasks))
-    return Kernel(phases, cut[2], flops, moved_bytes(nest))
+    return Kernel(phases, scratch, flops, moved_bytes(nest))

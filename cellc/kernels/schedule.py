@@ -44,6 +44,7 @@ MOST_INNER = 4                  # lanes further apart are scattered
 PAIRED_COST = 20                # instructions for a point from which on two rows at a time pay
 NEAR = 9 / 8                    # of the first-level cache is for two rows and what is asked for
                                 # meanwhile: not all of it is needed at once
+STRIP_COST = 64                 # instructions for a row of a strip of columns
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
 
@@ -172,6 +173,8 @@ def collapse(nest: Nest) -> Nest:
 def _continues(outer: Axis, inner: Axis, expressions) -> bool:
     if isinstance(outer.extent, Dim) and isinstance(inner.extent, Dim):
         return False
+    if outer.limit is not None or inner.limit is not None:
+        return False
     for a in expressions:
         high, low = a.coef(outer), a.coef(inner)
         try:
@@ -216,7 +219,8 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
         rows = [*(a for a in rows if not a.tile), vector, *(a for a in rows if a.tile)]
     elif vector is not None:
         reduced.append(vector)
-    unroll = _unroll(body_cost(nest), vector, lanes)
+    unroll = (_strip(nest, vector, lanes, target)
+              or _unroll(body_cost(nest), vector, lanes))
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks, alone_below = None, 1, None
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
@@ -413,6 +417,18 @@ def _unroll(cost: float, vector: Axis | None, lanes: int) -> int:
         while unroll > 1 and lanes * unroll > vector.extent:
             unroll //= 2
     return unroll
+
+
+def _strip(nest: Nest, vector: Axis | None, lanes: int, target: Target) -> int:
+    """Copies where columns are summed up: of each row of a large array as much as there is room
+    for in registers, since each row lies in another page of memory. 0 anywhere else."""
+    if vector not in nest.rows or not nest.reduced or moved_bytes(nest) < target.l2_bytes:
+        return 0
+    copies = target.vector_registers // 2
+    cost = body_cost(nest)
+    while copies * cost > STRIP_COST or copies * lanes > assumed(vector.extent):
+        copies //= 2
+    return copies if copies > 4 else 0
 
 
 def _seconds(nest: Nest, cost: float, target: Target) -> float:

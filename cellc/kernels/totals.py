@@ -20,7 +20,7 @@ from cellc.ir.prims.reduce import reduced_axes
 from cellc.kernels.loops import Buffer, Literal, Load, Nest, Reduction, Store
 from cellc.kernels.schedule import Schedule, plan, rewrite
 from cellc.kernels.target import Target
-from cellc.kernels.views import Affine, Axis
+from cellc.kernels.views import Affine, Axis, dense
 
 BLOCK = 64                  # rows that are added up in one place, one after another
 LEAST_ROWS = 4 * BLOCK
@@ -51,7 +51,7 @@ def cut(nest: Nest, slot: int, target: Target) -> tuple[list[tuple[str, Nest, Sc
     limit = Affine(axis.extent, {blocks: -BLOCK}) if axis.extent % BLOCK else None
     inner = Axis(axis.name, BLOCK, limit)
     columns = [a for a in (*nest.rows, *nest.reduced) if a in sums[0].place.terms]
-    place, size = _dense(columns)
+    place, size = dense(columns)
     partial = [Buffer(f"partial{i}", slot, s.value.dtype.compute, blocks.extent * size)
                for i, s in enumerate(sums)]
     where = place + Affine(0, {blocks: size})
@@ -74,11 +74,3 @@ def cut(nest: Nest, slot: int, target: Target) -> tuple[list[tuple[str, Nest, Sc
         for b, s in zip(partial, sums, strict=True)])
     return [("empty", empty, plan(empty, target)), ("parts", walk, schedule),
             ("whole", whole, plan(whole, target))], offset
-
-
-def _dense(axes: list[Axis]) -> tuple[Affine, int]:
-    """The place of a point in an array of just these axes, and its size."""
-    place, stride = Affine(), 1
-    for axis in reversed(axes):
-        place, stride = place + Affine(0, {axis: stride}), stride * axis.extent
-    return place, stride

@@ -131,6 +131,14 @@ def linear(index: Sequence[Affine], shape: Sequence) -> Affine:
     return total
 
 
+def dense(axes: Sequence[Axis]) -> tuple[Affine, int]:
+    """The place of a point in an array of just these axes, and its size."""
+    place, stride = Affine(), 1
+    for axis in reversed(axes):
+        place, stride = place + Affine(0, {axis: stride}), stride * axis.extent
+    return place, stride
+
+
 def segments(one: Sequence, other: Sequence) -> list[tuple[slice, slice]]:
     """Cut two shapes of equal size into the finest pairs of runs with equal products."""
     found, i, j = [], 0, 0
