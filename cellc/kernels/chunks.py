@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from cellc.kernels.loops import Buffer, Load, Nest, Reduction, ScalarOp, Store, Value
 from cellc.kernels.scalar_ops import Element
-from cellc.kernels.schedule import PARALLEL_SECONDS, Schedule, count, rewrite
+from cellc.kernels.schedule import PARALLEL_SECONDS, Schedule, by_columns, count, rewrite
+from cellc.kernels.target import Target
 from cellc.kernels.views import Affine, Axis, dense
 from cellc.record import fresh, record
 
@@ -25,7 +26,8 @@ MOST_CHUNKS = 64            # whose results are added up one after another
 FEW = 16                    # pieces of rows that would not keep many cores busy
 
 
-def split(nest: Nest, schedule: Schedule, slot: int) -> tuple[list[tuple[str, Nest]], int] | None:
+def split(nest: Nest, schedule: Schedule, slot: int,
+          target: Target) -> tuple[list[tuple[str, Nest]], int] | None:
     """The nests that are run one after another instead, with names, and the bytes of scratch
     memory, whose place is `slot`, that they share; or None."""
     rounds = [v for v in nest.values() if isinstance(v, Reduction)]
@@ -33,15 +35,16 @@ def split(nest: Nest, schedule: Schedule, slot: int) -> tuple[list[tuple[str, Ne
     if not rounds or not schedule.reduced or any(v.position is not None for v in rounds) or not all(
             isinstance(n, int) for n in sizes):
         return None
-    by_columns = schedule.vector in nest.rows
+    columns = by_columns(nest, schedule.vector, target)
     step = schedule.lanes * schedule.unroll
-    pieces = -(-count(nest.rows) // step) if by_columns else count(nest.rows)
-    if schedule.seconds < PARALLEL_SECONDS or pieces >= FEW or schedule.stash and pieces > 1:
+    pieces = count(nest.rows) // (step if schedule.vector in nest.rows else 1)
+    if schedule.seconds < PARALLEL_SECONDS or not columns and (
+            pieces >= FEW or schedule.stash and pieces > 1):
         return None
     axis = max(schedule.reduced, key=lambda a: a.extent)
     total = count([*nest.rows, *nest.reduced])
     chunks = min(MOST_CHUNKS, total // CHUNK_ELEMENTS)
-    if by_columns:
+    if columns:
         chunks = min(chunks, axis.extent // CHUNK_ROWS)
     if chunks < 2 or axis.extent < 2 * chunks or count(nest.rows) * chunks * 4 > total:
         return None

@@ -30,6 +30,7 @@ SUM_BLOCK = 64                 # additions to one accumulator before a fresh one
 MOST_POINTS = 32               # a reduction over no more points is written out,
 POINTS_COST = 500              # if that makes no more instructions
 CONSTANTS = 16                 # of a sweep that are kept in registers
+WIDE = 4                       # copies; of more than these the rest is a body of its own
 LONG_BODY = 60                 # bodies of this cost are not worth a second, unmasked copy
 ARGUMENTS = [("ptr", "ctx"), ("i64", "task"), ("i64", "n_tasks")]
 
@@ -181,9 +182,11 @@ class Emitter(Values):
             size = int(stop)
             main = size // step * step
             found = [Part("0", str(main), step, self.unroll, False)] if main else []
-            if self.unroll > 1 and size - main >= 2 * n and size % n:
+            left = (size - main) // n if self.unroll > WIDE or size % n else 0
+            if self.unroll > 1 and left > 1:
                 whole = size // n * n
-                found.append(Part(str(main), str(whole), n, 1, False))
+                copies = left if self.unroll > WIDE else 1
+                found.append(Part(str(main), str(whole), copies * n, copies, False))
                 main = whole
             return found + ([Part(str(main), stop, n, 1, bool(size % n))] if main < size else [])
         f = self.f

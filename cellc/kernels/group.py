@@ -85,7 +85,7 @@ def emit_loops(module: Module, name: str, nest: Nest, slots: int, target: Target
     nest = tiled(nest, target)
     schedule = plan(nest, target)
     flops = body_cost(nest) * count([*nest.rows, *nest.reduced])
-    cut = chunks.split(nest, schedule, slots)
+    cut = chunks.split(nest, schedule, slots, target)
     if cut is None:
         emit_nest(module, name, nest, schedule, slots, symbols, target)
         scratch = 8 * schedule.stash_elements * schedule.tasks

@@ -9,6 +9,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -44,7 +45,7 @@ MOST_INNER = 4                  # lanes further apart are scattered
 PAIRED_COST = 20                # instructions for a point from which on two rows at a time pay
 NEAR = 9 / 8                    # of the first-level cache is for two rows and what is asked for
                                 # meanwhile: not all of it is needed at once
-STRIP_COST = 64                 # instructions for a row of a strip of columns
+STRIP_COST = 200                # instructions for a row of a strip of columns
 GATHER_COST = 1.2               # vector instructions for one element that is not contiguous
 
 
@@ -353,22 +354,27 @@ class Cost:
         self.nest, self.axis, self.lanes = nest, axis, lanes
         extent = assumed(axis.extent)
         self.used = extent / (-(-extent // lanes) * lanes)        # the part of the lanes in use
-        self.points = count([*nest.rows, *nest.reduced])
+        self.order = [*(a for a in nest.rows if a is not axis), *({axis} & {*nest.rows}),
+                      *(a for a in nest.reduced if a is not axis), *({axis} & {*nest.reduced})]
 
     def total(self) -> float:
         total = 0.0
         for v in self.nest.values():
-            share = count(v.axes) / self.points if self.points else 1.0
+            share = self._share(v)
             if self.nest.full(v):
                 share *= max(1, self._uses(v))
             total += share * self._value(v)
         for s in self.nest.stores:
-            share = count(s.axes) / self.points if self.points else 1.0
-            total += share * self._access(s.place, s.dynamic, 2.0)
+            total += self._share(s) * self._access(s.place, s.dynamic, 2.0)
         rounds = [v for v in self.nest.values() if isinstance(v, Reduction)]
         if self.axis in self.nest.reduced:                        # lanes meet once a row
             total += 10 * len(rounds) / max(1, count(self.nest.reduced))
         return total
+
+    def _share(self, v: Value | Store) -> float:
+        """At how many of the points it is computed: in the loop of its last axis, each time."""
+        inner = list(itertools.takewhile(lambda a: a not in v.axes, reversed(self.order)))
+        return 1 / max(1, count(inner))
 
     def _uses(self, v: Value) -> int:
         """In how many sweeps a full value is computed anew: at most those after it is known."""
@@ -419,10 +425,16 @@ def _unroll(cost: float, vector: Axis | None, lanes: int) -> int:
     return unroll
 
 
+def by_columns(nest: Nest, vector: Axis | None, target: Target) -> bool:
+    """Are columns of large arrays summed up, along which vectors do not lie?"""
+    return (vector in nest.rows and bool(nest.reduced) and moved_bytes(nest) >= target.l2_bytes
+            and all(v.place.coef(vector) in (0, 1) for v in nest.values() if isinstance(v, Load)))
+
+
 def _strip(nest: Nest, vector: Axis | None, lanes: int, target: Target) -> int:
     """Copies where columns are summed up: of each row of a large array as much as there is room
     for in registers, since each row lies in another page of memory. 0 anywhere else."""
-    if vector not in nest.rows or not nest.reduced or moved_bytes(nest) < target.l2_bytes:
+    if not by_columns(nest, vector, target):
         return 0
     copies = target.vector_registers // 2
     cost = body_cost(nest)

@@ -71,3 +71,20 @@ def test_the_next_row_is_fetched_where_memory_would_be_waited_for():
 def test_what_a_row_needs_again_is_kept_as_far_as_the_second_level_cache_goes(columns, kept):
     assert TARGET.l2_bytes == 1 << 20
     assert ("values kept" in describe(build(softmax, t(4, columns)), TARGET)) == kept
+
+
+def test_what_an_inner_loop_computes_again_is_counted_each_time():
+    """Distances of all pairs: along `y`'s rows lanes lie apart, in the loop over those of `x`."""
+    def distances(x, y):
+        shape_ = (500, 600, 64)
+        d = shape.broadcast(x, shape=shape_, dims=(0, 2)) - shape.broadcast(y, shape=shape_,
+                                                                            dims=(1, 2))
+        return r.reduce_sum(d * d, axes=(2,))
+
+    assert "vector r2" in describe(build(distances, t(500, 64), t(600, 64)), TARGET)
+
+
+@pytest.mark.parametrize("rows, strips", [(2048, "x 16 x 16"), (64, "x 16 x 4")])
+def test_columns_of_large_arrays_are_summed_in_wide_strips(rows, strips):
+    graph = build(lambda x: r.reduce_sum(x, axes=(0,)), t(rows, 2048))
+    assert strips in describe(graph, TARGET)
