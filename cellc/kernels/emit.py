@@ -22,6 +22,7 @@ from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
 from cellc.kernels.text import Function, Module, is_literal
+from cellc.kernels.turned import Tile, turns
 from cellc.kernels.vectors import counting, splat
 from cellc.kernels.views import Axis
 from cellc.record import record
@@ -93,8 +94,11 @@ class Emitter(Values):
             return
         if axis is not self.vector:
             start, stop = self.bounds(axis)
-            with self.f.loop(start, stop, 1, hint=axis.name) as loop, self.scope():
+            with self._turning(axis, stop), \
+                    self.f.loop(start, stop, 1, hint=axis.name) as loop, self.scope():
                 self.bind(axis, loop.index)
+                if self.tile is not None:
+                    self.env |= self.tile.known(loop.index)
                 self.compute(row=True)
                 self.rows(depth + 1)
             return
@@ -104,6 +108,21 @@ class Emitter(Values):
                     self.vectors(axis, loop.index, part, stop):
                 self.compute(row=True)
                 self.rows(depth + 1)
+
+    @contextlib.contextmanager
+    def _turning(self, axis: Axis, stop: str) -> Iterator[None]:
+        """Around the loop over a tile's rows: what is read or written across is turned."""
+        accesses = [v for v in (*self.values, *self.nest.stores)
+                    if axis.tile and self.mask is None and isinstance(v, (Load, Store))
+                    and turns(v, self.vector, axis, self.lanes)
+                    and v.place.terms.keys() <= {*self.index, axis}]
+        self.tile = Tile(self, axis, accesses) if accesses else None
+        if self.tile is not None:
+            self.tile.fetch(stop)
+        yield
+        if self.tile is not None:
+            self.tile.write(stop)
+        self.tile = None
 
     def _rows_together(self, axis: Axis) -> None:
         """The innermost loop over rows, of which a round takes several through each sweep."""

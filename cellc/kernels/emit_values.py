@@ -29,6 +29,7 @@ from cellc.kernels.loops import (
 from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.schedule import Schedule
 from cellc.kernels.text import Function, is_literal
+from cellc.kernels.turned import Tile
 from cellc.kernels.vectors import gather, splat, vector
 from cellc.kernels.views import Affine, Axis
 
@@ -88,6 +89,7 @@ class Values:
         self.known_guards: dict[tuple, list[Element]] = {}
         self.stash = ""                              # where a row keeps values for later sweeps
         self.kept: dict[Value, int] = {}             # stashed value -> the sweep that computes it
+        self.tile: Tile | None = None                # whose rows are being computed
         self.collected: dict[Store, tuple[str, list[list[Element]]]] = {}
         self.places = {v.place.key(): v.place for v in (*self.values, *nest.stores)
                        if isinstance(v, (Load, Store))}
@@ -312,6 +314,11 @@ class Values:
         if inner is not None and s.place.coef(inner) == 1 and step == inner.extent and not (
                 where or s.add or s.dynamic):
             self._store_filled(s, pointer, value, int(self.index[inner]))
+            return
+        if self.tile is not None and s in self.tile.stores:
+            for u in range(self.copies):
+                self.tile.put(s, u, self.ops.spread(_relabelled(copy_of(value, u), s.buffer),
+                                                    self.lanes))
             return
         if step == 0 and value[0].n == 1:
             self._store_one(s, pointer, value[0], where)

@@ -19,9 +19,10 @@ from cellc.kernels.loops import Nest
 from cellc.kernels.lower import lower
 from cellc.kernels.product import product_of
 from cellc.kernels.program import Kernel
-from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan, tiled
+from cellc.kernels.schedule import body_cost, collapse, count, moved_bytes, plan
 from cellc.kernels.target import Target
 from cellc.kernels.text import Module
+from cellc.kernels.turned import tiled
 
 
 def emit_group(module: Module, name: str, node: Apply | Graph, target: Target,

@@ -40,7 +40,6 @@ SHARED_SECONDS = 4e-6           # and work below this is not shared with one tha
 CACHE_SPEED = 3                 # how much faster than memory the caches are
 LONG_SECONDS = 2e-4             # work above this is cut into more tasks than there are cores,
 SHARES = 4                      # so that a core which is busy otherwise takes fewer of them
-TILE = 16                       # elements of a cache line, about
 MOST_INNER = 4                  # lanes further apart are scattered
 PAIRED_COST = 20                # instructions for a point from which on two rows at a time pay
 NEAR = 9 / 8                    # of the first-level cache is for two rows and what is asked for
@@ -221,7 +220,7 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
     elif vector is not None:
         reduced.append(vector)
     unroll = (_strip(nest, vector, lanes, target)
-              or _unroll(body_cost(nest), vector, lanes))
+              or (1 if any(a.tile for a in rows) else _unroll(body_cost(nest), vector, lanes)))
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks, alone_below = None, 1, None
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
@@ -246,30 +245,6 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
         _pair_rows(nest, schedule, target)
         _fetch_ahead(nest, schedule, first, target)
     return schedule
-
-
-def tiled(nest: Nest, target: Target) -> Nest:
-    """A nest that reads along one axis and writes along another, cut into tiles.
-
-    The lanes of a vector then lie in as many cache lines, and a short loop along the axis that is
-    contiguous there uses all of each line while it is near.
-    """
-    vector = plan(nest, target).vector
-    if vector is None or nest.reduced or vector.tile:
-        return nest
-    for access in (*(v for v in nest.values() if isinstance(v, Load)), *nest.stores):
-        step = access.place.coef(vector)
-        if isinstance(step, int) and abs(step) <= MOST_INNER:
-            continue
-        for axis, coef in access.place.terms.items():
-            if coef == 1 and isinstance(axis.extent, int) and axis.extent >= 2 * TILE:
-                outer = Axis(f"{axis.name}o", -(-axis.extent // TILE))
-                inner = Axis(f"{axis.name}i", TILE, Affine(axis.extent, {outer: -TILE}), True)
-                place = Affine(0, {outer: TILE, inner: 1})
-                rows = [b for a in nest.rows for b in ((outer, inner) if a is axis else (a,))]
-                return rewrite(nest, lambda a, old=axis, new=place: a.substitute({old: new}), rows,
-                               [])
-    return nest
 
 
 def _gap_filler(nest: Nest, vector: Axis | None) -> Axis | None:

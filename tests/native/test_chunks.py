@@ -11,10 +11,7 @@ from cellc import Tensor, context, ops
 
 @pytest.fixture(autouse=True)
 def graph_mode():
-    threads = context.get_context("max_device_threads")
     context.set_context(mode=context.GRAPH_MODE)
-    yield
-    context.set_context(max_device_threads=threads)
 
 
 def sums(x, axes):
@@ -53,8 +50,8 @@ def places(x, axes):
 
 
 FUNCTIONS = (sums, extrema, variance, normalised, softmax, softmax_of_softmax)
-SHAPES = (((2048, 300), 0), ((3001, 160), 0), ((20_011, 7), 0), ((70_000, 64), 0),
-          ((3, 300_000), 1), ((1, 200_003), 1), ((500_009,), 0), ((9, 120, 700), (0, 1)),
+SHAPES = (((2048, 300), 0), ((3001, 160), 0), ((20_011, 7), 0), ((20_000, 64), 0),
+          ((3, 100_000), 1), ((1, 200_003), 1), ((300_009,), 0), ((9, 70, 700), (0, 1)),
           ((4, 5000, 33), 1), ((40, 3, 50, 60), (0, 2, 3)), ((3, 50_000, 2), 1))
 
 
@@ -79,7 +76,7 @@ def test_against_f64(function, shape, axes, dtype):
         np.testing.assert_allclose(a, b, rtol=bits, atol=bits * max(1, abs(b).max()))
 
 
-@pytest.mark.parametrize("shape, axis", [((2048, 300), 0), ((3, 300_000), 1), ((70_000, 64), 0)])
+@pytest.mark.parametrize("shape, axis", [((2048, 300), 0), ((3, 100_000), 1), ((20_000, 64), 0)])
 def test_places(shape, axis):
     x = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
     where, value = compiled(places, x, axis)
