@@ -6,7 +6,7 @@
 where %g has the axes that count windows and %w those within a window. That is the gradient of a
 convolution by its input: as written by the rules it makes each window, K^2 times the array, writes
 them, and adds them up. Read the other way round it is a convolution itself, of the padded %g by the
-turned %w. For strides of one, which leave no gaps in %g.
+turned %w. For strides of one, which leave no gaps in %g; others are `phases`'.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def _worth_turning(graph: Graph) -> dict[Node, Sum]:
     uses = use_counts(graph)
     found: dict[Node, Sum] = {}
     for node in graph.body:
-        sum_ = _sum_of(node, uses)
+        sum_ = sum_of(node, uses)
+        if sum_ and any(n != 1 for n in sum_.node.attrs["strides"]):
+            sum_ = None
         if sum_ is None and node.prim.name == "slice" and uses[node.operands[0]] == 1:
             sum_ = found.get(node.operands[0])
             if sum_ is not None and sum_.node is node.operands[0] and sum_.margins(node):
@@ -67,7 +69,8 @@ def _worth_turning(graph: Graph) -> dict[Node, Sum]:
 class Sum:
     """A `windows_add` of a product. `side` is the operand of the product that has the axes which
     count windows; `counts` are these and `within` the other operand's axes within a window, both in
-    the operands' own numbers; `lead` are the axes before them, as axes of the product."""
+    the operands' own numbers; `lead` are the axes before them, as axes of the product; `perms` are
+    the transpositions between the product and the sum."""
 
     node: Apply
     dot: Apply
@@ -75,6 +78,7 @@ class Sum:
     counts: tuple[int, ...]
     within: tuple[int, ...]
     lead: tuple[int, ...]
+    perms: list[tuple[int, ...]]
 
     def margins(self, cut: Apply | None) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """The zeros before and behind each counting axis, for the whole sum or what a slice leaves
@@ -97,7 +101,6 @@ class Sum:
             high.append(stop - start + reach - counted.shape[axis] - low[-1])
         return None if min(*low, *high) < 0 else (tuple(low), tuple(high))
 
-
     def is_little_more(self, made: Apply) -> bool:
         """Does it take hardly more multiplications? Around a small array there is much to read."""
         k = len(self.counts)
@@ -105,12 +108,14 @@ class Sum:
         return math.prod(made.shape[made.ndim - k:]) <= MOST_MORE * counted
 
 
-def _sum_of(node: Apply, uses: Counter[Node]) -> Sum | None:
-    """The sum that an apply is, if it is one that can be read the other way round."""
-    if node.prim.name != "windows_add" or any(n != 1 for n in node.attrs["strides"]):
+def sum_of(node: Apply, uses: Counter[Node]) -> Sum | None:
+    """The sum that an apply is, if its windows come from a product of which one operand has the
+    axes that count windows and the other those within."""
+    if node.prim.name != "windows_add":
         return None
-    x, order = node.operands[0], tuple(range(node.operands[0].ndim))
+    x, order, perms = node.operands[0], tuple(range(node.operands[0].ndim)), []
     while isinstance(x, Apply) and x.prim.name == "transpose" and uses[x] == 1:
+        perms.append(x.attrs["perm"])
         x, order = x.operands[0], tuple(x.attrs["perm"][i] for i in order)
     if not isinstance(x, Apply) or x.prim.name != "dot" or uses[x] != 1 or not all(
             isinstance(n, int) and n > 0 for y in (*x.operands, node) for n in y.shape):
@@ -122,7 +127,7 @@ def _sum_of(node: Apply, uses: Counter[Node]) -> Sum | None:
     if sides not in (({0}, {1}), ({1}, {0})):
         return None
     return Sum(node, x, *sides[0], tuple(places[i][1] for i in counts),
-               tuple(places[i][1] for i in within), lead)
+               tuple(places[i][1] for i in within), lead, perms[::-1])
 
 
 def _places(dot: Apply) -> list[tuple[int | None, int]]:

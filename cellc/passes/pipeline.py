@@ -9,6 +9,7 @@
     blocks      loops over independent rows go through all rounds block by block
     hoist       what is the same in all rounds of a loop is computed before it
     delay       products of few terms that rounds add to an array are made for several at once
+    phases      windows with a stride added up after a product, phase by phase
     adjoint     windows added up after a product become windows read by one
     winograd    convolutions with fewer multiplications, where fast mathematics is asked for
     thin        products in which nothing is used twice become multiplications and sums
@@ -42,6 +43,7 @@ from cellc.passes import (
     fuse,
     hoist,
     inline,
+    phases,
     prune,
     ranges,
     simplify,
@@ -62,6 +64,7 @@ PIPELINE = (
     ("blocks", blocks.run),
     ("hoist", hoist.run),
     ("delay", delay.run),
+    ("phases", phases.run),
     ("adjoint", adjoint.run),
     ("winograd", winograd.run),
     ("thin", thin.run),

@@ -74,13 +74,6 @@ def test_small_images_stay():
     assert turned_at(56) and not turned_at(14)
 
 
-def test_strides_stay():
-    x, w = Tensor(np.ones((2, 8, 57, 57))), Tensor(np.ones((8, 8, 3, 3)))
-    found = cellc.inspect(lambda x, w: cellc.grad(
-        lambda x, w: ops.conv2d(x, w, None, 2, "valid").sum())(x, w), x, w)
-    assert "windows_add" in names(found.graph)
-
-
 def test_in_one_dimension(monkeypatch):
     monkeypatch.setattr(adjoint, "MOST_MORE", 100.0)
     rng = np.random.default_rng(2)
