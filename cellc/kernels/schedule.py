@@ -205,7 +205,8 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
     """The schedule of a collapsed nest; vectors lie `along` an axis, or where they cost least."""
     lanes = lanes_of(nest, target)
     sums = [s.place.terms for s in nest.stores if s.add or s.total]     # no two lanes to one place
-    limits = {a for b in nest.rows if b.limit is not None for a in b.limit.terms}
+    limits = {a for b in (*nest.rows, *nest.reduced) if b.limit is not None
+              for a in b.limit.terms}
     axes = [a for a in (*nest.rows, *nest.reduced) if assumed(a.extent) > 1 and not a.tile
             and a not in limits and all(a in terms for terms in sums)]
     costs = {axis: Cost(nest, axis, lanes).total() for axis in axes}

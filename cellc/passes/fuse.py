@@ -23,6 +23,7 @@ from cellc.ir.prims.reduce import reduced_axes
 from cellc.ir.types import TupleType
 from cellc.kernels import totals
 from cellc.kernels.copies import concat_nests
+from cellc.kernels.loops import EXPENSIVE
 from cellc.kernels.lower import NotFusable, lower
 from cellc.kernels.places import done_in_registers
 from cellc.kernels.product import NoProduct, product_of
@@ -35,6 +36,7 @@ from cellc.passes.fuse_groups import (
     Floating,
     Group,
     Joining,
+    cost_of,
     elements,
     foldable,
     fusable,
@@ -181,7 +183,7 @@ class Clusters:
         if not group.totals.isdisjoint(self.floating.sources(*node.operands)):
             return None                                 # they are known when all rows are walked
         index = self.joining.fits(node, group)
-        if node.prim.kind == "reduce" and (index is None or self._better_apart(node)):
+        if node.prim.kind == "reduce" and (index is None or self._better_apart(node, group)):
             return self._as_total(node, group)
         if index is None:
             return None
@@ -235,10 +237,13 @@ class Clusters:
             return False
         return True
 
-    def _better_apart(self, node: Apply) -> bool:
+    def _better_apart(self, node: Apply, group: Group) -> bool:
         """Sums of columns of a large array that is stored anyway: storing it column by column costs
-        more than reading it again."""
+        more than reading it again. What costs little is made again where it is needed."""
         x = node.operands[0]
+        cost = sum(cost_of(m) if m.prim.kind == "elementwise" else EXPENSIVE for m in group.index)
+        if cost <= EXPENSIVE and not group.index.keys() & set(self.graph.results):
+            return False
         last = max((k for k, n in enumerate(x.shape) if n != 1), default=None)
         return (last is not None and last not in reduced_axes(node)
                 and elements(x.shape) > COLUMN_SIZE

@@ -33,6 +33,13 @@ def softmax(x):
     return powers / rows(r.reduce_sum(powers, axes=(1,)), x, 0)
 
 
+def repeated_columns(x):
+    """Two sweeps over axes that cannot become one."""
+    x = s.broadcast(e.cast(e.cast(x, dtype=f32), dtype=f64), shape=(64, 2, 4), dims=(0, 2))
+    powers = e.exp(x - rows(r.reduce_max(x, axes=(0, 1)), x, 2))
+    return x, r.reduce_sum(powers, axes=(0, 1))
+
+
 def batch_norm(x):
     n = float(x.size / x.shape[1])
     mean = r.reduce_sum(x, axes=(0, 2, 3)) / n
@@ -121,6 +128,7 @@ CASES = {
     "column sum": (sums((0,)), t(300, 70)),
     "sum in chunks": (sums((0, 1)), t(3000, 70)),
     "sum in uneven chunks": (sums((0,)), t(1000003)),
+    "columns in uneven chunks, in several sweeps": (repeated_columns, t(64, 4, dtype=f64)),
     "few columns in chunks": (sums((0,)), t(50001, 3)),
     "transpose": (lambda x: s.transpose(x, perm=(1, 0)), t(33, 20)),
     "tiled transpose": (lambda x: s.transpose(x, perm=(2, 0, 1)), t(35, 3, 50)),
