@@ -29,7 +29,8 @@ FEW = 16                    # pieces of rows that would not keep many cores busy
 def split(nest: Nest, schedule: Schedule, slot: int,
           target: Target) -> tuple[list[tuple[str, Nest]], int] | None:
     """The nests that are run one after another instead, with names, and the bytes of scratch
-    memory, whose place is `slot`, that they share; or None."""
+    memory, whose place is `slot`, that they share; or None where there are rows enough, or a few
+    whose sweeps find in the cache what the earlier ones kept."""
     rounds = [v for v in nest.values() if isinstance(v, Reduction)]
     sizes = [a.extent for a in (*nest.rows, *nest.reduced)]
     if not rounds or not schedule.reduced or any(v.position is not None for v in rounds) or not all(

@@ -69,8 +69,8 @@ def _keeps_rows(cut: Apply, s: Sum) -> bool:
 class Phases:
     """The applies of one sum, made into a builder; `node` is it, or the slice of it that is wanted.
 
-    Axes by their letters: %w's taps are k of them; the result has [lead, u, r] for each axis, in
-    the order of u * stride + r.
+    It is put together as [lead, u, r, u, r, ...], where element u * stride + r of an axis is
+    element u of its phase r, and reshaped.
     """
 
     def __init__(self, builder: Builder, s: Sum, env: dict[Node, Node], node: Apply):
@@ -137,8 +137,8 @@ class Phases:
                  zip(self.starts, phase, self.strides, strict=True)]
         taps = [-(-(window.shape[i] - r) // stride) for i, r, stride in
                 zip(s.within, at, self.strides, strict=True)]
-        reach = [s.dot.operands[s.side].shape[i] + n - 1
-                 for i, n in zip(s.counts, taps, strict=True)]
+        counted = s.dot.operands[s.side]
+        reach = [counted.shape[i] + n - 1 for i, n in zip(s.counts, taps, strict=True)]
         if min(taps) <= 0 or any(a >= n for a, n in zip(first, reach, strict=True)):
             return fill(TensorType(s.node.dtype, (*self.lead, *self.steps)), 0)     # in the gaps
         bounds = dict(zip(s.within, zip(at, self.strides, strict=True), strict=True))
@@ -147,7 +147,6 @@ class Phases:
                          starts=tuple(bounds.get(i, (0, 1))[0] for i in range(ndim)),
                          stops=window.shape,
                          steps=tuple(bounds.get(i, (0, 1))[1] for i in range(ndim)))
-        counted = s.dot.operands[s.side]
         made = self.product(own, self.env.get(counted, counted))
         k, none = len(taps), (0,) * len(self.lead)
         made = self.apply("windows_add", made, shape=tuple(reach), strides=(1,) * k,
