@@ -51,6 +51,7 @@ OPERATIONS = {
     "argmax of columns": ("x", "ops.argmax(x, 0)", None),
     "any of rows": ("x", "(x > 3).any(1)", None),
     "variance of rows": ("x", "x.var(1)", "x.var(1, unbiased=False)"),
+    "variance of columns": ("x", "x.var(0)", "x.var(0, unbiased=False)"),
     "norm": ("x", "ops.norm(x)", None),
     "softmax of columns": ("x", "ops.softmax(x, 0)", None),
     "log_softmax of rows": ("x", "ops.log_softmax(x, 1)", None),
@@ -60,6 +61,9 @@ OPERATIONS = {
     "argsort rows": ("x", "ops.argsort(x, 1)", None),
     "top 10 of rows": ("x", "ops.topk(x, 10)[0]", None),
     "transpose": ("x", "ops.transpose(x, (1, 0))", "x.t().contiguous()"),
+    "x + x transposed": ("x", "x + x.T", None),
+    "distances of rows": (
+        "x", "((x[:250, None, :64] - x[None, :250, :64]) ** 2).sum(-1)", None),
     "concat": ("x", "ops.concat((x, x), 1)", "torch.cat((x, x), 1)"),
     "stack": ("x", "ops.stack((x, x), 0)", None),
     "tile": ("x", "ops.tile(x, (2, 2))", None),

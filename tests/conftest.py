@@ -1,6 +1,5 @@
 """Settings of every test run, made before cellc is first imported: it reads its switches then."""
 
-import gc
 import os
 import shutil
 import tempfile
@@ -26,14 +25,6 @@ def settings_of_its_own():
     yield
     if any(context.get_context(name) != value for name, value in before.items()):
         context.set_context(**before)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def nothing_left_behind():
-    """Compiled functions and what they run in refer to one another: else many gigabytes of it
-    would wait for Python to look for cycles."""
-    yield
-    gc.collect()
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,5 +1,6 @@
 """Reductions to few rows, and of columns, whose sweeps are cut into chunks; against f64."""
 
+import gc
 import itertools
 
 import numpy as np
@@ -12,6 +13,13 @@ from cellc import Tensor, context, ops
 @pytest.fixture(autouse=True)
 def graph_mode():
     context.set_context(mode=context.GRAPH_MODE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left_behind():
+    """A compiled function and what it runs in refer to one another, and here they are large."""
+    yield
+    gc.collect()
 
 
 def sums(x, axes):
