@@ -348,9 +348,11 @@ class Cost:
         return total
 
     def _share(self, v: Value | Store) -> float:
-        """At how many of the points it is computed: in the loop of its last axis, each time."""
+        """At how many of the points it is computed: in the loop of its last axis, each time, but
+        once for all lanes if it is the same in them."""
         inner = list(itertools.takewhile(lambda a: a not in v.axes, reversed(self.order)))
-        return 1 / max(1, count(inner))
+        lanes = 1.0 if self.axis in v.axes or self.axis in inner else self.lanes * self.used
+        return 1 / max(1, count(inner)) / lanes
 
     def _uses(self, v: Value) -> int:
         """In how many sweeps a full value is computed anew: at most those after it is known."""

@@ -5,7 +5,7 @@ import pytest
 from cellc.ir.prims import contraction, shape
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import reduce as r
-from cellc.ir.types import TensorType, f32
+from cellc.ir.types import TensorType, f32, i64
 from cellc.kernels.group import describe
 from cellc.kernels.target import TARGETS
 from tests.kernel_runner import build
@@ -88,3 +88,15 @@ def test_what_an_inner_loop_computes_again_is_counted_each_time():
 def test_columns_of_large_arrays_are_summed_in_wide_strips(rows, strips):
     graph = build(lambda x: r.reduce_sum(x, axes=(0,)), t(rows, 2048))
     assert strips in describe(graph, TARGET)
+
+
+def test_what_is_the_same_in_all_lanes_is_counted_once():
+    """A mask of rows, times a matrix that is read along its rows."""
+    def chosen(w):
+        shape_ = (64, 64, 64)
+        same = e.eq(shape.iota(shape=shape_, axis=0, dtype=i64),
+                    shape.iota(shape=shape_, axis=1, dtype=i64))
+        return r.reduce_sum(e.cast(same, dtype=f32) * shape.broadcast(w, shape=shape_, dims=(1, 2)),
+                            axes=(1,))
+
+    assert "vector i1" in describe(build(chosen, t(64, 64)), TARGET)
