@@ -28,8 +28,8 @@ CASES = {
 TURNED = set(CASES) - {"much padding", "single pixels"}
 
 
-def gradient_of(case):
-    image, kernel, options = CASES[case]
+def gradient_of(case, cases=CASES):
+    image, kernel, options = cases[case]
     rng = np.random.default_rng(1)
     args = [rng.normal(size=image), rng.normal(size=kernel)]
 

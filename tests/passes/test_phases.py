@@ -9,6 +9,7 @@ from cellc.ir.check import check
 from cellc.ir.interpret import interpret
 from cellc.native import run_graph
 from cellc.passes import adjoint, phases
+from tests.passes.test_adjoint import gradient_of
 
 # image, kernel, then what conv takes: stride, pad_mode, padding, dilation, groups
 CASES = {
@@ -29,18 +30,6 @@ CASES = {
 STAY = {"tiles", "single pixels", "dilated", "many phases"}
 
 
-def gradient_of(case):
-    image, kernel, options = CASES[case]
-    rng = np.random.default_rng(1)
-    args = [rng.normal(size=image), rng.normal(size=kernel)]
-
-    def loss(x, w):
-        return (ops.conv2d(x, w, None, *options) ** 2).sum()
-
-    found = cellc.inspect(lambda x, w: cellc.grad(loss)(x, w), *map(Tensor, args))
-    return found.stages["prune"], args
-
-
 def strided(graph):
     return [node for g in graph.reachable() for node in g.body
             if node.prim.name == "windows_add" and set(node.attrs["strides"]) != {1}]
@@ -49,7 +38,7 @@ def strided(graph):
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_numbers(case, monkeypatch):
     monkeypatch.setattr(adjoint, "MOST_MORE", 100.0)
-    graph, args = gradient_of(case)
+    graph, args = gradient_of(case, CASES)
     split = phases.run(graph)
     check(split)
     assert strided(graph) and bool(strided(split)) == (case in STAY)
