@@ -11,12 +11,13 @@ turned %w. For strides of one, which leave no gaps in %g; others are `phases`'.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Node
 from cellc.ir.prims.contraction import free_axes
-from cellc.passes.rebuild import everywhere, renew, touched, use_counts
+from cellc.passes.rebuild import everywhere, replacing, use_counts
 from cellc.record import record
 
 MOST_MORE = 1.2         # multiplications, of those that the windows take
@@ -33,18 +34,8 @@ def _turned_round(graph: Graph) -> Graph:
     if not made:
         return graph
     gone = {sum_.node for node, sum_ in made.items() if node is not sum_.node}
-    builder = Builder(graph.name, graph.inputs)
-    env: dict[Node, Node] = {}
-    for node in graph.body:
-        if node in gone:
-            continue
-        if node in made:
-            env[node] = _convolution(builder, made[node], env, node)
-        else:
-            new = builder.append(renew(node, env) if touched(node, env) else node)
-            if new is not node:
-                env[node] = new
-    return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+    return replacing(graph, gone, {node: functools.partial(_convolution, sum_, node)
+                                   for node, sum_ in made.items()})
 
 
 def _worth_turning(graph: Graph) -> dict[Node, Sum]:
@@ -140,7 +131,7 @@ def _places(dot: Apply) -> list[tuple[int | None, int]]:
     return found
 
 
-def _convolution(builder: Builder, s: Sum, env: dict[Node, Node], node: Apply) -> Node:
+def _convolution(s: Sum, node: Apply, builder: Builder, env: dict[Node, Node]) -> Node:
     """The applies of one; `node` is the sum, or the slice of it that is wanted."""
     def apply(name: str, *operands: Node, **attrs) -> Node:
         return builder.append(Apply(PRIMITIVES[name], operands, attrs, None, node.name, node.loc))

@@ -18,7 +18,7 @@ import math
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Node, fill
 from cellc.ir.types import TensorType, i64
 from cellc.passes.adjoint import Sum, sum_of
-from cellc.passes.rebuild import everywhere, renew, touched, use_counts
+from cellc.passes.rebuild import everywhere, replacing, use_counts
 
 MOST_PHASES = 16
 
@@ -38,18 +38,7 @@ def _split(graph: Graph) -> Graph:
             if node.prim.name == "slice" and node.operands[0] in sums
             and uses[node.operands[0]] == 1 and _keeps_rows(node, sums[node.operands[0]])}
     ends = {cuts.get(node, node): s for node, s in sums.items()}
-    builder = Builder(graph.name, graph.inputs)
-    env: dict[Node, Node] = {}
-    for node in graph.body:
-        if node in cuts:
-            continue
-        if node in ends:
-            env[node] = Phases(builder, ends[node], env, node).whole()
-        else:
-            new = builder.append(renew(node, env) if touched(node, env) else node)
-            if new is not node:
-                env[node] = new
-    return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+    return replacing(graph, cuts, {node: Phases(s, node).whole for node, s in ends.items()})
 
 
 def _is_worth(s: Sum) -> bool:
@@ -67,14 +56,14 @@ def _keeps_rows(cut: Apply, s: Sum) -> bool:
 
 
 class Phases:
-    """The applies of one sum, made into a builder; `node` is it, or the slice of it that is wanted.
+    """The applies of one sum; `node` is it, or the slice of it that is wanted.
 
     It is put together as [lead, u, r, u, r, ...], where element u * stride + r of an axis is
     element u of its phase r, and reshaped.
     """
 
-    def __init__(self, builder: Builder, s: Sum, env: dict[Node, Node], node: Apply):
-        self.builder, self.s, self.env, self.node = builder, s, env, node
+    def __init__(self, s: Sum, node: Apply):
+        self.s, self.node = s, node
         self.strides = s.node.attrs["strides"]
         k = len(self.strides)
         self.lead, self.sizes = node.shape[:-k], node.shape[-k:]
@@ -101,8 +90,9 @@ class Phases:
             made = self.apply("transpose", made, perm=perm)
         return made
 
-    def whole(self) -> Node:
+    def whole(self, builder: Builder, env: dict[Node, Node]) -> Node:
         """All phases, put between one another."""
+        self.builder, self.env = builder, env
         spread = [n for pair in zip(self.steps, self.strides, strict=True) for n in pair]
         shape, first = (*self.lead, *spread), len(self.lead)
         kept = (*range(first), *range(first, len(shape), 2))

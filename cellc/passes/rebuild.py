@@ -139,6 +139,24 @@ def touched(node: Apply, env: dict[Node, Node]) -> bool:
     return not env.keys().isdisjoint(node.operands)
 
 
+def replacing(graph: Graph, gone: Iterable[Node],
+              made: dict[Node, Callable[[Builder, dict[Node, Node]], Node]]) -> Graph:
+    """The graph without `gone`, and with other applies for those of `made`, each made by a function
+    of the builder and of what has become of the nodes before."""
+    gone, builder = set(gone), Builder(graph.name, graph.inputs)
+    env: dict[Node, Node] = {}
+    for node in graph.body:
+        if node in gone:
+            continue
+        if node in made:
+            env[node] = made[node](builder, env)
+        else:
+            new = builder.append(renew(node, env) if touched(node, env) else node)
+            if new is not node:
+                env[node] = new
+    return Graph(graph.name, graph.inputs, builder.body, env.get(graph.result, graph.result))
+
+
 def use_counts(graph: Graph) -> Counter[Node]:
     """How often each node is used as an operand or as the result."""
     counts = Counter(x for node in graph.body for x in node.operands)
