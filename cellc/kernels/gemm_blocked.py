@@ -73,7 +73,8 @@ class Blocked:
         self.finished = f"<{s.lanes} x i32>" if self.whole else self.vector
         self.reduce_name = f"{name}.reduce" if s.partial else None
         a, b = product.a, product.b
-        self.b_strip, self.b_k = Strip(b.cols, s.lanes, s.tile.vectors, True), Offsets(b.rows)
+        self.b_strip = Strip(b.cols, s.lanes, s.tile.vectors, True, read=True)
+        self.b_k = Offsets(b.rows)
         self.side = min(s.lanes, 256 // BITS[self.sums])
         self.b_across, self.b_columns = Strip(b.rows, self.side), Offsets(b.cols)
         self.a_rows, self.a_along = Offsets(a.rows), Strip(a.cols, s.lanes)

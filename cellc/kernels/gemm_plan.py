@@ -25,6 +25,7 @@ from cellc.record import record
 
 ASSUMED = 128               # what a size that is only known at run time is taken for
 FEW_ROWS = 8                # of B at a time, when it is only read once
+FEW_COLUMNS = 8             # vectors of them: fewer are always joined by batch axes
 MASKS_COST = 1.5            # of a tile whose loads are masked by a CPU that has no masks
 # What it costs to bring an element near, in vector multiply-adds, by the way it is packed.
 A_COST = {None: 0.15, "rows": 0.5, "cols": 1.3}
@@ -34,7 +35,9 @@ EACH = 3                    # a slow one leaves some of its tasks to them,
 LONG_TASK = 3               # where they are this many times as long as the shortest worth sharing
 CLOSE = 1.01                # a smaller advantage is none
 PART_UNIT = 16              # parts of a cut sum are multiples of this long
-TILE_ROWS_BYTES = 20 << 10   # of A: 384 terms of f32, in caches of 32 and of 48 KiB
+TILE_ROWS_BYTES = 20 << 10  # of A, in first-level caches of 32 and of 48 KiB:
+NEAR_ROWS, NEAR_OTHERS = 8, 12  # elements for each term: more where they lie across lines, or are
+                                # copied, which longer and narrower blocks of B would repeat
 PART_SECONDS = 20e-6         # no part of a cut sum is shorter
 
 
@@ -106,6 +109,8 @@ class Product:
 
 
 def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
+    """The cheapest of: A and B as they are or in each other's place, and batch axes that A has not
+    as columns or left alone. Where there are few columns, these axes always join them."""
     n_lanes = target.lanes(64 if a.dtype == "f64" else 32)
     stay, to_rows, to_cols = [], [], []
     for i, axis in enumerate(c.batch):
@@ -113,13 +118,20 @@ def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
             continue
         if b.batch[i].stride == 0 and a.batch[i].stride != 0:
             to_rows.append(i)
-        elif a.batch[i].stride == 0 and _joins_columns(b, c, i, n_lanes):
+        elif a.batch[i].stride == 0 and _joins_columns(c, i, n_lanes):
             to_cols.append(i)
         else:
             stay.append(i)
-    choices = [_product(a, b, c, Arrangement(tuple(stay), tuple(to_rows), tuple(to_cols), swapped))
-               for swapped in (False, True)]
-    return min(choices, key=lambda p: _cycles(p, target))
+    def best(stay: list[int], to_cols: list[int]) -> Product:
+        both = [_product(a, b, c, Arrangement(tuple(stay), tuple(to_rows), tuple(to_cols), swapped))
+                for swapped in (False, True)]
+        return min(both, key=lambda p: _cycles(p, target))
+
+    joined = best(stay, to_cols)
+    if not to_cols or count(c.cols) < FEW_COLUMNS * n_lanes:
+        return joined
+    alone = best(sorted(stay + to_cols), [])
+    return joined if CLOSE * _cycles(joined, target) < _cycles(alone, target) else alone
 
 
 FAMILIES = ({"f64"}, {"f32", "f16", "bf16"}, {"i8", "i32"}, {"u8", "i32"})
@@ -140,13 +152,11 @@ def check_operands(a: Operand, b: Operand, c: Operand) -> None:
             raise ValueError(f"matrix product: batch extents differ: {operand.batch} and {c.batch}")
 
 
-def _joins_columns(b: Operand, c: Operand, i: int, n_lanes: int) -> bool:
-    """Whether batch axis `i`, absent in A, should make columns longer: they are short, and still
-    loaded and stored in a few pieces afterwards."""
-    columns = count(c.cols)
-    if columns is None or columns >= 8 * n_lanes or not isinstance(c.batch[i].extent, int):
-        return False
-    return all(Strip((x.batch[i], *x.cols), n_lanes).kind in ("contiguous", "runs") for x in (b, c))
+def _joins_columns(c: Operand, i: int, n_lanes: int) -> bool:
+    """Whether batch axis `i`, absent in A, can make columns longer: they are still stored in a few
+    pieces afterwards."""
+    return (count(c.cols) is not None and isinstance(c.batch[i].extent, int)
+            and Strip((c.batch[i], *c.cols), n_lanes).kind in ("contiguous", "runs"))
 
 
 def _product(a: Operand, b: Operand, c: Operand, arrangement: Arrangement) -> Product:
@@ -167,21 +177,22 @@ TRANSPOSE_COST = 4.0
 
 def _cycles(p: Product, target: Target) -> float:
     """A rough estimate, good enough to tell the two orientations apart."""
-    m, n, k = (max(x, 1) for x in p.assumed()[:3])
+    m, n, k, batches = (max(x, 1) for x in p.assumed())
     lanes = target.lanes(BITS[p.sum_dtype])
     tile = choose_tile(target, BITS[p.sum_dtype], m, n)
     tiles = math.ceil(m / tile.rows) * math.ceil(n / (tile.vectors * lanes))
     total = tiles * k * tile.cycles
-    kind_b, kind_c = Strip(p.b.cols, lanes).kind, Strip(p.c.cols, lanes).kind
+    b, kind_c = Strip(p.b.cols, lanes, read=True), Strip(p.c.cols, lanes).kind
     inner_k = merged(p.b.rows)
     along_k = inner_k and inner_k[-1].stride == 1
-    per_vector = min(LOAD_COST[kind_b], TRANSPOSE_COST) if along_k else LOAD_COST[kind_b]
+    load = b.every * LOAD_COST[b.kind]
+    per_vector = min(load, TRANSPOSE_COST) if along_k else load
     total += per_vector * k * math.ceil(n / lanes)
     total += 3 * LOAD_COST[kind_c] * m * math.ceil(n / lanes)
     if k_uniform(p.a) is None or p.a.dtype in CONVERTED:
         rows = Strip(p.a.cols, lanes).kind, Strip(p.a.rows, lanes).kind
         total += 3 * min(LOAD_COST[kind] for kind in rows) * m * math.ceil(k / lanes)
-    return total
+    return batches * total
 
 
 def k_uniform(a: View) -> int | str | None:
@@ -278,13 +289,14 @@ def schedule(p: Product, target: Target) -> Schedule:
     tile = choose_tile(target, bits, max(m, 1), max(n, 1))
     width = tile.vectors * lanes
     parts, part_k, partial = split(p, target, tile, width)
-    block_k = _block_k(bits, target, part_k)
+    pack_a = _pack_a(p, target, tile, lanes, n, k)
+    in_place = pack_a is None and k_uniform(p.a) in (0, 1)
+    block_k = _block_k(bits, target, part_k, NEAR_ROWS if in_place else NEAR_OTHERS)
     narrow = p.c.dtype != p.sum_dtype
     if p.a.dtype in EXACT_TERMS:
         block_k = min(block_k, EXACT_TERMS[p.a.dtype])
     elif narrow and not partial:
         block_k = max(k, 1)             # blocks of k would meet in C, rounded
-    pack_a = _pack_a(p, target, tile, lanes, n, k)
     pack_b = _pack_b(p, target, tile, lanes, m, block_k)
     fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
     streamed = m == 1 and pack_b is None and k > FEW_ROWS
@@ -295,10 +307,10 @@ def schedule(p: Product, target: Target) -> Schedule:
                     partial)
 
 
-def _block_k(bits: int, target: Target, part_k: int | None) -> int:
-    """A tile's rows of A (12 at most) stay in the first-level cache while B streams by."""
+def _block_k(bits: int, target: Target, part_k: int | None, near: int) -> int:
+    """A tile's rows of A stay in the first-level cache while B streams by."""
     room = min(int(0.63 * target.l1_bytes), TILE_ROWS_BYTES)
-    most = max(64, room // (12 * bits // 8) // 64 * 64)
+    most = max(64, room // (near * bits // 8) // 64 * 64)
     if part_k is None:
         return most
     k = max(part_k, 1)
@@ -325,7 +337,7 @@ def _pack_b(p: Product, target: Target, tile: Tile, lanes: int, m: int, block_k:
     As it lies it is used longer where masks cost nothing: if its rows begin at cache lines and half
     of the second-level cache holds a block; or windows, nine of which may share an element.
     """
-    strip, rows = Strip(p.b.cols, lanes, tile.vectors, True), merged(p.b.rows)
+    strip, rows = Strip(p.b.cols, lanes, tile.vectors, True, read=True), merged(p.b.rows)
     along_k = bool(rows) and rows[-1].stride == 1
     if strip.kind == "gather" and along_k:
         return "transpose"
@@ -334,7 +346,7 @@ def _pack_b(p: Product, target: Target, tile: Tile, lanes: int, m: int, block_k:
         row = rows[0].stride * (BITS[p.b.dtype] // 8) if isinstance(rows[0].stride, int) else 1
         if row % 64 == 0 and block_k * row <= target.l2_bytes // 2:
             limit = 64
-    elif target.masks and along_k and strip.runs in (1, 2):
+    elif target.masks and along_k and strip.runs in (1, 2) and strip.every == 1:
         limit = 12
     elif not target.masks and strip.runs > 1:
         limit = 0

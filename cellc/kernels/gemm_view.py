@@ -19,11 +19,12 @@ from cellc.kernels.vectors import (
     masked_load,
     masked_store,
     narrowed,
+    picked,
     scatter,
     splat,
     widened,
 )
-from cellc.record import record
+from cellc.record import fresh, record
 
 MEMORY_TYPE = {"f32": "float", "f64": "double", "f16": "i16", "bf16": "i16",
                "i8": "i8", "u8": "i8", "i32": "i32"}
@@ -202,20 +203,24 @@ class Strip:
     runs         a few contiguous pieces, each loaded under a mask (a single one may need none)
     gather       anywhere
 
+    Where it is only `read`, elements `every` two apart are runs as well: twice as many are loaded.
+
     Vectors are used `vectors` at a time; those past the end have no lanes. Where all of them are
     `aligned`, at multiples of their width, and that divides the pieces, each lies in one piece.
     """
 
-    def __init__(self, axes, width: int, vectors: int = 1, aligned: bool = False):
+    def __init__(self, axes, width: int, vectors: int = 1, aligned: bool = False,
+                 read: bool = False):
         self.axes = merged(axes)
-        self.width, self.aligned = width, aligned
+        self.width, self.aligned, self.every = width, aligned, 1
         self.panel = width * vectors
         inner = self.axes[-1] if self.axes else Axis(1, 1)
         self.runs = 0
         if len(self.axes) <= 1 and inner.stride in (0, 1):
             self.kind = "contiguous" if inner.stride == 1 else "uniform"
-        elif inner.stride == 1 and isinstance(inner.extent, int) and self._runs(inner) <= MOST_RUNS:
-            self.kind, self.runs = "runs", self._runs(inner)
+        elif (inner.stride in (1, 2 if read else 1) and isinstance(inner.extent, int)
+              and self._runs(inner) <= MOST_RUNS):
+            self.kind, self.runs, self.every = "runs", self._runs(inner), inner.stride
         else:
             self.kind = "gather"
         self.offsets = Offsets(axes)
@@ -254,7 +259,8 @@ class Strip:
         return f.mul(ceil_div(f, self.size, self.panel), str(self.panel))
 
     def _fill_runs(self, f: Function) -> None:
-        """For each vector and run: the offset lane 0 would have, and the lanes that belong to it.
+        """For each vector and run: the offset lane 0 would have, and which elements from there on
+        belong to it.
 
         Lane l of run i holds element first + l; the run's lanes are those whose outer digits are
         those of run i, so the offset is that of its first element less its lane. A run without
@@ -271,22 +277,27 @@ class Strip:
             entry = f.mul(f.op(f"udiv i64 {i.index}, {width}"), str(2 * self.runs))
             place = f.gep("i64", self.table, entry)
             for number in range(self.runs):
-                offset = emit_subtract(f, emit_offset(f, outer, f.add(run, str(number))), begin)
+                offset = emit_subtract(f, emit_offset(f, outer, f.add(run, str(number))),
+                                       f.mul(begin, str(self.every)))
                 end = f.add(begin, str(extent))
-                lanes = self._lanes(f, begin, end, left)
+                elements = self._elements(f, begin, end, left)
                 if number == 0:
                     nearest = offset
                 else:
-                    empty = f.op(f"icmp eq i64 {lanes}, 0")
+                    empty = f.op(f"icmp eq i64 {elements}, 0")
                     offset = f.op(f"select i1 {empty}, i64 {nearest}, i64 {offset}")
                 f.store("i64", offset, f.gep("i64", place, str(2 * number)))
-                f.store("i64", lanes, f.gep("i64", place, str(2 * number + 1)))
+                f.store("i64", elements, f.gep("i64", place, str(2 * number + 1)))
                 begin = end
 
-    def _lanes(self, f: Function, begin: str, end: str, left: str) -> str:
-        """Bits begin .. min(end, left) - 1, both cut to the vector."""
+    def _elements(self, f: Function, begin: str, end: str, left: str) -> str:
+        """Bits, one an element, from lane `begin` to before lane min(end, left), cut to the vector:
+        there may be no element behind the last lane's."""
         low = emit_minimum(f, emit_maximum(f, begin, "0"), left)
         high = emit_minimum(f, end, left)
+        if self.every > 1:
+            low, high = (f.mul(bound, str(self.every)) for bound in (low, high))
+            high = emit_maximum(f, emit_subtract(f, high, str(self.every - 1)), low)
         below = [f.op(f"sub i64 {f.op(f'shl i64 1, {bound}')}, 1") for bound in (low, high)]
         return f.op(f"xor i64 {below[0]}, {below[1]}")
 
@@ -322,26 +333,39 @@ class Strip:
     def _reach_runs(self, f: Function, first: str, whole: bool) -> Reach:
         entry = f.mul(f.op(f"udiv i64 {first}, {self.width}"), str(2 * self.runs))
         place = f.gep("i64", self.table, entry)
-        pieces = []
+        pieces, upper, behind = [], [], self.width - 1
         for number in range(self.runs):
             offset = f.load("i64", f.gep("i64", place, str(2 * number)))
-            if whole and self.runs == 1:
-                pieces.append((offset, None))
-                continue
-            bits = f.load("i64", f.gep("i64", place, str(2 * number + 1)))
-            bits = f.op(f"trunc i64 {bits} to i{self.width}")
-            pieces.append((offset, f.op(f"bitcast i{self.width} {bits} to <{self.width} x i1>")))
-        return Reach("runs", self.width, pieces)
+            bits = None
+            if not whole or self.runs > 1:
+                bits = f.load("i64", f.gep("i64", place, str(2 * number + 1)))
+            pieces.append((offset, self._mask_of(f, bits)))
+            if self.every > 1:
+                bits = bits and f.op(f"lshr i64 {bits}, {behind}")
+                upper.append((f.add(offset, str(behind)), self._mask_of(f, bits)))
+        return Reach("runs", self.width, pieces, upper=upper)
+
+    def _mask_of(self, f: Function, bits: str | None) -> str | None:
+        """The lowest bits as a mask."""
+        if bits is None:
+            return None
+        bits = f.op(f"trunc i64 {bits} to i{self.width}")
+        return f.op(f"bitcast i{self.width} {bits} to <{self.width} x i1>")
 
 
 @record
 class Reach:
-    """Where one vector is, relative to a pointer: pieces of (offset, mask or None)."""
+    """Where one vector is, relative to a pointer: pieces of (offset, mask or None).
+
+    Where its elements are two apart, the pieces of its lower half begin at lane 0, and those of the
+    `upper` half one element before what would be next, since there may be none behind the last.
+    """
 
     kind: str
     width: int
     pieces: list[tuple[str, str | None]]
     lead: str = "0"         # to be added once to the pointer of all vectors of a panel
+    upper: list[tuple[str, str | None]] = fresh(list)
 
     def load(self, f: Function, element: str, base: str) -> str:
         """The vector at base (plus `lead`, which the caller adds); lanes outside are zero."""
@@ -351,11 +375,15 @@ class Reach:
             return gather(f, ty, base, offsets, bytes_of(element), mask)
         if self.kind == "uniform":
             return splat(f, f.load(element, base), ty)
-        value = "zeroinitializer"
-        for offset, mask in self.pieces:
-            place = base if offset == "0" else f.gep(element, base, offset)
-            value = masked_load(f, ty, place, bytes_of(element), mask, value)
-        return value
+        halves = ["zeroinitializer", "zeroinitializer"]
+        for half, pieces in enumerate((self.pieces, self.upper)):
+            for offset, mask in pieces:
+                place = base if offset == "0" else f.gep(element, base, offset)
+                halves[half] = masked_load(f, ty, place, bytes_of(element), mask, halves[half])
+        if not self.upper:
+            return halves[0]
+        picks = range(0, self.width, 2), range(self.width + 1, 2 * self.width, 2)
+        return picked(f, ty, *halves, [*picks[0], *picks[1]])
 
     def store(self, f: Function, element: str, value: str, base: str) -> None:
         """Store the lanes that are elements."""

@@ -226,11 +226,14 @@ def windows(channels, height, width, size, stride, dilation, batch):
 CONVOLUTIONS = [(3, 12, 13, 3, 1, 1, 2), (3, 12, 13, 3, 2, 1, 2), (2, 20, 19, 3, 1, 2, 3),
                 (1, 32, 32, 5, 1, 1, 4), (6, 14, 14, 5, 1, 1, 4), (16, 30, 30, 3, 1, 1, 2),
                 (4, 9, 9, 1, 1, 1, 5), (8, 64, 64, 3, 1, 1, 1),
-                (2, 18, 34, 3, 1, 1, 2)]      # rows of 32: whole vectors
+                (2, 18, 34, 3, 1, 1, 2),      # rows of 32: whole vectors
+                # every second element: rows of 16, of 7, of 32 and of 30; all images' columns joined
+                (5, 29, 33, 3, 2, 1, 3), (8, 14, 15, 3, 2, 1, 8), (4, 35, 69, 7, 2, 1, 2),
+                (8, 15, 60, 1, 2, 1, 2), (3, 16, 16, 3, 1, 1, 9)]
 
 
 @pytest.mark.parametrize("spec", CONVOLUTIONS)
-@pytest.mark.parametrize("out", [1, 6, 20])
+@pytest.mark.parametrize("out", [1, 6, 20, 70])
 def test_convolution(spec, out):
     k, n, images, area = windows(*spec)
     length = spec[0] * spec[3] ** 2
@@ -353,7 +356,8 @@ def test_other_targets(name, m, n, k):
 
 
 @pytest.mark.parametrize("name", ["x86-64-v3", "x86-64"])
-@pytest.mark.parametrize("spec", [(2, 18, 34, 3, 1, 1, 2), (3, 12, 13, 3, 1, 1, 2)])
+@pytest.mark.parametrize("spec", [(2, 18, 34, 3, 1, 1, 2), (3, 12, 13, 3, 1, 1, 2),
+                                  (5, 29, 33, 3, 2, 1, 3)])
 def test_convolutions_on_other_targets(name, spec):
     k, n, images, area = windows(*spec)
     length = spec[0] * spec[3] ** 2
