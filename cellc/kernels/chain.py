@@ -76,6 +76,8 @@ def chain_of(graph: Graph, target: Target) -> Chain:
     except (NoProduct, NotFusable) as fault:
         raise NoChain(str(fault)) from fault
     place, (row, column) = _scores(nest, middle.operands.index(first))
+    if p.edges or q.edges:
+        raise NoChain("a convolution")
     if q.a[0] is not last.attrs["graph"].inputs[last.operands.index(middle)] or (
             q.a[0] is q.b[0] or q.a[0] in q.loads):
         raise NoChain("what stands between is not the left operand of the second product")

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cellc.kernels import gemm_dot
+from cellc.kernels import gemm_direct, gemm_dot
 from cellc.kernels.gemm_blocked import Blocked
+from cellc.kernels.gemm_direct import Edge
 from cellc.kernels.gemm_micro import Coords
 from cellc.kernels.gemm_plan import (
     GemmPlan,
@@ -24,6 +25,7 @@ from cellc.kernels.gemm_plan import (
     arrange,
     assumed,
     check_operands,
+    cycles,
     schedule,
     tasks_worth,
 )
@@ -31,11 +33,12 @@ from cellc.kernels.gemm_view import BITS, Axis, Operand
 from cellc.kernels.target import Target, host
 from cellc.kernels.text import Module
 
-__all__ = ["Axis", "Coords", "GemmPlan", "Operand", "emit_gemm"]
+__all__ = ["Axis", "Coords", "Edge", "GemmPlan", "Operand", "emit_gemm"]
 
 
 def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
-              epilogue: Callable | None = None, target: Target | None = None) -> GemmPlan:
+              epilogue: Callable | None = None, target: Target | None = None,
+              edges: tuple[Edge, ...] = ()) -> GemmPlan:
     """Emit C = epilogue(A B), batched, and say how to call it.
 
         void @name(ptr %a, ptr %b, ptr %c, ptr %extra, ptr %scratch, i64 %task, i64 %n_tasks
@@ -60,6 +63,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               operand)` gives the values of another operand described like C, `coords.extra(i)`
               pointer i of the array %extra. Its attribute `cost`, if it has one, says how many
               vector instructions that takes.
+    Edges:    where B is zero and not in memory, for products that `gemm_direct.is_possible`; %b is
+              the place of its first element, which may be such a one.
     Empty:    no k gives epilogue(0), no m or n nothing.
     """
     target = target or host()
@@ -70,6 +75,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     arguments += [("i64", x) for x in ("task", "n_tasks", *symbols)]
     flops, moved = work(a, b, c)
     product = arrange(a, b, c, target)
+    if edges or gemm_direct.is_worth(a, b, c, edges, cycles(product, target), target):
+        return _emit_direct(module, name, (a, b, c), edges, epilogue, arguments, target)
     if gemm_dot.suits(product, target):
         s = gemm_dot.schedule(product, target)
         emitter = gemm_dot.Dot(module, name, product, s, epilogue, arguments, target)
@@ -88,6 +95,19 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     return GemmPlan(name, emitter.reduce_name, symbols, flops, moved, tasks, reduce_tasks,
                     emitter.scratch_size, emitter.partial_extents(), s,
                     s.writes_once(product))
+
+
+def _emit_direct(module: Module, name: str, operands: tuple[Operand, Operand, Operand],
+                 edges: tuple[Edge, ...], epilogue: Callable | None,
+                 arguments: list[tuple[str, str]], target: Target) -> GemmPlan:
+    s = gemm_direct.schedule(*operands, edges, target)
+    emitter = gemm_direct.Direct(module, name, *operands, edges, s, epilogue, arguments)
+    emitter.emit()
+    flops, moved = work(*operands)
+    tasks = min(tasks_worth(flops, moved, target), emitter.units())
+    symbols = tuple(name for _, name in arguments[7:])
+    return GemmPlan(name, None, symbols, flops, moved, tasks, 1, emitter.scratch_size, (), None,
+                    emitter.writes_once())
 
 
 def work(a: Operand | View, b: Operand | View, c: Operand | View) -> tuple[int, int]:

@@ -125,13 +125,13 @@ def arrange(a: Operand, b: Operand, c: Operand, target: Target) -> Product:
     def best(stay: list[int], to_cols: list[int]) -> Product:
         both = [_product(a, b, c, Arrangement(tuple(stay), tuple(to_rows), tuple(to_cols), swapped))
                 for swapped in (False, True)]
-        return min(both, key=lambda p: _cycles(p, target))
+        return min(both, key=lambda p: cycles(p, target))
 
     joined = best(stay, to_cols)
     if not to_cols or count(c.cols) < FEW_COLUMNS * n_lanes:
         return joined
     alone = best(sorted(stay + to_cols), [])
-    return joined if CLOSE * _cycles(joined, target) < _cycles(alone, target) else alone
+    return joined if CLOSE * cycles(joined, target) < cycles(alone, target) else alone
 
 
 FAMILIES = ({"f64"}, {"f32", "f16", "bf16"}, {"i8", "i32"}, {"u8", "i32"})
@@ -175,7 +175,7 @@ LOAD_COST = {"contiguous": 1.0, "uniform": 1.0, "runs": 3.0, "gather": 24.0}
 TRANSPOSE_COST = 4.0
 
 
-def _cycles(p: Product, target: Target) -> float:
+def cycles(p: Product, target: Target) -> float:
     """A rough estimate, good enough to tell the two orientations apart."""
     m, n, k, batches = (max(x, 1) for x in p.assumed())
     lanes = target.lanes(BITS[p.sum_dtype])
@@ -372,7 +372,7 @@ def _block_n(p: Product, target: Target, tile: Tile, fits: int, near_a: float, n
         return math.ceil(panels / math.ceil(panels / fits)) * width
     tall = math.ceil(m / tile.rows)
 
-    def cycles(block: int) -> float:
+    def longest(block: int) -> float:
         """Of the longest task, for one value of k."""
         blocks = math.ceil(panels / block)
         share = math.ceil(batches * blocks * tall / tasks)
@@ -381,8 +381,8 @@ def _block_n(p: Product, target: Target, tile: Tile, fits: int, near_a: float, n
                 + min(met, blocks * batches) * block * width * near_b)
 
     sizes = {math.ceil(panels / blocks) for blocks in range(math.ceil(panels / fits), panels + 1)}
-    least = min(map(cycles, sizes))
-    return max(size for size in sizes if cycles(size) <= CLOSE * least) * width
+    least = min(map(longest, sizes))
+    return max(size for size in sizes if longest(size) <= CLOSE * least) * width
 
 
 def split(p: Product, target: Target, tile: Tile, width: int) -> tuple[int, int | None, bool]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node, once
 from cellc.ir.types import Dim, ScalarType, f32, f64
-from cellc.kernels import gemm
+from cellc.kernels import gemm, gemm_direct
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
-from cellc.kernels.gemm_plan import seconds_alone, shares
+from cellc.kernels.gemm_plan import arrange, cycles, seconds_alone, shares
 from cellc.kernels.loops import COST
 from cellc.kernels.program import Kernel
 from cellc.kernels.scalar_ops import Element, ScalarOps, llvm_type
@@ -67,13 +67,15 @@ class Product:
     result: Node
     epilogue: list[Apply]
     loads: dict[Node, Affine | None]         # input -> its place; None for a scalar
+    edges: tuple[gemm.Edge, ...] = ()        # where b is padded with zeros
 
     def __str__(self) -> str:
         kinds = [f"{kind} {' '.join(f'{a}:{a.extent}' for a in axes)}" for kind, axes in
                  vars(self.parts).items() if axes]
         ending = " ".join(node.prim.name for node in self.epilogue) or "nothing"
+        padded = ", zeros around it" if self.edges else ""
         return (f"product over {', '.join(kinds)}\n  a = {self.a[0].name}[{self.a[1]}]\n"
-                f"  b = {self.b[0].name}[{self.b[1]}]\n  out[{self.c}], then {ending}")
+                f"  b = {self.b[0].name}[{self.b[1]}]{padded}\n  out[{self.c}], then {ending}")
 
 
 @once
@@ -105,6 +107,7 @@ class Reading:
         self.graph, self.dot, self.cuts = graph, dot, cuts
         self.made = 0
         self.parts = Parts()
+        self.bounds: list[tuple[Affine, int]] = []      # b is padded where such an index is outside
 
     def run(self) -> Product:
         dot, (a, b) = self.dot, self.dot.operands
@@ -122,7 +125,7 @@ class Reading:
                 if index[i] is None:
                     index[i] = self.axis(x.shape[i], kind)
                     result.append(index[i])
-        read_a, read_b = self.source(a, index_a), self.source(b, index_b)
+        read_a, read_b = self.source(a, index_a, None), self.source(b, index_b, self.bounds)
         at = self.forward(result)
         final = self.graph.results[0]
         place = linear(at[final], final.shape)
@@ -137,6 +140,9 @@ class Reading:
         product = Product(dot, self.parts, read_a, read_b, place, final, epilogue, {})
         self.collect(product, at)
         self.outer_columns(product)
+        product.edges = tuple(self.edge(index, size) for index, size in self.bounds)
+        if product.edges and not gemm_direct.is_possible(*operands_of(product), product.edges):
+            raise NoProduct("padded windows of another form")
         return product
 
     def axis(self, extent, kind: list[Axis], name: str = "") -> Affine:
@@ -155,18 +161,36 @@ class Reading:
             kind.append(axis)
         return Affine.of(axis)
 
-    def source(self, x: Node, index: list[Affine]) -> tuple[Input, Affine]:
-        """The input under a chain of views, and the place at which it is read."""
+    def source(self, x: Node, index: list[Affine],
+               bounds: list[tuple[Affine, int]] | None) -> tuple[Input, Affine]:
+        """The input under a chain of views, and the place at which it is read. Where it may be
+        padded, `bounds` takes which index has to be within which size."""
         while isinstance(x, Apply):
-            if x.prim.kind != "view":
+            inner = x.operands[0] if x.operands else None
+            if x.prim.name == "pad" and bounds is not None and pads_with_zeros(x):
+                index = [i + -low for i, low in zip(index, x.attrs["low"], strict=True)]
+                bounds += [(i, n) for i, n, low, high in zip(
+                    index, inner.shape, x.attrs["low"], x.attrs["high"], strict=True) if low or high]
+            elif x.prim.kind != "view":
                 raise NoProduct(f"{x.prim.name} under a product")
-            inner = x.operands[0]
-            if x.prim.name == "reshape" and isinstance(inner, Input):
+            elif x.prim.name == "reshape" and isinstance(inner, Input):
                 return inner, self._ahead(linear(index, x.shape))
-            index, x = operand_index(x, index), inner
+            else:
+                index = operand_index(x, index)
+            x = inner
         if not isinstance(x, Input):
             raise NoProduct("a constant under a product")
         return x, self._ahead(linear(index, x.shape))
+
+    def edge(self, index: Affine, size: int) -> gemm.Edge:
+        """Where windows lie at the edge of an axis that has `size` elements."""
+        cols = [a for a in index.terms if a in self.parts.cols]
+        taps = [a for a in index.terms if a in self.parts.summed]
+        if len(cols) != 1 or len(taps) != 1 or len(index.terms) != 2 or not all(
+                isinstance(n, int) for n in (size, index.const, *index.terms.values())):
+            raise NoProduct(f"{index} within {size} at the edge of windows")
+        return gemm.Edge(self.parts.cols.index(cols[0]), self.parts.summed.index(taps[0]),
+                         index.terms[cols[0]], index.terms[taps[0]], -index.const, size)
 
     def _ahead(self, place: Affine) -> Affine:
         if any(isinstance(c, int) and c < 0 for c in place.terms.values()):
@@ -236,6 +260,11 @@ class Reading:
             parts.cols = [a for a in parts.cols if a not in outside]
 
 
+def pads_with_zeros(x: Apply) -> bool:
+    """Whether a pad puts zeros around, and none between."""
+    return x.attrs["value"] == 0 and not any(x.attrs.get("interior") or ())
+
+
 # -- emission --------------------------------------------------------------------------------------
 def size_name(extent):
     """What gemm calls a size: an int, or the name of an argument, in LLVM's letters."""
@@ -251,14 +280,24 @@ def operand(dtype, parts: Parts, place: Affine, rows: list[Axis], cols: list[Axi
     return gemm.Operand(dtype.name, axes(parts.batch), axes(rows), axes(cols))
 
 
+def operands_of(p: Product) -> tuple[gemm.Operand, gemm.Operand, gemm.Operand]:
+    """A, B and C as the generator of products sees them."""
+    parts = p.parts
+    return (operand(p.a[0].dtype, parts, p.a[1], parts.rows, parts.summed),
+            operand(p.b[0].dtype, parts, p.b[1], parts.summed, parts.cols),
+            operand(p.result.dtype, parts, p.c, parts.rows, parts.cols))
+
+
+def better_padded(p: Product, materialised: Product, target: Target) -> bool:
+    """Whether the product had better leave out its padding than read it from memory."""
+    otherwise = cycles(arrange(*operands_of(materialised), target), target)
+    return gemm_direct.is_worth(*operands_of(p), p.edges, otherwise, target)
+
+
 def write_product(module: Module, name: str, p: Product, target: Target) -> gemm.GemmPlan:
     """The function of a product; without the places' constants, which its caller adds."""
-    parts = p.parts
-    a = operand(p.a[0].dtype, parts, p.a[1], parts.rows, parts.summed)
-    b = operand(p.b[0].dtype, parts, p.b[1], parts.summed, parts.cols)
-    c = operand(p.result.dtype, parts, p.c, parts.rows, parts.cols)
     epilogue = Epilogue(p) if p.epilogue else None
-    return gemm.emit_gemm(module, name, a, b, c, epilogue, target)
+    return gemm.emit_gemm(module, name, *operands_of(p), epilogue, target, p.edges)
 
 
 def emit_product(module: Module, name: str, graph: Graph, target: Target,

@@ -58,13 +58,13 @@ def run(graph: Graph) -> Graph:
 
 def fuse_graph(graph: Graph) -> Graph:
     """One straight list of applies with its clusters fused."""
-    graph, anchored = arrange(graph)
+    graph, anchored, taken = arrange(graph)
     alone: set[Node] = set()
     for attempt in range(ATTEMPTS):
         if attempt == ATTEMPTS - 1:                     # nothing fused is always right
             alone.update(graph.body)
             anchored.update(graph.body)
-        clusters = Clusters(graph, anchored, alone)
+        clusters = Clusters(graph, anchored, alone, taken)
         refused = [g for g in clusters.groups if g.kind != "single" and not clusters.lowers(g)]
         if not refused:
             return clusters.build()
@@ -81,9 +81,9 @@ def fuse_graph(graph: Graph) -> Graph:
 class Clusters:
     """The groups of one graph."""
 
-    def __init__(self, graph: Graph, anchored: set[Node], alone: set[Node]):
+    def __init__(self, graph: Graph, anchored: set[Node], alone: set[Node], taken: set[Node]):
         self.graph, self.alone = graph, alone
-        self.floating = Floating(graph.body, anchored | self._must_exist(graph))
+        self.floating = Floating(graph.body, anchored | self._must_exist(graph), taken)
         self.joining = Joining(self.floating)
         self.groups: list[Group] = []
         self.refusal: dict[Group, Exception] = {}

@@ -123,7 +123,8 @@ class Group:
 class Floating:
     """Which nodes of a graph float, and what non-floating nodes a node reads through them."""
 
-    def __init__(self, body, anchored: set[Node]):
+    def __init__(self, body, anchored: set[Node], taken: set[Node]):
+        self.taken = taken
         self.small: dict[Node, int] = {}         # floating arithmetic -> its cost so far
         self.nodes: set[Node] = set()
         self.uses = Counter(x for node in body for x in node.operands)
@@ -136,7 +137,7 @@ class Floating:
 
     def _floats(self, node: Apply) -> bool:
         name = node.prim.name
-        if name in VIEWS or name in ("iota", "from_scalar"):
+        if name in VIEWS or name in ("iota", "from_scalar") or node in self.taken:
             return True
         if node.prim.kind != "elementwise" or cost_of(node) >= EXPENSIVE:
             return False
@@ -341,21 +342,23 @@ def foldable(dot: Apply, x: Node) -> bool:
     if not isinstance(x, Apply):
         return True
     try:
-        product_of(_alone(dot, x))
+        product_of(alone(dot, x))
     except NoProduct:
         return False
     return True
 
 
-def _alone(dot: Apply, x: Node) -> Graph:
-    """The product by itself, with the views above x."""
+def alone(dot: Apply, x: Node, through: tuple[str, ...] = VIEWS,
+          turned: Apply | None = None) -> Graph:
+    """The product by itself, with the views above its operand x, or what else it reads `through`,
+    and the transposition `turned` of its result."""
     env: dict[Node, Node] = {}
     body: list[Apply] = []
     inputs: list[Input] = []
 
     def given(y: Node, viewed: bool) -> Node:
         if y not in env:
-            if viewed and isinstance(y, Apply) and y.prim.name in VIEWS:
+            if viewed and isinstance(y, Apply) and y.prim.name in through:
                 env[y] = Apply(y.prim, (given(y.operands[0], True),), y.attrs, y.type)
                 body.append(env[y])
             else:
@@ -364,5 +367,7 @@ def _alone(dot: Apply, x: Node) -> Graph:
         return env[y]
 
     operands = tuple(given(y, y is x) for y in dot.operands)
-    product = Apply(dot.prim, operands, dot.attrs, dot.type)
-    return Graph("dot", inputs, [*body, product], product)
+    body.append(Apply(dot.prim, operands, dot.attrs, dot.type))
+    if turned is not None:
+        body.append(Apply(turned.prim, (body[-1],), turned.attrs, turned.type))
+    return Graph("dot", inputs, body, body[-1])

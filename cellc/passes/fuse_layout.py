@@ -3,25 +3,34 @@
     windows_add(w), windows that tile their array    ->  reshape(transpose(w)): no kernel
     windows_add(transpose(dot(a, b)))                ->  the product stored with neighbouring
                                                          windows side by side, as it is read
+    dot(w, windows(pad(x)))                          ->  a pad of its own, which it leaves out
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
+from cellc import config
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node
 from cellc.ir.prims.shape import inverse
+from cellc.kernels.product import NoProduct, better_padded, product_of
+from cellc.kernels.target import host
+from cellc.passes.dead_code import sweep
+from cellc.passes.fuse_groups import VIEWS, alone
 from cellc.passes.rebuild import use_counts
 
 
-def arrange(graph: Graph) -> tuple[Graph, set[Node]]:
-    """The rewritten graph, and the views in it that are to be stored as they are."""
-    if not any(node.prim.name == "windows_add" for node in graph.body):
-        return graph, set()
+def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
+    """The rewritten graph, the views in it that are to be stored as they are, and the pads that are
+    part of the products that read them."""
+    stored: set[Node] = set()
+    taken: set[Node] = set()
+    if not any(node.prim.name in ("windows", "windows_add") for node in graph.body):
+        return graph, stored, taken
     uses = use_counts(graph)
+    turned = {node.operands[0]: node for node in graph.body if node.prim.name == "transpose"}
     env: dict[Node, Node] = {}
     body: list[Apply] = []
-    stored: set[Node] = set()
 
     def append(node: Apply, prim: str, x: Node, **attrs) -> Apply:
         body.append(Apply(PRIMITIVES[prim], (x,), attrs, None, node.name, node.loc))
@@ -38,9 +47,37 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node]]:
             kept = append(node, "transpose", operands[0], perm=perm)
             stored.add(kept)
             operands = (append(node, "transpose", kept, perm=inverse(perm)),)
+        if node.prim.name == "dot" and (chain := _padded(node, turned.get(node))):
+            x = env.get(chain[-1].operands[0], chain[-1].operands[0])
+            for y in reversed(chain):
+                body.append(Apply(y.prim, (x,), y.attrs, y.type, y.name, y.loc))
+                x = body[-1]
+                if y is chain[-1]:
+                    taken.add(x)
+            operands = (operands[0], x)
         env[node] = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
         body.append(env[node])
-    return Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result)), stored
+    made = Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
+    return sweep(made), stored, taken
+
+
+def _padded(dot: Apply, turned: Apply | None) -> list[Apply] | None:
+    """The views from a product's right operand down to a pad, and the pad, where the product had
+    better leave out the terms with its zeros."""
+    chain, x = [], dot.operands[1]
+    while isinstance(x, Apply) and x.prim.name in VIEWS:
+        chain.append(x)
+        x = x.operands[0]
+    if not isinstance(x, Apply) or x.prim.name != "pad" or all(
+            y.prim.name != "windows" for y in chain):
+        return None
+    try:
+        padded = product_of(alone(dot, dot.operands[1], (*VIEWS, "pad"), turned))
+        materialised = product_of(alone(dot, dot.operands[1], VIEWS, turned))
+    except NoProduct:
+        return None
+    good = padded.edges and better_padded(padded, materialised, host(config.get("CPU") or None))
+    return [*chain, x] if good else None
 
 
 def _tiles(node: Apply) -> bool:

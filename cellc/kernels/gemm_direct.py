@@ -1,0 +1,462 @@
+"""A convolution of padded images as a product that leaves out what the padding would add.
+
+    for each share of (group, block of rows of A, images, outer columns):
+        pack the block of A: [k][rows], vectors along A's rows           (when the block is a new one)
+        for each tile of the innermost columns:
+            tile += for each term and each column that is not at an edge: element of B * A's vectors
+            turn the tile in registers and store it
+
+B is read where it lies, element by element, each spread over a vector: windows with any stride cost
+the same, no copy with zeros around it is made, and for a column at the edge, or a whole row of them,
+the terms that would meet zeros are no instructions. Sums are kept in registers to their end. (The
+scheme of oneDNN and of Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on
+SIMD Architectures", 2018, but for images as users have them, with the channels outside.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from cellc.kernels import gemm_pack
+from cellc.kernels.gemm_micro import Finished
+from cellc.kernels.gemm_plan import Arrangement, Tile, assumed, tile_cycles
+from cellc.kernels.gemm_view import (
+    BITS,
+    EXACT_TERMS,
+    MEMORY_TYPE,
+    Axis,
+    Offsets,
+    Operand,
+    Reach,
+    Strip,
+    ceil_div,
+    count,
+    emit_count,
+    emit_maximum,
+    emit_minimum,
+    emit_offset,
+    emit_subtract,
+    merged,
+    product,
+    text_of,
+    widen,
+)
+from cellc.kernels.target import Target
+from cellc.kernels.text import Function, Module
+from cellc.kernels.vectors import splat
+from cellc.record import record
+
+MOST_TAPS = 8               # of the innermost columns, which are written out
+MOST_PATTERNS = 4           # of columns at edges in a tile: each is code of its own
+PACK_COST = {"strip": 1.5, "transpose": 0.6}        # an element, in vector multiply-adds
+
+
+@record(frozen=True)
+class Edge:
+    """Where B is zero, and not in memory: where col * step + tap * dilation - low is not within
+    0 .. size - 1. `col` and `tap` are the places of axes among B's columns and its rows."""
+
+    col: int
+    tap: int
+    step: int
+    dilation: int
+    low: int
+    size: int
+
+    def holds(self, col: int, tap: int) -> bool:
+        return 0 <= col * self.step + tap * self.dilation - self.low < self.size
+
+    def taps(self, f: Function, col: str, extent: int) -> tuple[str, str]:
+        """The first tap that meets B at `col`, and the one behind the last."""
+        ahead = f.mul(col, str(self.step))
+        bounds = []
+        for place in (self.low, self.size + self.low):
+            left = emit_maximum(f, emit_subtract(f, str(place), ahead), "0")
+            bounds.append(emit_minimum(f, ceil_div(f, left, self.dilation), str(extent)))
+        return bounds[0], bounds[1]
+
+
+@record(frozen=True)
+class Segment:
+    """Tiles of columns that begin at `start`, start + pixels, ...: which of a tile's columns meet B
+    at each tap."""
+
+    start: int
+    tiles: int
+    met: tuple[tuple[int, ...], ...]
+
+
+@record(frozen=True)
+class Schedule:
+    """The tile of one convolution: so many columns of so many images, times vectors of rows."""
+
+    tile: Tile
+    pixels: int
+    images: int
+    lanes: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def width(self) -> int:
+        """Rows of A in a tile."""
+        return self.tile.vectors * self.lanes
+
+
+def is_possible(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...]) -> bool:
+    """Whether the product has this form: sizes known but for batches, C contiguous along its last
+    columns, one edge for an axis, few taps to write out."""
+    sizes = [x for o in (a, b, c) for axis in (*o.rows, *o.cols) for x in (axis.extent, axis.stride)]
+    if (not all(isinstance(x, int) for x in sizes) or 0 in sizes[::2] or a.dtype in EXACT_TERMS
+            or not c.cols or c.cols[-1].stride != 1 or not b.rows):
+        return False
+    used = [x for edge in edges for x in (("col", edge.col), ("tap", edge.tap))]
+    tap = _written_out(b, edges)
+    return len(set(used)) == len(used) and b.rows[tap].extent <= MOST_TAPS
+
+
+def is_worth(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...], otherwise: float,
+             target: Target) -> bool:
+    """Whether it takes less than `otherwise`, the cycles of a product in blocks. Only where windows
+    overlap: blocks would be packed, with each element of B in several places."""
+    if not is_possible(a, b, c, edges) or not _overlaps(b):
+        return False
+    s = schedule(a, b, c, edges, target)
+    return len(s.segments) <= MOST_PATTERNS and cycles(a, b, c, edges, s) < otherwise
+
+
+def _overlaps(b: Operand) -> bool:
+    axes = (*b.rows, *b.cols)
+    span = 1 + sum((axis.extent - 1) * abs(axis.stride) for axis in axes)
+    return span < math.prod(axis.extent for axis in axes)
+
+
+def _written_out(b: Operand, edges: tuple[Edge, ...]) -> int:
+    """The place of the summed axis whose taps are written out: that at the edges of the innermost
+    columns; where these have none, the last one without any."""
+    last = len(b.cols) - 1
+    for edge in edges:
+        if edge.col == last:
+            return edge.tap
+    free = [i for i in range(len(b.rows)) if all(edge.tap != i for edge in edges)]
+    return free[-1] if free else len(b.rows) - 1
+
+
+def schedule(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...],
+             target: Target) -> Schedule:
+    """The tile that takes least, waste included."""
+    lanes = target.lanes(BITS["f64" if a.dtype == "f64" else "f32"])
+    m, columns = count(a.rows), c.cols[-1].extent
+    images = max((axis.extent for axis, own in zip(c.batch, a.batch, strict=True)
+                  if own.stride == 0 and isinstance(axis.extent, int)), default=1)
+    best = None
+    for vectors in range(1, min(4, math.ceil(m / lanes)) + 1):
+        most = min((target.vector_registers - vectors - 1) // vectors, 14)
+        if most < 1:
+            break
+        wide = min(most, lanes, columns)
+        for pixels in {math.ceil(columns / math.ceil(columns / most_)) for most_ in
+                       range(max(wide // 2, 1), wide + 1)}:
+            together = max(min(most // pixels, images), 1) if pixels == columns else 1
+            rows = pixels * together
+            tiles = (math.ceil(m / (vectors * lanes)) * math.ceil(columns / pixels)
+                     * math.ceil(images / together))
+            cycles = tile_cycles(rows, vectors)
+            if best is None or tiles * cycles < best[0]:
+                best = tiles * cycles, Tile(rows, vectors, cycles), pixels, together
+    _, tile, pixels, together = best
+    return Schedule(tile, pixels, together, lanes, _segments(b, edges, columns, pixels))
+
+
+def _segments(b: Operand, edges: tuple[Edge, ...], columns: int,
+              pixels: int) -> tuple[Segment, ...]:
+    """Tiles side by side; the last one may begin earlier, and computes some columns again."""
+    tap = _written_out(b, edges)
+    edge = next((e for e in edges if e.col == len(b.cols) - 1), None)
+    segments: list[Segment] = []
+    for start in (min(t * pixels, columns - pixels) for t in range(math.ceil(columns / pixels))):
+        met = tuple(tuple(j for j in range(pixels) if edge is None or edge.holds(start + j, t))
+                    for t in range(b.rows[tap].extent))
+        last = segments[-1] if segments else None
+        if last and last.met == met and start == last.start + last.tiles * pixels:
+            segments[-1] = Segment(last.start, last.tiles + 1, met)
+        else:
+            segments.append(Segment(start, 1, met))
+    return tuple(segments)
+
+
+def cycles(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...], s: Schedule) -> float:
+    """What it takes, to compare with `gemm_plan.cycles`."""
+    m, columns, k = count(a.rows), c.cols[-1].extent, count(a.cols)
+    batches = assumed(c.batch)
+    rows = assumed(c.cols[:-1])
+    share = 1.0                 # of the terms that meet B
+    for edge in edges:
+        col, tap = b.cols[edge.col].extent, b.rows[edge.tap].extent
+        share *= sum(edge.holds(i, t) for i in range(col) for t in range(tap)) / (col * tap)
+    tiles = math.ceil(m / s.width) * math.ceil(columns / s.pixels) * batches * rows / s.images
+    weights = product(axis.extent for axis, own in zip(c.batch, a.batch, strict=True)
+                      if own.stride != 0) or 1
+    return tiles * k * share * s.tile.cycles + weights * m * k * PACK_COST[_packing(a, s)]
+
+
+def _packing(a: Operand, s: Schedule) -> str:
+    along_k = merged(a.cols)
+    if Strip(a.rows, s.lanes).kind == "gather" and along_k and along_k[-1].stride == 1:
+        return "transpose"
+    return "strip"
+
+
+class Direct:
+    """Emits one convolution; A are the weights, B the images."""
+
+    def __init__(self, module: Module, name: str, a: Operand, b: Operand, c: Operand,
+                 edges: tuple[Edge, ...], s: Schedule, epilogue: Callable | None,
+                 arguments: list[tuple[str, str]]):
+        self.module, self.name, self.s, self.arguments = module, name, s, arguments
+        self.a, self.b, self.c, self.edges, self.epilogue = a, b, c, edges, epilogue
+        self.sums = "f64" if a.dtype == "f64" else "f32"
+        self.ty = MEMORY_TYPE[self.sums]
+        self.vector = f"<{s.lanes} x {self.ty}>"
+        self.m, self.k = count(a.rows), count(a.cols)
+        tap = _written_out(b, edges)
+        self.order = [*(i for i in range(len(b.rows)) if i != tap), tap]     # of summed axes
+        shared = [i for i, axis in enumerate(a.batch) if axis.stride == 0]
+        sizes = [c.batch[i].extent for i in shared]
+        most = max((n for n in sizes if isinstance(n, int)), default=1)
+        self.together = shared[sizes.index(most)] if s.images > 1 else None
+        self.shared = shared
+        self.groups = [i for i in range(len(c.batch)) if i not in shared]
+        self.packing = _packing(a, s)
+        self.side = min(s.lanes, 256 // BITS[self.sums])
+        self.scratch_size = 0
+        self.places = self._lay_out()
+
+    def _lay_out(self) -> dict[str, str]:
+        """Offsets in bytes of what a task keeps in its scratch memory."""
+        s, size = self.s, BITS[self.sums] // 8
+        terms = tuple(self.a.cols[i] for i in self.order)
+        self.a_rows = Strip(self.a.rows, s.lanes, s.tile.vectors)
+        self.a_columns = Offsets(self.a.rows)
+        self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
+        wanted = {"panel": size * (self.k + self.side) * s.width}
+        if self.packing == "strip":
+            wanted["rows"] = self.a_rows.table_bytes(s.width)
+            wanted["terms"] = self.a_terms.table_bytes(self.k)
+        else:
+            wanted["rows"] = self.a_columns.table_bytes(s.width)
+            wanted["terms"] = self.a_across.table_bytes(self.k)
+        if self.epilogue is not None or self.m % s.width:
+            wanted["sums"] = size * s.width * s.lanes
+        places = {}
+        for what, bytes_ in wanted.items():
+            places[what] = str(self.scratch_size)
+            self.scratch_size += -(-bytes_ // 64) * 64
+        return places
+
+    def writes_once(self) -> bool:
+        """Whether each element of C is written once."""
+        images = 1 if self.together is None else self.c.batch[self.together].extent
+        return self.c.cols[-1].extent % self.s.pixels == 0 and images % self.s.images == 0
+
+    def units(self) -> int:
+        """How many pieces the work can be shared out in."""
+        return max(math.ceil(self.m / self.s.width) * assumed(self.c.batch)
+                   * assumed(self.c.cols[:-1]) // self.s.images, 1)
+
+    # -- the loops -------------------------------------------------------------------------------
+    def emit(self) -> None:
+        f = Function(self.module, "void", self.name, self.arguments)
+        sizes = [axis.extent for axis in (*self.c.batch, *self.c.rows, *self.c.cols)]
+        if 0 not in sizes:
+            self._emit_blocks(f)
+        f.ret()
+        f.close()
+
+    def _extent(self, i: int) -> Axis:
+        """Batch axis i as units count it."""
+        extent = self.c.batch[i].extent
+        return Axis(-(-extent // self.s.images) if i == self.together else extent, 0)
+
+    def _emit_blocks(self, f: Function) -> None:
+        """Over (group, block of A's rows), and what of each is this task's."""
+        outer = [self._extent(i) for i in self.groups]
+        inner = [*(self._extent(i) for i in self.shared), *self.c.cols[:-1]]
+        blocks = str(math.ceil(self.m / self.s.width))
+        each, total = emit_count(f, inner), f.mul(emit_count(f, outer), blocks)
+        units = f.mul(total, each)
+        begin, end = (f.op(f"udiv i64 {f.op(f'mul i64 {task}, {units}')}, %n_tasks")
+                      for task in ("%task", f.op("add i64 %task, 1")))
+        self.scratch = f.gep("i8", "%scratch", f.mul("%task", str(self.scratch_size)))
+        nonzero = emit_maximum(f, each, "1")
+        first, beyond = f.op(f"udiv i64 {begin}, {nonzero}"), ceil_div(f, end, nonzero)
+        with f.loop(first, beyond, hint="block") as loop:
+            done = f.mul(loop.index, each)
+            mine = (emit_maximum(f, emit_subtract(f, begin, done), "0"),
+                    emit_minimum(f, emit_subtract(f, end, done), each))
+            group = f.op(f"udiv i64 {loop.index}, {blocks}")
+            start = f.mul(f.op(f"urem i64 {loop.index}, {blocks}"), str(self.s.width))
+            digits = dict(zip(self.groups, digits_of(f, outer, group), strict=True))
+            self._pack(f, digits, start)
+            with f.loop(*mine, hint="unit") as unit:
+                found = digits_of(f, inner, unit.index)
+                known = digits | dict(zip(self.shared, found, strict=False))
+                self._emit_unit(f, known, start, found[len(self.shared):])
+
+    def _pack(self, f: Function, digits: dict[int, str], start: str) -> None:
+        """A's rows from `start` on as a panel [k][width]."""
+        a, s = self.a, self.s
+        element = MEMORY_TYPE[a.dtype]
+        base = f.gep(element, "%a", total(f, [(digits[i], a.batch[i].stride) for i in digits]))
+        size = emit_minimum(f, emit_subtract(f, str(self.m), start), str(s.width))
+        panel, k = self._place(f, "panel"), str(self.k)
+        rows, terms = self._place(f, "rows"), self._place(f, "terms")
+        if self.packing == "transpose":
+            self.a_columns.fill(f, rows, start, size)
+            self.a_across.fill(f, terms, "0", k)
+            gemm_pack.pack_b_transpose(f, a.dtype, self.ty, base, panel, self.a_columns,
+                                       self.a_across, size, k, s.width)
+        else:
+            self.a_rows.fill(f, rows, start, size)
+            self.a_terms.fill(f, terms, "0", k)
+            gemm_pack.pack_b_strip(f, a.dtype, self.ty, base, panel, self.a_rows, self.a_terms,
+                                   size, k, s.tile.vectors, self.m % s.width == 0)
+
+    def _place(self, f: Function, what: str) -> str:
+        return f.gep("i8", self.scratch, self.places[what])
+
+    def _emit_unit(self, f: Function, digits: dict[int, str], start: str,
+                   outer: list[str]) -> None:
+        """The columns of one row of some images."""
+        images = [digits]
+        if self.together is not None:
+            extent = self.c.batch[self.together].extent
+            first = f.mul(digits[self.together], str(self.s.images))
+            images = [digits | {self.together: emit_minimum(f, f.add(first, str(i)), str(extent - 1))}
+                      for i in range(self.s.images)]
+        ranges = {}
+        for edge in self.edges:
+            if edge.col < len(outer):
+                extent = self.b.rows[edge.tap].extent
+                ranges[edge.tap] = edge.taps(f, outer[edge.col], extent)
+        for segment in self.s.segments:
+            with f.loop("0", str(segment.tiles), hint="tile") as tile:
+                column = f.add(f.mul(tile.index, str(self.s.pixels)), str(segment.start))
+                where = [*outer, column]
+                sums = self._emit_sums(f, segment, images, where, ranges)
+                for image, tile_sums in zip(images, sums, strict=True):
+                    self._emit_store(f, tile_sums, image, start, where)
+
+    # -- a tile ----------------------------------------------------------------------------------
+    def _emit_sums(self, f: Function, segment: Segment, images: list[dict[int, str]],
+                   where: list[str], ranges: dict[int, tuple[str, str]]) -> list:
+        """[image][pixel][vector]"""
+        b, s = self.b, self.s
+        element = MEMORY_TYPE[b.dtype]
+        columns = [(digit, axis.stride) for digit, axis in zip(where, b.cols, strict=True)]
+        bases = [f.gep(element, "%b", total(f, columns + [
+            (image[i], b.batch[i].stride) for i in image])) for image in images]
+        zeros = [(self.vector, "zeroinitializer")] * (s.tile.rows * s.tile.vectors)
+
+        def nest(depth: int, at: list[str], term: str, carried: list[str]) -> list[str]:
+            tap = self.order[depth]
+            if depth == len(self.order) - 1:
+                return self._emit_taps(f, segment, tap, at, term, carried)
+            low, high = ranges.get(tap, ("0", str(b.rows[tap].extent)))
+            given = [(self.vector, value) for value in carried]
+            with f.loop(low, high, carried=given, hint="term") as loop:
+                step = f.mul(loop.index, str(b.rows[tap].stride))
+                further = f.add(f.mul(term, str(b.rows[tap].extent)), loop.index)
+                loop.next = nest(depth + 1, [f.gep(element, x, step) for x in at], further,
+                                 loop.carried)
+            return loop.results
+
+        flat = nest(0, bases, "0", [value for _, value in zeros])
+        v, p = s.tile.vectors, s.pixels
+        return [[flat[(i * p + j) * v:(i * p + j + 1) * v] for j in range(p)]
+                for i in range(s.images)]
+
+    def _emit_taps(self, f: Function, segment: Segment, tap: int, at: list[str], term: str,
+                   sums: list[str]) -> list[str]:
+        """All taps of the innermost columns. Each has pointers of its own, or LLVM would keep the
+        elements that several of them read, for which there are no registers."""
+        b, s = self.b, self.s
+        element, step = MEMORY_TYPE[b.dtype], b.cols[-1].stride
+        sums, extent = list(sums), b.rows[tap].extent
+        panel = f.gep(self.ty, self._place(f, "panel"), f.mul(term, str(extent * s.width)))
+        for t, met in enumerate(segment.met):
+            vectors = [f.load(self.vector, f.gep(self.ty, panel, str(t * s.width + v * s.lanes)), 64)
+                       for v in range(s.tile.vectors)]
+            for i, base in enumerate(at):
+                place = f.gep(element, base, str(t * b.rows[tap].stride))
+                place = f.op(f'call ptr asm "", "=r,0"(ptr {place})')
+                for j in met:
+                    value = f.load(element, f.gep(element, place, str(j * step)))
+                    value = splat(f, widen(f, value, b.dtype, None), self.vector)
+                    for v, vector in enumerate(vectors):
+                        n = (i * s.pixels + j) * s.tile.vectors + v
+                        sums[n] = f.intrinsic("fmuladd", self.vector, value, vector, sums[n])
+        return sums
+
+    def _emit_store(self, f: Function, sums: list[list[str]], image: dict[int, str], start: str,
+                    where: list[str]) -> None:
+        """Turn a tile so that vectors lie along its columns, and store its rows."""
+        s, c = self.s, self.c
+        zeros = ["zeroinitializer"] * (s.lanes - s.pixels)
+        rows = [row for v in range(s.tile.vectors) for row in gemm_pack.transposed(
+            f, [pixel[v] for pixel in sums] + zeros, self.vector)]
+        element = MEMORY_TYPE[c.dtype]
+        columns = [(digit, axis.stride) for digit, axis in zip(where, c.cols, strict=True)]
+        base = f.gep(element, "%c", total(f, columns + [
+            (image[i], c.batch[i].stride) for i in image]))
+        mask = None
+        if s.pixels < s.lanes:
+            bits = (f"i1 {'true' if j < s.pixels else 'false'}" for j in range(s.lanes))
+            mask = f"<{', '.join(bits)}>"
+        reach = Reach("contiguous", s.lanes, [("0", mask)])
+        batch = flat(f, self.c.batch, [image[i] for i in range(len(c.batch))])
+        tile = Finished(f, self.vector, s.lanes, Arrangement(tuple(range(len(c.batch))), (), (),
+                                                             False),
+                        batch, [], flat(f, c.cols, where), [mask], self.epilogue)
+        size = emit_minimum(f, emit_subtract(f, str(self.m), start), str(s.width))
+        if self.epilogue is None and self.m % s.width == 0:
+            for r, row in enumerate(rows):
+                tile.rows = [f.add(start, str(r))]
+                place = f.gep(element, base, emit_offset(f, c.rows, tile.rows[0]))
+                tile.store([[row]], c.dtype, [place], [reach])
+            return
+        held = self._place(f, "sums")
+        for r, row in enumerate(rows):
+            f.store(self.vector, row, f.gep(self.ty, held, str(r * s.lanes)), 64)
+        with f.loop("0", size, hint="row") as loop:
+            row = f.add(start, loop.index)
+            value = f.load(self.vector, f.gep(self.ty, held, f.mul(loop.index, str(s.lanes))), 64)
+            place = f.gep(element, base, emit_offset(f, c.rows, row))
+            tile.rows, tile.known = [row], {}
+            tile.store([[value]], c.dtype, [place], [reach])
+
+
+def total(f: Function, pairs: list[tuple[str, int | str]]) -> str:
+    """The sum of digit * stride."""
+    result = "0"
+    for digit, stride in pairs:
+        result = f.add(result, f.mul(digit, text_of(stride)))
+    return result
+
+
+def digits_of(f: Function, axes, index: str) -> list[str]:
+    """The digits of an index in mixed radix, outermost first."""
+    digits = []
+    for axis in reversed(axes[1:]):
+        extent = text_of(axis.extent)
+        digits.append(f.op(f"urem i64 {index}, {extent}"))
+        index = f.op(f"udiv i64 {index}, {extent}")
+    return ([index] if axes else []) + digits[::-1]
+
+
+def flat(f: Function, axes, digits: list[str]) -> str:
+    """The index that has these digits."""
+    result = "0"
+    for axis, digit in zip(axes, digits, strict=True):
+        result = f.add(f.mul(result, text_of(axis.extent)), digit)
+    return result
