@@ -1,16 +1,17 @@
 """A convolution of padded images as a product that leaves out what the padding would add.
 
     for each share of (group, block of rows of A, images, outer columns):
-        pack the block of A: [k][rows], vectors along A's rows           (when the block is a new one)
+        pack the block of A: [k][rows], vectors along A's rows         (when the block is a new one)
         for each tile of the innermost columns:
-            tile += for each term and each column that is not at an edge: element of B * A's vectors
+            for each term:  tile += elements of B that are not beyond an edge * A's vectors
             turn the tile in registers and store it
 
 B is read where it lies, element by element, each spread over a vector: windows with any stride cost
-the same, no copy with zeros around it is made, and for a column at the edge, or a whole row of them,
-the terms that would meet zeros are no instructions. Sums are kept in registers to their end. (The
+the same, no copy with zeros around it is made, and for a column at the edge, or a whole row of
+them, the terms that would meet zeros are no instructions. Sums stay in registers to their end. (The
 scheme of oneDNN and of Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on
-SIMD Architectures", 2018, but for images as users have them, with the channels outside.)
+SIMD Architectures", 2018, but for images as users have them, with the channels outside.) A's summed
+axes may be flipped, as those of the gradient's weights are.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class Schedule:
 def is_possible(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...]) -> bool:
     """Whether the product has this form: sizes known but for batches, C contiguous along its last
     columns, one edge for an axis, few taps to write out."""
-    sizes = [x for o in (a, b, c) for axis in (*o.rows, *o.cols) for x in (axis.extent, axis.stride)]
+    axes = [axis for o in (a, b, c) for axis in (*o.rows, *o.cols)]
+    sizes = [x for axis in axes for x in (axis.extent, axis.stride)]
     if (not all(isinstance(x, int) for x in sizes) or 0 in sizes[::2] or a.dtype in EXACT_TERMS
             or not c.cols or c.cols[-1].stride != 1 or not b.rows):
         return False
@@ -201,10 +203,15 @@ def cycles(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...], s: Sched
 
 
 def _packing(a: Operand, s: Schedule) -> str:
-    along_k = merged(a.cols)
+    along_k = merged(_ahead(a.cols))
     if Strip(a.rows, s.lanes).kind == "gather" and along_k and along_k[-1].stride == 1:
         return "transpose"
     return "strip"
+
+
+def _ahead(axes) -> tuple[Axis, ...]:
+    """The axes in the order of memory: flipped ones from their ends."""
+    return tuple(Axis(axis.extent, abs(axis.stride)) for axis in axes)
 
 
 class Direct:
@@ -235,7 +242,7 @@ class Direct:
     def _lay_out(self) -> dict[str, str]:
         """Offsets in bytes of what a task keeps in its scratch memory."""
         s, size = self.s, BITS[self.sums] // 8
-        terms = tuple(self.a.cols[i] for i in self.order)
+        terms = _ahead(self.a.cols[i] for i in self.order)
         self.a_rows = Strip(self.a.rows, s.lanes, s.tile.vectors)
         self.a_columns = Offsets(self.a.rows)
         self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
@@ -307,7 +314,9 @@ class Direct:
         """A's rows from `start` on as a panel [k][width]."""
         a, s = self.a, self.s
         element = MEMORY_TYPE[a.dtype]
-        base = f.gep(element, "%a", total(f, [(digits[i], a.batch[i].stride) for i in digits]))
+        ends = sum((x.extent - 1) * x.stride for x in a.cols if x.stride < 0)
+        base = f.gep(element, "%a", f.add(str(ends), total(
+            f, [(digits[i], a.batch[i].stride) for i in digits])))
         size = emit_minimum(f, emit_subtract(f, str(self.m), start), str(s.width))
         panel, k = self._place(f, "panel"), str(self.k)
         rows, terms = self._place(f, "rows"), self._place(f, "terms")
@@ -332,7 +341,8 @@ class Direct:
         if self.together is not None:
             extent = self.c.batch[self.together].extent
             first = f.mul(digits[self.together], str(self.s.images))
-            images = [digits | {self.together: emit_minimum(f, f.add(first, str(i)), str(extent - 1))}
+            images = [digits | {self.together: emit_minimum(f, f.add(first, str(i)),
+                                                            str(extent - 1))}
                       for i in range(self.s.images)]
         ranges = {}
         for edge in self.edges:
@@ -366,7 +376,8 @@ class Direct:
             given = [(self.vector, value) for value in carried]
             with f.loop(low, high, carried=given, hint="term") as loop:
                 step = f.mul(loop.index, str(b.rows[tap].stride))
-                further = f.add(f.mul(term, str(b.rows[tap].extent)), loop.index)
+                further = f.add(f.mul(term, str(b.rows[tap].extent)),
+                                self._in_panel(f, tap, loop.index))
                 loop.next = nest(depth + 1, [f.gep(element, x, step) for x in at], further,
                                  loop.carried)
             return loop.results
@@ -375,6 +386,11 @@ class Direct:
         v, p = s.tile.vectors, s.pixels
         return [[flat[(i * p + j) * v:(i * p + j + 1) * v] for j in range(p)]
                 for i in range(s.images)]
+
+    def _in_panel(self, f: Function, tap: int, index: str) -> str:
+        """Where in the order of memory an element of a summed axis is."""
+        axis = self.a.cols[tap]
+        return emit_subtract(f, str(axis.extent - 1), index) if axis.stride < 0 else index
 
     def _emit_taps(self, f: Function, segment: Segment, tap: int, at: list[str], term: str,
                    sums: list[str]) -> list[str]:
@@ -385,7 +401,8 @@ class Direct:
         sums, extent = list(sums), b.rows[tap].extent
         panel = f.gep(self.ty, self._place(f, "panel"), f.mul(term, str(extent * s.width)))
         for t, met in enumerate(segment.met):
-            vectors = [f.load(self.vector, f.gep(self.ty, panel, str(t * s.width + v * s.lanes)), 64)
+            row = f.gep(self.ty, panel, str(int(self._in_panel(f, tap, str(t))) * s.width))
+            vectors = [f.load(self.vector, f.gep(self.ty, row, str(v * s.lanes)), 64)
                        for v in range(s.tile.vectors)]
             for i, base in enumerate(at):
                 place = f.gep(element, base, str(t * b.rows[tap].stride))

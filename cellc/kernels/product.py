@@ -10,6 +10,8 @@ contracted ones. Axes of b alone that lie outside the rows in C are handed over 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node, once
 from cellc.ir.types import Dim, ScalarType, f32, f64
@@ -101,7 +103,7 @@ def product_of(graph: Graph) -> Product:
 
 class Reading:
     """One attempt to read a graph as a product, with axes cut as `cuts` says: by their names, which
-    are numbers, those of pieces what they are pieces of."""
+    are numbers, those of pieces what they are pieces of. The operand that has windows becomes b."""
 
     def __init__(self, graph: Graph, dot: Apply, cuts: dict[str, int]):
         self.graph, self.dot, self.cuts = graph, dot, cuts
@@ -120,12 +122,19 @@ class Reading:
             result.append(index_a[i])
         for i, j in zip(*contract, strict=True):
             index_a[i] = index_b[j] = self.axis(a.shape[i], self.parts.summed)
-        for x, index, kind in ((a, index_a, self.parts.rows), (b, index_b, self.parts.cols)):
+        kinds = [self.parts.rows, self.parts.cols]
+        swapped = has_windows(a) and not has_windows(b)     # b is what has them
+        if swapped:
+            kinds.reverse()
+        for x, index, kind in ((a, index_a, kinds[0]), (b, index_b, kinds[1])):
             for i in range(x.ndim):
                 if index[i] is None:
                     index[i] = self.axis(x.shape[i], kind)
                     result.append(index[i])
-        read_a, read_b = self.source(a, index_a, None), self.source(b, index_b, self.bounds)
+        if swapped:
+            (a, index_a), (b, index_b) = (b, index_b), (a, index_a)
+        read_b = self.source(b, index_b, self.bounds)
+        read_a = self.source(a, index_a, None, self.parts.summed if self.bounds else ())
         at = self.forward(result)
         final = self.graph.results[0]
         place = linear(at[final], final.shape)
@@ -161,26 +170,27 @@ class Reading:
             kind.append(axis)
         return Affine.of(axis)
 
-    def source(self, x: Node, index: list[Affine],
-               bounds: list[tuple[Affine, int]] | None) -> tuple[Input, Affine]:
-        """The input under a chain of views, and the place at which it is read. Where it may be
-        padded, `bounds` takes which index has to be within which size."""
+    def source(self, x: Node, index: list[Affine], bounds: list[tuple[Affine, int]] | None,
+               flipped: Sequence[Axis] = ()) -> tuple[Input, Affine]:
+        """The input under a chain of views, and the place at which it is read, backwards along axes
+        of `flipped` at most. Where it may be padded, `bounds` takes which index has to be within
+        which size."""
         while isinstance(x, Apply):
             inner = x.operands[0] if x.operands else None
             if x.prim.name == "pad" and bounds is not None and pads_with_zeros(x):
                 index = [i + -low for i, low in zip(index, x.attrs["low"], strict=True)]
-                bounds += [(i, n) for i, n, low, high in zip(
-                    index, inner.shape, x.attrs["low"], x.attrs["high"], strict=True) if low or high]
+                around = zip(index, inner.shape, x.attrs["low"], x.attrs["high"], strict=True)
+                bounds += [(i, n) for i, n, low, high in around if low or high]
             elif x.prim.kind != "view":
                 raise NoProduct(f"{x.prim.name} under a product")
             elif x.prim.name == "reshape" and isinstance(inner, Input):
-                return inner, self._ahead(linear(index, x.shape))
+                return inner, self._ahead(linear(index, x.shape), flipped)
             else:
                 index = operand_index(x, index)
             x = inner
         if not isinstance(x, Input):
             raise NoProduct("a constant under a product")
-        return x, self._ahead(linear(index, x.shape))
+        return x, self._ahead(linear(index, x.shape), flipped)
 
     def edge(self, index: Affine, size: int) -> gemm.Edge:
         """Where windows lie at the edge of an axis that has `size` elements."""
@@ -192,8 +202,8 @@ class Reading:
         return gemm.Edge(self.parts.cols.index(cols[0]), self.parts.summed.index(taps[0]),
                          index.terms[cols[0]], index.terms[taps[0]], -index.const, size)
 
-    def _ahead(self, place: Affine) -> Affine:
-        if any(isinstance(c, int) and c < 0 for c in place.terms.values()):
+    def _ahead(self, place: Affine, flipped: Sequence[Axis]) -> Affine:
+        if any(isinstance(c, int) and c < 0 and a not in flipped for a, c in place.terms.items()):
             raise NoProduct("a flipped operand")
         return place
 
@@ -258,6 +268,15 @@ class Reading:
         if len(outside) < len(parts.cols):
             parts.batch += outside
             parts.cols = [a for a in parts.cols if a not in outside]
+
+
+def has_windows(x: Node) -> bool:
+    """Whether an operand reads windows."""
+    while isinstance(x, Apply) and (x.prim.kind == "view" or x.prim.name == "pad"):
+        if x.prim.name == "windows":
+            return True
+        x = x.operands[0]
+    return False
 
 
 def pads_with_zeros(x: Apply) -> bool:

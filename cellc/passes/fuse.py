@@ -83,7 +83,7 @@ class Clusters:
 
     def __init__(self, graph: Graph, anchored: set[Node], alone: set[Node], taken: set[Node]):
         self.graph, self.alone = graph, alone
-        self.floating = Floating(graph.body, anchored | self._must_exist(graph), taken)
+        self.floating = Floating(graph.body, anchored | self._must_exist(graph, taken), taken)
         self.joining = Joining(self.floating)
         self.groups: list[Group] = []
         self.refusal: dict[Group, Exception] = {}
@@ -99,7 +99,7 @@ class Clusters:
         for node in standing:
             self._place(node)
 
-    def _must_exist(self, graph: Graph) -> set[Node]:
+    def _must_exist(self, graph: Graph, taken: set[Node]) -> set[Node]:
         """Views that something unfusable reads or that are results: they must be in memory."""
         found: set[Node] = set()
         for node in [*graph.body, None]:
@@ -110,7 +110,7 @@ class Clusters:
                 else:
                     continue
             if node is not None and node.prim.name == "dot":
-                operands = [x for x in operands if not foldable(node, x)]
+                operands = [x for x in operands if not foldable(node, x, taken)]
             for x in operands:
                 while isinstance(x, Apply) and x.prim.name == "reshape":
                     x = x.operands[0]             # costs nothing where its operand exists

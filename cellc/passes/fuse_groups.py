@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node
@@ -32,6 +33,7 @@ from cellc.kernels.views import (
 )
 
 VIEWS = ("reshape", "transpose", "broadcast", "slice", "flip", "windows")
+PADDED = (*VIEWS, "pad")    # through which a convolution may read its images
 STARTERS = ("pad", "gather", "random_bits", "windows_add")   # kernels that are loop nests too
 MOST_MEMBERS = 96
 SMALL_SHARE = 8             # a source this many times smaller than a value is cheap to read again
@@ -337,21 +339,30 @@ def start(group: Group, node: Apply) -> None:
     group.sweep[node] = 1 if group.reduced else 0
 
 
-def foldable(dot: Apply, x: Node) -> bool:
-    """Whether a product can read its operand x through the views that lead to it."""
-    if not isinstance(x, Apply):
+def foldable(dot: Apply, x: Node, taken: set[Node]) -> bool:
+    """Whether a product can read its operand x through the views that lead to it; both, where it
+    has been found to leave out the padding of one (`fuse_layout`)."""
+    if not isinstance(x, Apply) or any(y in taken for z in dot.operands for y in chain_of(z)):
         return True
     try:
-        product_of(alone(dot, x))
+        product_of(alone(dot, (x,)))
     except NoProduct:
         return False
     return True
 
 
-def alone(dot: Apply, x: Node, through: tuple[str, ...] = VIEWS,
+def chain_of(x: Node) -> list[Node]:
+    """The views that lead to a node, and what they lead to, in the end a pad."""
+    chain = [x]
+    while isinstance(chain[-1], Apply) and chain[-1].prim.name in VIEWS:
+        chain.append(chain[-1].operands[0])
+    return chain
+
+
+def alone(dot: Apply, seen: Sequence[Node], through: tuple[str, ...] = VIEWS,
           turned: Apply | None = None) -> Graph:
-    """The product by itself, with the views above its operand x, or what else it reads `through`,
-    and the transposition `turned` of its result."""
+    """The product by itself, with the views above those of its operands that are `seen`, or what
+    else these read `through`, and the transposition `turned` of its result."""
     env: dict[Node, Node] = {}
     body: list[Apply] = []
     inputs: list[Input] = []
@@ -366,7 +377,7 @@ def alone(dot: Apply, x: Node, through: tuple[str, ...] = VIEWS,
                 inputs.append(env[y])
         return env[y]
 
-    operands = tuple(given(y, y is x) for y in dot.operands)
+    operands = tuple(given(y, y in seen) for y in dot.operands)
     body.append(Apply(dot.prim, operands, dot.attrs, dot.type))
     if turned is not None:
         body.append(Apply(turned.prim, (body[-1],), turned.attrs, turned.type))

@@ -16,7 +16,7 @@ from cellc.ir.prims.shape import inverse
 from cellc.kernels.product import NoProduct, better_padded, product_of
 from cellc.kernels.target import host
 from cellc.passes.dead_code import sweep
-from cellc.passes.fuse_groups import VIEWS, alone
+from cellc.passes.fuse_groups import PADDED, VIEWS, alone, chain_of
 from cellc.passes.rebuild import use_counts
 
 
@@ -28,12 +28,22 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
     if not any(node.prim.name in ("windows", "windows_add") for node in graph.body):
         return graph, stored, taken
     uses = use_counts(graph)
-    turned = {node.operands[0]: node for node in graph.body if node.prim.name == "transpose"}
+    turned = {node.operands[0]: node for node in graph.body
+              if node.prim.name == "transpose" and uses[node.operands[0]] == 1}
     env: dict[Node, Node] = {}
     body: list[Apply] = []
 
     def append(node: Apply, prim: str, x: Node, **attrs) -> Apply:
         body.append(Apply(PRIMITIVES[prim], (x,), attrs, None, node.name, node.loc))
+        return body[-1]
+
+    def own_pad(x: Apply) -> Apply:
+        """A copy of the views over a pad, and of the pad."""
+        inside = x.operands[0]
+        inside = env.get(inside, inside) if x.prim.name == "pad" else own_pad(inside)
+        body.append(Apply(x.prim, (inside,), x.attrs, x.type, x.name, x.loc))
+        if x.prim.name == "pad":
+            taken.add(body[-1])
         return body[-1]
 
     for node in graph.body:
@@ -47,37 +57,29 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
             kept = append(node, "transpose", operands[0], perm=perm)
             stored.add(kept)
             operands = (append(node, "transpose", kept, perm=inverse(perm)),)
-        if node.prim.name == "dot" and (chain := _padded(node, turned.get(node))):
-            x = env.get(chain[-1].operands[0], chain[-1].operands[0])
-            for y in reversed(chain):
-                body.append(Apply(y.prim, (x,), y.attrs, y.type, y.name, y.loc))
-                x = body[-1]
-                if y is chain[-1]:
-                    taken.add(x)
-            operands = (operands[0], x)
+        if node.prim.name == "dot":
+            operands = tuple(own_pad(x) if _leaves_out(node, x, turned.get(node)) else y
+                             for x, y in zip(node.operands, operands, strict=True))
         env[node] = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
         body.append(env[node])
     made = Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
     return sweep(made), stored, taken
 
 
-def _padded(dot: Apply, turned: Apply | None) -> list[Apply] | None:
-    """The views from a product's right operand down to a pad, and the pad, where the product had
-    better leave out the terms with its zeros."""
-    chain, x = [], dot.operands[1]
-    while isinstance(x, Apply) and x.prim.name in VIEWS:
-        chain.append(x)
-        x = x.operands[0]
-    if not isinstance(x, Apply) or x.prim.name != "pad" or all(
-            y.prim.name != "windows" for y in chain):
-        return None
+def _leaves_out(dot: Apply, x: Node, turned: Apply | None) -> bool:
+    """Whether the product's operand x is windows of a pad, and the terms with its zeros had better
+    be left out."""
+    *views, inside = chain_of(x)
+    if all(y.prim.name != "windows" for y in views) or not (
+            isinstance(inside, Apply) and inside.prim.name == "pad"):
+        return False
     try:
-        padded = product_of(alone(dot, dot.operands[1], (*VIEWS, "pad"), turned))
-        materialised = product_of(alone(dot, dot.operands[1], VIEWS, turned))
+        padded = product_of(alone(dot, dot.operands, PADDED, turned))
+        materialised = product_of(alone(dot, (x,), VIEWS, turned))
     except NoProduct:
-        return None
-    good = padded.edges and better_padded(padded, materialised, host(config.get("CPU") or None))
-    return [*chain, x] if good else None
+        return False
+    return bool(padded.edges) and better_padded(padded, materialised,
+                                                host(config.get("CPU") or None))
 
 
 def _tiles(node: Apply) -> bool:
