@@ -105,12 +105,15 @@ class Schedule:
 
 
 def is_possible(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...]) -> bool:
-    """Whether the product has this form: sizes known but for batches, C contiguous along its last
-    columns, one edge for an axis, few taps to write out."""
+    """Whether the product has this form: sizes known but for batches, indices cut in the same way,
+    C contiguous along its last columns, one edge for an axis, few taps to write out."""
     axes = [axis for o in (a, b, c) for axis in (*o.rows, *o.cols)]
     sizes = [x for axis in axes for x in (axis.extent, axis.stride)]
     if (not all(isinstance(x, int) for x in sizes) or 0 in sizes[::2] or a.dtype in EXACT_TERMS
             or not c.cols or c.cols[-1].stride != 1 or not b.rows):
+        return False
+    if any([x.extent for x in one] != [x.extent for x in other] for one, other in (
+            (a.rows, c.rows), (a.cols, b.rows), (b.cols, c.cols))):
         return False
     used = [x for edge in edges for x in (("col", edge.col), ("tap", edge.tap))]
     tap = _written_out(b, edges)

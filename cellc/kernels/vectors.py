@@ -51,9 +51,17 @@ def masked_load(f: Function, ty: str, pointer: str, align: int, mask: str | None
 
 def masked_store(f: Function, ty: str, value: str, pointer: str, align: int,
                  mask: str | None) -> None:
-    """A vector to memory; nothing is written for the lanes outside the mask."""
+    """A vector to memory; nothing is written for the lanes outside the mask.
+
+    LLVM writes four bytes for a single lane of two where it sees that there is just one.
+    """
+    literal = mask is not None and mask.startswith("<")
+    on = [i for i, lane in enumerate(mask.split(",")) if "true" in lane] if literal else []
     if mask is None:
         f.store(ty, value, pointer, align)
+    elif len(on) == 1:
+        lane = f.op(f"extractelement {ty} {value}, i64 {on[0]}")
+        f.store(element_type(ty), lane, f.gep(element_type(ty), pointer, str(on[0])), align)
     else:
         f.call("void", f"llvm.masked.store.{mangled(ty)}.p0", (ty, value), ("ptr", pointer),
                ("i32", str(align)), (with_element(ty, "i1"), mask))

@@ -28,8 +28,8 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
     if not any(node.prim.name in ("windows", "windows_add") for node in graph.body):
         return graph, stored, taken
     uses = use_counts(graph)
-    turned = {node.operands[0]: node for node in graph.body
-              if node.prim.name == "transpose" and uses[node.operands[0]] == 1}
+    transposed = {node.operands[0]: node for node in graph.body
+                  if node.prim.name == "transpose" and uses[node.operands[0]] == 1}
     env: dict[Node, Node] = {}
     body: list[Apply] = []
 
@@ -58,7 +58,7 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
             stored.add(kept)
             operands = (append(node, "transpose", kept, perm=inverse(perm)),)
         if node.prim.name == "dot":
-            operands = tuple(own_pad(x) if _leaves_out(node, x, turned.get(node)) else y
+            operands = tuple(own_pad(x) if _leaves_out(node, x, transposed.get(node)) else y
                              for x, y in zip(node.operands, operands, strict=True))
         env[node] = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
         body.append(env[node])

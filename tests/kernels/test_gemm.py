@@ -227,7 +227,7 @@ CONVOLUTIONS = [(3, 12, 13, 3, 1, 1, 2), (3, 12, 13, 3, 2, 1, 2), (2, 20, 19, 3,
                 (1, 32, 32, 5, 1, 1, 4), (6, 14, 14, 5, 1, 1, 4), (16, 30, 30, 3, 1, 1, 2),
                 (4, 9, 9, 1, 1, 1, 5), (8, 64, 64, 3, 1, 1, 1),
                 (2, 18, 34, 3, 1, 1, 2),      # rows of 32: whole vectors
-                # every second element: rows of 16, of 7, of 32 and of 30; all images' columns joined
+                # every second element: rows of 16, 7, 32 and 30; the columns of all images joined
                 (5, 29, 33, 3, 2, 1, 3), (8, 14, 15, 3, 2, 1, 8), (4, 35, 69, 7, 2, 1, 2),
                 (8, 15, 60, 1, 2, 1, 2), (3, 16, 16, 3, 1, 1, 9)]
 
