@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from cellc.kernels import gemm_pack
 from cellc.kernels.gemm_micro import Finished, PanelSource, RowSource, emit_sums
-from cellc.kernels.gemm_plan import FEW_ROWS, Product, Schedule, View, k_uniform
+from cellc.kernels.gemm_plan import FEW_ROWS, Product, Schedule, View, k_uniform, runs_of
 from cellc.kernels.gemm_view import (
     BITS,
     MEMORY_TYPE,
@@ -80,6 +80,7 @@ class Blocked:
         self.a_rows, self.a_along = Offsets(a.rows), Strip(a.cols, s.lanes)
         self.a_strip = Strip(a.rows, 1 << (s.tile.rows - 1).bit_length())
         self.a_k = Offsets(a.cols)
+        self.a_runs = Offsets(runs_of(a, s.run))
         self.scratch_size = 0
         self.places = self._lay_out()
 
@@ -116,6 +117,8 @@ class Blocked:
         elif s.pack_a == "cols":
             wanted["a_strip"] = self.a_strip.table_bytes(s.tile.rows)
             wanted["a_k"] = self.a_k.table_bytes(s.block_k)
+        elif s.run:
+            wanted["a_runs"] = self.a_runs.table_bytes(s.block_k // s.run)
         return wanted
 
     def partial_extents(self) -> tuple[int | str, ...]:
@@ -255,6 +258,9 @@ class Blocked:
             self.a_along.fill(f, self._place(f, "a_along"), block.start_k, block.size_k)
         elif s.pack_a == "cols":
             self.a_k.fill(f, self._place(f, "a_k"), block.start_k, block.size_k)
+        elif s.run:
+            first, size = (f.op(f"udiv i64 {k}, {s.run}") for k in (block.start_k, block.size_k))
+            self.a_runs.fill(f, self._place(f, "a_runs"), first, size)
         last = emit_subtract(f, self.m, "1")
         with f.loop(*rows, hint="tall") as tall:
             first = f.mul(tall.index, str(s.tile.rows))
@@ -283,17 +289,19 @@ class Blocked:
             gemm_pack.pack_a_cols(f, a.dtype, self.ty, block.a, tile, self.a_strip, self.a_k,
                                   block.size_k, height)
             return RowSource(self.sums, [tile] * height, list(range(height)), str(height))
-        step = text_of(k_uniform(a))
-        base = f.gep(element, block.a, f.mul(block.start_k, step))
+        step = text_of(merged(a.cols)[-1].stride if s.run else k_uniform(a))
+        base = f.gep(element, block.a, "0" if s.run else f.mul(block.start_k, step))
+        runs = s.run, lambda run: self.a_runs.at(f, run)
         rows = merged(a.rows)
         if self.p.m is not None and self.p.m % height == 0 and len(rows) <= 1:
             stride = rows[0].stride if rows else 0
             if isinstance(stride, int):
                 base = f.gep(element, base, emit_offset(f, rows, first))
                 known = [r * stride for r in range(height)]
-                return RowSource(a.dtype, [base] * height, known, step)
+                return RowSource(a.dtype, [base] * height, known, step, *runs)
         offsets = gemm_pack.row_offsets(f, rows, first, height, last)
-        return RowSource(a.dtype, [f.gep(element, base, x) for x in offsets], [0] * height, step)
+        return RowSource(a.dtype, [f.gep(element, base, x) for x in offsets], [0] * height, step,
+                         *runs)
 
     def _emit_tile(self, f: Function, block: Block, source: RowSource, indices: list[str],
                    places: list[str], column: str) -> None:

@@ -13,7 +13,7 @@ import math
 from cellc.kernels.gemm_blocked import Block, Blocked
 from cellc.kernels.gemm_micro import Finished
 from cellc.kernels.gemm_pack import row_offsets
-from cellc.kernels.gemm_plan import Product, Schedule, Tile, split
+from cellc.kernels.gemm_plan import PART_UNIT, Product, Schedule, Tile, split
 from cellc.kernels.gemm_view import (
     BITS,
     MEMORY_TYPE,
@@ -185,7 +185,7 @@ def schedule(p: Product, target: Target) -> Schedule:
     """
     rows, cols = choose(p, target)
     tile = Tile(rows, 1, float(rows * cols))
-    parts, part_k, partial = split(p, target, tile, cols)
+    parts, part_k, partial = split(p, target, tile, cols, PART_UNIT)
     if p.k is not None and p.n > cols:
         parts = max(parts, p.k * p.m * BITS[p.a.dtype] // (4 * target.l2_bytes))
     length = run_length(p)
@@ -193,4 +193,5 @@ def schedule(p: Product, target: Target) -> Schedule:
     if parts > 1 and p.k is not None:
         part_k = -(-p.k // (parts * unit)) * unit
         parts, partial = -(-p.k // part_k), True
-    return Schedule(tile, cols, None, cols, None, None, parts, part_k, unit, partial)
+    return Schedule(tile, cols, None, cols, None, None, parts, part_k, unit,
+                    None, partial)

@@ -28,12 +28,22 @@ from cellc.record import fresh, record
 
 @record
 class RowSource:
-    """Where the inner loop finds A: for row r, pointer `bases[r]` plus k * `step` elements."""
+    """Where the inner loop finds A: for row r, pointer `bases[r]` plus k * `step` elements; where k
+    is cut into runs of `run`, plus `start` of the run and so many steps from there."""
 
     dtype: str
     bases: list[str]
     constants: list[int]        # further elements, known now
     step: str
+    run: int | None = None
+    start: Callable[[str], str] | None = None
+
+    def within(self, f: Function, run: str) -> RowSource:
+        """Of one run."""
+        offset = self.start(run)
+        moved = {base: f.gep(MEMORY_TYPE[self.dtype], base, offset)
+                 for base in dict.fromkeys(self.bases)}
+        return RowSource(self.dtype, [moved[x] for x in self.bases], self.constants, self.step)
 
     def load(self, f: Function, r: int, moved: dict, k: str, vector: str) -> str:
         """Element k of row r in every lane. `moved` keeps this round's pointers."""
@@ -74,16 +84,30 @@ def emit_sums(f: Function, a: RowSource, b: PanelSource, size_k: str, ty: str,
     `fmuladd` is one instruction where the CPU has it, and two, not a call, where it has not.
     """
     height = len(a.bases)
-    zeros = [(ty, "zeroinitializer")] * (height * vectors)
-    with f.loop("0", size_k, carried=zeros, hint="k") as loop:
-        columns, moved, following = b.load(f, loop.index), {}, []
-        for r in range(height):
+    zeros = ["zeroinitializer"] * (height * vectors)
+    if a.run is None:
+        sums = _emit_terms(f, a, b, "0", size_k, ty, zeros)
+    else:
+        count = f.op(f"udiv i64 {size_k}, {a.run}")
+        with f.loop("0", count, carried=[(ty, zero) for zero in zeros], hint="run") as runs:
+            runs.next = _emit_terms(f, a.within(f, runs.index), b, f.mul(runs.index, str(a.run)),
+                                    str(a.run), ty, runs.carried)
+        sums = runs.results
+    return [sums[r * vectors:(r + 1) * vectors] for r in range(height)]
+
+
+def _emit_terms(f: Function, a: RowSource, b: PanelSource, first: str, count: str, ty: str,
+                sums: list[str]) -> list[str]:
+    """So many terms added: A's from its start on, B's from `first` on."""
+    with f.loop("0", count, carried=[(ty, x) for x in sums], hint="k") as loop:
+        columns, moved, following = b.load(f, f.add(first, loop.index)), {}, []
+        for r in range(len(a.bases)):
             element = a.load(f, r, moved, loop.index, ty)
-            for v in range(vectors):
-                following.append(f.intrinsic("fmuladd", ty, element, columns[v],
-                                             loop.carried[r * vectors + v]))
+            for column in columns:
+                following.append(f.intrinsic("fmuladd", ty, element, column,
+                                             loop.carried[len(following)]))
         loop.next = following
-    return [loop.results[r * vectors:(r + 1) * vectors] for r in range(height)]
+    return loop.results
 
 
 # -- the epilogue ----------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ PART_UNIT = 16              # parts of a cut sum are multiples of this long
 TILE_ROWS_BYTES = 20 << 10  # of A, in first-level caches of 32 and of 48 KiB:
 NEAR_ROWS, NEAR_OTHERS = 8, 12  # elements for each term: more where they lie across lines, or are
                                 # copied, which longer and narrower blocks of B would repeat
+SHORT_RUN, LONG_RUN = 24, 384       # terms that lie in one stride in A
 PART_SECONDS = 20e-6         # no part of a cut sum is shorter
 
 
@@ -171,6 +172,7 @@ def _product(a: Operand, b: Operand, c: Operand, arrangement: Arrangement) -> Pr
 
 
 # -- what a choice costs, in cycles a vector instruction takes -------------------------------------
+USUAL_BLOCK = 512           # terms, after which sums go through memory
 LOAD_COST = {"contiguous": 1.0, "uniform": 1.0, "runs": 3.0, "gather": 24.0}
 TRANSPOSE_COST = 4.0
 
@@ -188,8 +190,8 @@ def cycles(p: Product, target: Target) -> float:
     load = b.every * LOAD_COST[b.kind]
     per_vector = min(load, TRANSPOSE_COST) if along_k else load
     total += per_vector * k * math.ceil(n / lanes)
-    total += 3 * LOAD_COST[kind_c] * m * math.ceil(n / lanes)
-    if k_uniform(p.a) is None or p.a.dtype in CONVERTED:
+    total += 3 * (LOAD_COST[kind_c] + k // USUAL_BLOCK) * m * math.ceil(n / lanes)
+    if (k_uniform(p.a) is None and run_of(p.a, target) is None) or p.a.dtype in CONVERTED:
         rows = Strip(p.a.cols, lanes).kind, Strip(p.a.rows, lanes).kind
         total += 3 * min(LOAD_COST[kind] for kind in rows) * m * math.ceil(k / lanes)
     return batches * total
@@ -201,6 +203,27 @@ def k_uniform(a: View) -> int | str | None:
     if not axes:
         return 1
     return axes[0].stride if len(axes) == 1 else None
+
+
+def run_of(a: View, target: Target) -> int | None:
+    """How long the runs are in which A can be read in place along an index summed over that has
+    several strides; None where it has one, or runs are short or a CPU would rather copy them."""
+    axes = merged(a.cols)
+    if len(axes) < 2 or a.dtype in CONVERTED or not all(
+            isinstance(n, int) for n in (axes[-1].extent, axes[-1].stride)):
+        return None
+    if not target.masks and axes[-1].stride != 1:
+        return None
+    longest = max(n for n in range(1, LONG_RUN + 1) if axes[-1].extent % n == 0)
+    return longest if longest >= SHORT_RUN else None
+
+
+def runs_of(a: View, run: int | None) -> tuple[Axis, ...]:
+    """A's summed index, a run for an element."""
+    if run is None:
+        return ()
+    *outer, inner = merged(a.cols)
+    return *outer, Axis(inner.extent // run, run * inner.stride)
 
 
 # -- the schedule ----------------------------------------------------------------------------------
@@ -252,6 +275,7 @@ class Schedule:
     parts: int              # the sum is cut into this many, added up by a second function
     part_k: int | None      # how long each is; None where that is known only at run time, then
     part_unit: int          # it is a multiple of this
+    run: int | None         # terms of A that lie in one stride, where not all of them do
     partial: bool           # results go through a buffer of sums first
 
     def writes_once(self, p: Product) -> bool:
@@ -288,10 +312,16 @@ def schedule(p: Product, target: Target) -> Schedule:
     m, n, k, _ = p.assumed()
     tile = choose_tile(target, bits, max(m, 1), max(n, 1))
     width = tile.vectors * lanes
-    parts, part_k, partial = split(p, target, tile, width)
+    run = run_of(p.a, target)
+    unit = run or PART_UNIT
+    parts, part_k, partial = split(p, target, tile, width, unit)
     pack_a = _pack_a(p, target, tile, lanes, n, k)
-    in_place = pack_a is None and k_uniform(p.a) in (0, 1)
+    in_place = pack_a is None and (merged(p.a.cols) or (Axis(1, 1),))[-1].stride in (0, 1)
     block_k = _block_k(bits, target, part_k, NEAR_ROWS if in_place else NEAR_OTHERS)
+    if run:
+        block_k = -(-block_k // run) * run
+    scattered = Strip(p.c.cols, lanes).kind == "gather" and None not in (p.m, p.n, p.batches)
+    partial = partial or (scattered and part_k is not None and part_k > block_k)
     narrow = p.c.dtype != p.sum_dtype
     if p.a.dtype in EXACT_TERMS:
         block_k = min(block_k, EXACT_TERMS[p.a.dtype])
@@ -299,11 +329,11 @@ def schedule(p: Product, target: Target) -> Schedule:
         block_k = max(k, 1)             # blocks of k would meet in C, rounded
     pack_b = _pack_b(p, target, tile, lanes, m, block_k)
     fits = int(0.8 * target.l2_bytes) // (block_k * bits // 8) if pack_b else max(4 * width, 1024)
-    streamed = m == 1 and pack_b is None and k > FEW_ROWS
+    streamed = m == 1 and pack_b is None and k > FEW_ROWS and not run
     if streamed and Strip(p.c.cols, lanes).plain and not narrow:
         block_k, fits = FEW_ROWS, target.l1_bytes // (2 * bits // 8)
     block_n = _block_n(p, target, tile, fits, A_COST[pack_a], B_COST[pack_b], parts)
-    return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, PART_UNIT,
+    return Schedule(tile, lanes, block_k, block_n, pack_a, pack_b, parts, part_k, unit, run,
                     partial)
 
 
@@ -328,6 +358,8 @@ def _pack_a(p: Product, target: Target, tile: Tile, lanes: int, n: int, k: int) 
             return None
     along_k = Strip(p.a.cols, lanes).kind
     along_m = Strip(p.a.rows, lanes).kind
+    if uniform is None and run_of(p.a, target) is not None:
+        return None
     return "cols" if LOAD_COST[along_m] < LOAD_COST[along_k] else "rows"
 
 
@@ -385,7 +417,8 @@ def _block_n(p: Product, target: Target, tile: Tile, fits: int, near_a: float, n
     return max(size for size in sizes if longest(size) <= CLOSE * least) * width
 
 
-def split(p: Product, target: Target, tile: Tile, width: int) -> tuple[int, int | None, bool]:
+def split(p: Product, target: Target, tile: Tile, width: int,
+          unit: int) -> tuple[int, int | None, bool]:
     """Cut a sum where the result alone has too few tiles for the cores. (Threads are another thing:
     results must not depend on their number.)
 
@@ -409,7 +442,7 @@ def split(p: Product, target: Target, tile: Tile, width: int) -> tuple[int, int 
         return 1, p.k, partial
     if p.k is None:
         return parts, None, True
-    part_k = -(-math.ceil(k / parts) // PART_UNIT) * PART_UNIT
+    part_k = -(-math.ceil(k / parts) // unit) * unit
     return -(-k // part_k), part_k, True
 
 

@@ -243,13 +243,34 @@ def test_convolution(spec, out):
 
 
 @pytest.mark.parametrize("spec", CONVOLUTIONS)
-@pytest.mark.parametrize("out", [6, 20])
+@pytest.mark.parametrize("out", [6, 20, 70])
 def test_convolution_weight_gradient(spec, out):
     k, n, images, area = windows(*spec)
     length = spec[0] * spec[3] ** 2
     gradient = Operand("f32", (), (Axis(out, area),), (Axis(spec[-1], out * area), Axis(area, 1)))
     view = Operand("f32", (), (*images, *n), k)
     check(gradient, view, dense("f32", out, length), tasks=(1, 3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_runs_of_a_sum(data):
+    """A, or B, goes through the index summed over in runs, and is read where it lies."""
+    draw = lambda *bounds: data.draw(st.integers(*bounds))  # noqa: E731
+    outer, inner, step = draw(2, 30), draw(20, 60), draw(1, 3)
+    gap = inner * step + draw(0, 9)
+    m, n = draw(1, 60), draw(1, 60)
+    k = (Axis(outer, gap), Axis(inner, step))
+    dtype = data.draw(st.sampled_from(["f32", "f32", "f64", "bf16"]))
+    rows = data.draw(st.sampled_from([1, outer * gap]))
+    a = Operand(dtype, (), (Axis(m, rows),), k)
+    b = dense(dtype, outer * inner, n, transpose=data.draw(st.booleans()))
+    c = dense(dtype, m, n, transpose=data.draw(st.booleans()))
+    if data.draw(st.booleans()):
+        a, b, c = (Operand(x.dtype, (), x.cols, x.rows) for x in (b, a, c))
+    target = data.draw(st.sampled_from([None, None, "x86-64-v3", "x86-64"]))
+    check(a, b, c, tasks=(1, 3), target=target and host(target), threads=data.draw(
+        st.sampled_from([1, 2, 8])))
 
 
 @pytest.mark.parametrize("m, n, k", [(64, 27, 30000), (3, 3, 100000), (1, 1, 200000),
