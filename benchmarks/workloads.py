@@ -23,6 +23,37 @@ ROWS, WIDTH, SQUARE, SIDE, CHANNELS = 4096, 768, 2048, 56, 64
 MODEL = 256
 _IMAGE = (4, CHANNELS, SIDE, SIDE)
 _PIXELS = 4.0 * SIDE * SIDE
+RESNET_BATCH, RESNET_SIDE, RESNET_WIDTHS = 8, 224, (64, 128, 256, 512)
+
+
+def _resnet() -> tuple[tuple[int, ...], ...]:
+    """ResNet-18: images, the stem, two blocks for each width, and a dense layer. Behind each
+    convolution come gamma and beta of a batch norm. The first block of all widths but the first
+    halves the image and has a shortcut."""
+    def normed(n_out: int, n_in: int, taps: int) -> list[tuple[int, ...]]:
+        return [(n_out, n_in, taps, taps), (n_out,), (n_out,)]
+
+    shapes, n_in = [(RESNET_BATCH, 3, RESNET_SIDE, RESNET_SIDE), *normed(64, 3, 7)], 64
+    for n in RESNET_WIDTHS:
+        shapes += normed(n, n_in, 3) + normed(n, n, 3)
+        shapes += normed(n, n_in, 1) if n != n_in else []
+        shapes += normed(n, n, 3) + normed(n, n, 3)
+        n_in = n
+    return *shapes, (n_in, 1000), (1000,)
+
+
+def _resnet_stem_flops() -> float:
+    return 2.0 * RESNET_BATCH * 64 * 3 * 49 * (RESNET_SIDE // 2) ** 2
+
+
+def _resnet_flops() -> float:
+    side, n_in, terms = RESNET_SIDE // 4, 64, 0
+    for n in RESNET_WIDTHS:
+        terms += side**2 * (9 * n * (n_in + 3 * n) + (n * n_in if n != n_in else 0))
+        side, n_in = side // 2, n
+    return 2.0 * RESNET_BATCH * terms + _resnet_stem_flops()
+
+
 LAYERS = {
     "norms": ((ROWS, WIDTH), (WIDTH,), (WIDTH,)),
     "logsumexp": ((SQUARE, SQUARE),), "variance": ((SQUARE, SQUARE),),
@@ -33,8 +64,9 @@ LAYERS = {
     "depthwise": (_IMAGE, (CHANNELS, 1, 3, 3)), "pointwise": (_IMAGE, (CHANNELS, CHANNELS, 1, 1)),
     "transformer": ((8, 128, MODEL), (MODEL, 3 * MODEL), (MODEL, MODEL), (MODEL, 4 * MODEL),
                     (4 * MODEL, MODEL), (MODEL,), (MODEL,), (MODEL,), (MODEL,)),
+    "resnet": _resnet(),
 }  # fmt: skip
-LAYER_GRADIENTS = {f"{name}_grad": name for name in ("norms", "conv", "transformer")}
+LAYER_GRADIENTS = {f"{name}_grad": name for name in ("norms", "conv", "transformer", "resnet")}
 _TRANSFORMER_FLOPS = 2.0 * 8 * 128 * MODEL * (12 * MODEL + 2 * 128)
 LAYER_BOUNDS = {
     "norms": ("bytes", 8.0 * ROWS * WIDTH), "norms_grad": ("bytes", 12.0 * ROWS * WIDTH),
@@ -48,6 +80,8 @@ LAYER_BOUNDS = {
         "flops", 2.0 * _PIXELS * CHANNELS**2),
     "transformer": ("flops", _TRANSFORMER_FLOPS), "transformer_grad": (
         "flops", 3 * _TRANSFORMER_FLOPS),
+    "resnet": ("flops", _resnet_flops()),
+    "resnet_grad": ("flops", 3 * _resnet_flops() - _resnet_stem_flops()),
 }
 TANH_ORDERS = 6
 LOOP_GRADIENTS = {f"{name}_grad" for name in LOOPS}
@@ -107,8 +141,9 @@ def _all() -> list[Workload]:
     rows += [Workload(kind, kind) for kind in ("jacobian", "hessian", "per-example")]
     rows += [Workload(f"{kind}-{n}", kind, n) for kind in ("lanes", "lanes-sin") for n in (1000,)]
     rows += [Workload(f"tanh-grad-{n}", "tanh_grad", n) for n in (1, TANH_ORDERS)]
-    rows += [Workload(kind.replace("_", "-"), kind, 0, bound, 1e-3)
-             for kind, bound in LAYER_BOUNDS.items()]
+    # One ReLU of a network that changes sides changes its gradient by as much as 1e-2.
+    rows += [Workload(kind.replace("_", "-"), kind, 0, bound, 2e-2 if kind == "resnet_grad" else
+                      1e-3) for kind, bound in LAYER_BOUNDS.items()]
     rows.append(Workload("mlp", "mlp", 0, ("flops", _mlp_flops()), 1e-4, trains=True))
     rows.append(Workload("lenet", "lenet", 0, ("flops", _lenet_flops()), 1e-4, trains=True))
     # What many equal cells cost beside one, in the first call too.
@@ -180,6 +215,13 @@ def inputs(workload: Workload) -> tuple[np.ndarray, ...]:
         case kind if kind.removesuffix("_grad") in LOOPS:
             return tuple(map(np.float64, LOOPS[kind.removesuffix("_grad")]))
     raise ValueError(f"no workload of kind {workload.kind!r}")
+
+
+def differentiated(kind: str) -> tuple[int, ...]:
+    """The arguments of a layer that its gradient is for: all, but nobody asks a network for that
+    of its images."""
+    name = LAYER_GRADIENTS[kind]
+    return tuple(range(name == "resnet", len(LAYERS[name])))
 
 
 def layer_arguments(kind: str) -> tuple[np.ndarray, ...]:

@@ -4,7 +4,14 @@ from types import SimpleNamespace
 
 import cellc
 from benchmarks.peers import cells, layers, loops
-from benchmarks.workloads import LAYER_GRADIENTS, LAYERS, LOOP_GRADIENTS, LOOPS, inputs
+from benchmarks.workloads import (
+    LAYER_GRADIENTS,
+    LAYERS,
+    LOOP_GRADIENTS,
+    LOOPS,
+    differentiated,
+    inputs,
+)
 from cellc import Parameter, ParameterTuple, Tensor, context, nn, ops
 from cellc.ops import operations as P
 from cellc.ops.composite import GradOperation
@@ -64,6 +71,8 @@ LAYER = layers.define(SimpleNamespace(
     layer_norm=lambda x, gamma, beta: ops.layer_norm(x, None, gamma, beta),
     variance=lambda x: ops.var(x, 0),
     conv=lambda x, w, groups: ops.conv2d(x, w, pad_mode="same", groups=groups),
+    halving=lambda x, w: ops.conv2d(x, w, None, 2, "pad", w.shape[2] // 2),
+    max_pool=lambda x: ops.max_pool2d(x, 3, 2, 1),
     batch_norm=lambda x, gamma, beta: ops.batch_norm(x, None, None, gamma, beta, True)))
 
 
@@ -85,7 +94,7 @@ def make(workload, variant):
             function = cellc.jit(getattr(LAYER, kind))
             return lambda: function(*arrays)
         gradient = cellc.grad(getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss"),
-                              tuple(range(len(arrays))))
+                              differentiated(kind))
         return lambda: gradient(*arrays)[1]
     if kind in TRANSFORMED:
         arrays = [Tensor(x) for x in inputs(workload)]

@@ -17,6 +17,7 @@ from benchmarks.workloads import (
     MOMENTUM_RATE,
     PENDULUM_STEPS,
     blocks_weights,
+    differentiated,
     gradnet_scale,
     inputs,
     lenet_weights,
@@ -71,11 +72,22 @@ def same_conv(x, w, groups):
     return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=groups)
 
 
+def halving_conv(x, w):
+    around = [(n // 2, n // 2) for n in w.shape[2:]]
+    return jax.lax.conv_general_dilated(x, w, (2, 2), around)
+
+
+def max_pool(x):
+    around = ((0, 0), (0, 0), (1, 1), (1, 1))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, 3, 3), (1, 1, 2, 2), around)
+
+
 LAYER = layers.define(SimpleNamespace(
     matmul=jnp.matmul, softmax=jax.nn.softmax, relu=jax.nn.relu, reshape=jnp.reshape,
     gelu=partial(jax.nn.gelu, approximate=False), swap=jnp.swapaxes, mean=jnp.mean,
     logsumexp=lambda x: jax.nn.logsumexp(x, 1), variance=lambda x: jnp.var(x, 0),
     layer_norm=lambda x, gamma, beta: normalized(x, gamma, beta, -1, -1), conv=same_conv,
+    halving=halving_conv, max_pool=max_pool,
     batch_norm=lambda x, gamma, beta: normalized(x, gamma, beta, (0, 2, 3), (-1, 1, 1))))
 
 
@@ -93,7 +105,7 @@ def make(workload, variant):
             function = jax.jit(getattr(LAYER, kind))
         case kind if kind in LAYER_GRADIENTS:
             loss = getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss")
-            gradient = jax.jit(jax.grad(loss, tuple(range(len(arrays)))))
+            gradient = jax.jit(jax.grad(loss, differentiated(kind)))
             return lambda: gradient(*arrays)[1]
         case "tanh_grad":
             function = jax.jit(tanh_gradient(workload.size))

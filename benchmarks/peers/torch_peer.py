@@ -19,6 +19,7 @@ from benchmarks.workloads import (
     MOMENTUM,
     MOMENTUM_RATE,
     blocks_weights,
+    differentiated,
     gradnet_scale,
     inputs,
     lenet_weights,
@@ -63,6 +64,8 @@ LAYER = layers.define(SimpleNamespace(
     logsumexp=lambda x: torch.logsumexp(x, 1), variance=lambda x: torch.var(x, 0, correction=0),
     layer_norm=lambda x, gamma, beta: F.layer_norm(x, gamma.shape, gamma, beta),
     conv=lambda x, w, groups: F.conv2d(x, w, padding="same", groups=groups),
+    halving=lambda x, w: F.conv2d(x, w, stride=2, padding=w.shape[2] // 2),
+    max_pool=lambda x: F.max_pool2d(x, 3, 2, 1),
     batch_norm=lambda x, gamma, beta: F.batch_norm(x, None, None, gamma, beta, True)))
 
 
@@ -70,12 +73,11 @@ def layer(kind, arrays, variant):
     if kind in LAYERS:
         function = compiled(getattr(LAYER, kind), variant)
         return lambda: function(*arrays)
-    loss = getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss")
+    loss, places = getattr(LAYER, f"{LAYER_GRADIENTS[kind]}_loss"), differentiated(kind)
     if variant == "eager":
-        for x in arrays:
-            x.requires_grad_()
-        return lambda: torch.autograd.grad(loss(*arrays), arrays)[1]
-    gradient = compiled(torch.func.grad(loss, tuple(range(len(arrays)))), variant)
+        wanted = [arrays[i].requires_grad_() for i in places]
+        return lambda: torch.autograd.grad(loss(*arrays), wanted)[1]
+    gradient = compiled(torch.func.grad(loss, places), variant)
     return lambda: gradient(*arrays)[1]
 
 

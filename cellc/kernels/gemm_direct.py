@@ -8,10 +8,11 @@
 
 B is read where it lies, element by element, each spread over a vector: windows with any stride cost
 the same, no copy with zeros around it is made, and for a column at the edge, or a whole row of
-them, the terms that would meet zeros are no instructions. Sums stay in registers to their end. (The
-scheme of oneDNN and of Georganas et al., "Anatomy of High-Performance Deep Learning Convolutions on
-SIMD Architectures", 2018, but for images as users have them, with the channels outside.) A's summed
-axes may be flipped, as those of the gradient's weights are.
+them, the terms that would meet zeros are no instructions. Sums of some hundred terms are added up
+in the first-level cache, so that errors do not grow beyond those of a product in blocks. A's summed
+axes may be flipped, as those of the gradient's weights are. (The scheme of oneDNN and of Georganas
+et al., "Anatomy of High-Performance Deep Learning Convolutions on SIMD Architectures", 2018, but
+for images as users have them, with the channels outside.)
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ from cellc.kernels.text import Function, Module
 from cellc.kernels.vectors import splat
 from cellc.record import record
 
+PANEL_SHARE = 0.75          # of the second-level cache
+BLOCK_TERMS = 256           # that are summed one after the other
 MOST_TAPS = 8               # of the innermost columns, which are written out
 MOST_PATTERNS = 4           # of columns at edges in a tile: each is code of its own
 PACK_COST = {"strip": 1.5, "transpose": 0.6}        # an element, in vector multiply-adds
@@ -127,7 +130,13 @@ def is_worth(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...], otherw
     if not is_possible(a, b, c, edges) or not _overlaps(b):
         return False
     s = schedule(a, b, c, edges, target)
-    return len(s.segments) <= MOST_PATTERNS and cycles(a, b, c, edges, s) < otherwise
+    return (len(s.segments) <= MOST_PATTERNS and _panel_bytes(a, s.width) <= target.l2_bytes
+            and cycles(a, b, c, edges, s) < otherwise)
+
+
+def _panel_bytes(a: Operand, width: int) -> int:
+    """Of so many rows of A, packed: they are read again for each tile."""
+    return count(a.cols) * width * (8 if a.dtype == "f64" else 4)
 
 
 def _overlaps(b: Operand) -> bool:
@@ -157,7 +166,7 @@ def schedule(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...],
     best = None
     for vectors in range(1, min(4, math.ceil(m / lanes)) + 1):
         most = min((target.vector_registers - vectors - 1) // vectors, 14)
-        if most < 1:
+        if most < 1 or (best and _panel_bytes(a, vectors * lanes) > PANEL_SHARE * target.l2_bytes):
             break
         wide = min(most, lanes, columns)
         for pixels in {math.ceil(columns / math.ceil(columns / most_)) for most_ in
@@ -239,6 +248,9 @@ class Direct:
         self.groups = [i for i in range(len(c.batch)) if i not in shared]
         self.packing = _packing(a, s)
         self.side = min(s.lanes, 256 // BITS[self.sums])
+        outermost = b.rows[self.order[0]].extent
+        block = max(BLOCK_TERMS // (self.k // outermost), 1)
+        self.block = block if block < outermost and len(self.order) > 1 else None
         self.scratch_size = 0
         self.places = self._lay_out()
 
@@ -250,6 +262,8 @@ class Direct:
         self.a_columns = Offsets(self.a.rows)
         self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
         wanted = {"panel": size * (self.k + self.side) * s.width}
+        if self.block is not None:
+            wanted["totals"] = size * s.tile.rows * s.width
         if self.packing == "strip":
             wanted["rows"] = self.a_rows.table_bytes(s.width)
             wanted["terms"] = self.a_terms.table_bytes(self.k)
@@ -369,13 +383,14 @@ class Direct:
         columns = [(digit, axis.stride) for digit, axis in zip(where, b.cols, strict=True)]
         bases = [f.gep(element, "%b", total(f, columns + [
             (image[i], b.batch[i].stride) for i in image])) for image in images]
-        zeros = [(self.vector, "zeroinitializer")] * (s.tile.rows * s.tile.vectors)
+        zeros = ["zeroinitializer"] * (s.tile.rows * s.tile.vectors)
 
-        def nest(depth: int, at: list[str], term: str, carried: list[str]) -> list[str]:
+        def nest(depth: int, at: list[str], term: str, carried: list[str],
+                 bounds: tuple[str, str] | None = None) -> list[str]:
             tap = self.order[depth]
             if depth == len(self.order) - 1:
                 return self._emit_taps(f, segment, tap, at, term, carried)
-            low, high = ranges.get(tap, ("0", str(b.rows[tap].extent)))
+            low, high = bounds or ranges.get(tap, ("0", str(b.rows[tap].extent)))
             given = [(self.vector, value) for value in carried]
             with f.loop(low, high, carried=given, hint="term") as loop:
                 step = f.mul(loop.index, str(b.rows[tap].stride))
@@ -385,9 +400,23 @@ class Direct:
                                  loop.carried)
             return loop.results
 
-        flat = nest(0, bases, "0", [value for _, value in zeros])
+        if self.block is None:
+            found = nest(0, bases, "0", zeros)
+        else:
+            low, high = ranges.get(self.order[0], ("0", str(b.rows[self.order[0]].extent)))
+            places = [f.gep(self.ty, self._place(f, "totals"), str(i * s.lanes))
+                      for i in range(len(zeros))]
+            for place in places:
+                f.store(self.vector, "zeroinitializer", place, 64)
+            with f.loop(low, high, self.block, hint="block") as block:
+                end = emit_minimum(f, f.add(block.index, str(self.block)), high)
+                for place, x in zip(places, nest(0, bases, "0", zeros, (block.index, end)),
+                                    strict=True):
+                    so_far = f.load(self.vector, place, 64)
+                    f.store(self.vector, f.op(f"fadd {self.vector} {so_far}, {x}"), place, 64)
+            found = [f.load(self.vector, place, 64) for place in places]
         v, p = s.tile.vectors, s.pixels
-        return [[flat[(i * p + j) * v:(i * p + j + 1) * v] for j in range(p)]
+        return [[found[(i * p + j) * v:(i * p + j + 1) * v] for j in range(p)]
                 for i in range(s.images)]
 
     def _in_panel(self, f: Function, tap: int, index: str) -> str:

@@ -254,6 +254,15 @@ def test_no_copy_with_zeros_around_it_is_made(function, pads):
                if all(other.prim.name != "dot" for other in g.body))
 
 
+def test_errors_do_not_grow_with_the_number_of_channels():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((1, 600, 7, 7)).astype(np.float32)
+    w = rng.standard_normal((64, 600, 3, 3)).astype(np.float32)
+    exact = cellc.jit(conv)(Tensor(x.astype(float)), Tensor(w.astype(float))).asnumpy()
+    error = cellc.jit(conv)(Tensor(x), Tensor(w)).asnumpy() - exact
+    assert np.sqrt((error**2).mean() / (exact**2).mean()) < 5e-7
+
+
 def test_threads_give_the_same_bits():
     rng = np.random.default_rng(4)
     x = Tensor(rng.standard_normal((2, 32, 30, 33)).astype(np.float32))
