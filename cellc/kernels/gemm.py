@@ -8,16 +8,18 @@ changed to suit wide vectors: a tile's few rows of A stay in the first-level cac
 B, in panels, streams from the second:
 
 `gemm_plan` decides, `gemm_view` describes memory, `gemm_blocked` has the loops, `gemm_pack` copies,
-`gemm_micro` computes; `gemm_dot` is for products that are not worth a block.
+`gemm_micro` computes; `gemm_dot` is for products that are not worth a block, `gemm_direct` for
+windows of images, with or without zeros around these.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from cellc.kernels import gemm_direct, gemm_dot
+from cellc.kernels import gemm_direct_plan, gemm_dot
 from cellc.kernels.gemm_blocked import Blocked
-from cellc.kernels.gemm_direct import Edge
+from cellc.kernels.gemm_direct import Direct
+from cellc.kernels.gemm_direct_plan import Edge
 from cellc.kernels.gemm_micro import Coords
 from cellc.kernels.gemm_plan import (
     GemmPlan,
@@ -63,8 +65,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
               operand)` gives the values of another operand described like C, `coords.extra(i)`
               pointer i of the array %extra. Its attribute `cost`, if it has one, says how many
               vector instructions that takes.
-    Edges:    where B is zero and not in memory, for products that `gemm_direct.is_possible`; %b is
-              the place of its first element, which may be such a one.
+    Edges:    where B is zero and not in memory; %b is the place of its first element, which may be
+              such a one. For products of the form that `gemm_direct_plan.is_possible` asks for.
     Empty:    no k gives epilogue(0), no m or n nothing.
     """
     target = target or host()
@@ -75,7 +77,7 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
     arguments += [("i64", x) for x in ("task", "n_tasks", *symbols)]
     flops, moved = work(a, b, c)
     product = arrange(a, b, c, target)
-    if edges or gemm_direct.is_worth(a, b, c, edges, cycles(product, target), target):
+    if edges or gemm_direct_plan.is_worth(a, b, c, edges, cycles(product, target), target):
         return _emit_direct(module, name, (a, b, c), edges, epilogue, arguments, target)
     if gemm_dot.suits(product, target):
         s = gemm_dot.schedule(product, target)
@@ -100,8 +102,8 @@ def emit_gemm(module: Module, name: str, a: Operand, b: Operand, c: Operand,
 def _emit_direct(module: Module, name: str, operands: tuple[Operand, Operand, Operand],
                  edges: tuple[Edge, ...], epilogue: Callable | None,
                  arguments: list[tuple[str, str]], target: Target) -> GemmPlan:
-    s = gemm_direct.schedule(*operands, edges, target)
-    emitter = gemm_direct.Direct(module, name, *operands, edges, s, epilogue, arguments)
+    s = gemm_direct_plan.schedule(*operands, edges, target)
+    emitter = Direct(module, name, *operands, edges, s, epilogue, arguments)
     emitter.emit()
     flops, moved = work(*operands)
     tasks = min(tasks_worth(flops, moved, target), emitter.units())

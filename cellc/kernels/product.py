@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from cellc.errors import SymbolicFault
 from cellc.ir.graph import Apply, Constant, Graph, Input, Node, once
 from cellc.ir.types import Dim, ScalarType, f32, f64
-from cellc.kernels import gemm, gemm_direct
+from cellc.kernels import gemm, gemm_direct_plan
 from cellc.kernels.emit import ARGUMENTS
 from cellc.kernels.emit_values import Context
 from cellc.kernels.gemm_plan import arrange, cycles, seconds_alone, shares
@@ -150,7 +150,7 @@ class Reading:
         self.collect(product, at)
         self.outer_columns(product)
         product.edges = tuple(self.edge(index, size) for index, size in self.bounds)
-        if product.edges and not gemm_direct.is_possible(*operands_of(product), product.edges):
+        if product.edges and not gemm_direct_plan.is_possible(*operands_of(product), product.edges):
             raise NoProduct("padded windows of another form")
         return product
 
@@ -310,7 +310,7 @@ def operands_of(p: Product) -> tuple[gemm.Operand, gemm.Operand, gemm.Operand]:
 def better_padded(p: Product, materialised: Product, target: Target) -> bool:
     """Whether the product had better leave out its padding than read it from memory."""
     otherwise = cycles(arrange(*operands_of(materialised), target), target)
-    return gemm_direct.is_worth(*operands_of(p), p.edges, otherwise, target)
+    return gemm_direct_plan.is_worth(*operands_of(p), p.edges, otherwise, target)
 
 
 def write_product(module: Module, name: str, p: Product, target: Target) -> gemm.GemmPlan:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import cellc
 from cellc import Tensor, context, ops
-from cellc.kernels import engine, gemm_direct
+from cellc.kernels import engine, gemm_direct_plan
 from cellc.kernels.gemm import Axis, Edge, Operand, emit_gemm
 from cellc.kernels.target import TARGETS, host
 from cellc.kernels.text import Module
@@ -112,7 +112,7 @@ def fenced(array, front):
 
 def check(conv, target=None, threads=2, epilogue=False):
     a, b, c, edges, begin, shift = conv.operands()
-    assert edges and gemm_direct.is_possible(a, b, c, edges)
+    assert edges and gemm_direct_plan.is_possible(a, b, c, edges)
     target = dataclasses.replace(host(target), cores=threads, threads=threads)
     bias = Operand(conv.dtype, (Axis(conv.images, 0), Axis(conv.groups, conv.outs)),
                    (Axis(conv.outs, 1),), tuple(Axis(n, 0) for n in conv.counts))
