@@ -33,8 +33,8 @@ FAULTS = {
     "IRFault", "SymbolicFault",
 }
 PASSES = ("inline", "ranges", "simplify", "cse", "prune", "sums", "blocks", "hoist", "delay",
-          "phases", "adjoint", "winograd", "thin", "dead_code", "fuse", "chain", "dead_code",
-          "tape_ends")
+          "phases", "strides", "adjoint", "winograd", "thin", "dead_code", "fuse", "chain",
+          "dead_code", "tape_ends")
 
 
 def classes(place: str) -> set[str]:

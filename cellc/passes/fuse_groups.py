@@ -36,6 +36,7 @@ VIEWS = ("reshape", "transpose", "broadcast", "slice", "flip", "windows")
 PADDED = (*VIEWS, "pad")    # through which a convolution may read its images
 STARTERS = ("pad", "gather", "random_bits", "windows_add")   # kernels that are loop nests too
 MOST_MEMBERS = 96
+INDEX_SHARE = 4             # arithmetic on indices alone is mostly the same in all lanes
 SMALL_SHARE = 8             # a source this many times smaller than a value is cheap to read again
 FEW_ROWS = 4                # rows a group that walks them more than once should have
 SERIAL_SIZE = 1 << 16       # elements one thread may as well walk alone
@@ -127,7 +128,7 @@ class Floating:
 
     def __init__(self, body, anchored: set[Node], taken: set[Node]):
         self.taken = taken
-        self.small: dict[Node, int] = {}         # floating arithmetic -> its cost so far
+        self.small: dict[Node, float] = {}       # floating arithmetic -> its cost so far
         self.nodes: set[Node] = set()
         self.uses = Counter(x for node in body for x in node.operands)
         for node in body:
@@ -154,7 +155,7 @@ class Floating:
             cost += self.small.get(x, 0)
         if cost > EXPENSIVE:
             return False
-        self.small[node] = cost
+        self.small[node] = cost if self.sources(*node.operands) else cost / INDEX_SHARE
         return True
 
     def _asks_one_stored(self, node: Apply) -> bool:

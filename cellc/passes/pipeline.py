@@ -10,6 +10,7 @@
     hoist       what is the same in all rounds of a loop is computed before it
     delay       products of few terms that rounds add to an array are made for several at once
     phases      windows with a stride added up after a product, phase by phase
+    strides     windows with a stride that are cheap to make, added up in one kernel
     adjoint     windows added up after a product become windows read by one
     winograd    convolutions with fewer multiplications, where fast mathematics is asked for
     thin        products in which nothing is used twice become multiplications and sums
@@ -47,6 +48,7 @@ from cellc.passes import (
     prune,
     ranges,
     simplify,
+    strides,
     sums,
     tape_ends,
     thin,
@@ -65,6 +67,7 @@ PIPELINE = (
     ("hoist", hoist.run),
     ("delay", delay.run),
     ("phases", phases.run),
+    ("strides", strides.run),
     ("adjoint", adjoint.run),
     ("winograd", winograd.run),
     ("thin", thin.run),
