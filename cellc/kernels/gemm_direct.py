@@ -17,6 +17,7 @@ for images as users have them, with the channels outside.)
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -83,9 +84,8 @@ class Direct:
         self.a_rows = Strip(self.a.rows, s.lanes, s.tile.vectors)
         self.a_columns = Offsets(self.a.rows)
         self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
-        wanted = {"panel": size * (self.k + self.side) * s.width}
-        if self.block is not None:
-            wanted["totals"] = size * s.tile.rows * s.width
+        wanted = {"panel": size * (self.k + self.side) * s.width,
+                  "totals": size * s.tile.rows * s.width}
         if self.packing == "strip":
             wanted["rows"] = self.a_rows.table_bytes(s.width)
             wanted["terms"] = self.a_terms.table_bytes(self.k)
@@ -188,18 +188,35 @@ class Direct:
             if edge.col < len(outer):
                 extent = self.b.rows[edge.tap].extent
                 ranges[edge.tap] = edge.taps(f, outer[edge.col], extent)
-        for segment in self.s.segments:
-            with f.loop("0", str(segment.tiles), hint="tile") as tile:
-                column = f.add(f.mul(tile.index, str(self.s.pixels)), str(segment.start))
-                where = [*outer, column]
-                sums = self._emit_sums(f, segment, images, where, ranges)
-                for image, tile_sums in zip(images, sums, strict=True):
-                    self._emit_store(f, tile_sums, image, start, where)
+        columns, pixels = self.c.cols[-1].extent, self.s.pixels
+        with f.loop("0", str(-(-columns // pixels)), hint="tile") as tile:
+            column = f.mul(tile.index, str(pixels))
+            if columns % pixels:
+                column = emit_minimum(f, column, str(columns - pixels))
+            where = [*outer, column]
+            for segment in self.s.segments:
+                with self._within(f, segment, tile.index):
+                    self._emit_sums(f, segment, images, where, ranges)
+            for i, image in enumerate(images):
+                self._emit_store(f, i, image, start, where)
+
+    def _within(self, f: Function, segment: Segment, tile: str):
+        """Run the body for the tiles of a segment."""
+        if len(self.s.segments) == 1:
+            return contextlib.nullcontext()
+        return f.when(f.op(f"icmp ult i64 {emit_subtract(f, tile, str(segment.first))}, "
+                           f"{segment.tiles}"))
 
     # -- a tile ----------------------------------------------------------------------------------
+    def _total(self, f: Function, image: int, pixel: int, vector: int) -> str:
+        """Where one vector of a tile's sums is."""
+        s = self.s
+        n = ((image * s.pixels + pixel) * s.tile.vectors + vector) * s.lanes
+        return f.gep(self.ty, self._place(f, "totals"), str(n))
+
     def _emit_sums(self, f: Function, segment: Segment, images: list[dict[int, str]],
-                   where: list[str], ranges: dict[int, tuple[str, str]]) -> list:
-        """[image][pixel][vector]"""
+                   where: list[str], ranges: dict[int, tuple[str, str]]) -> None:
+        """A tile's sums, left in the totals."""
         b, s = self.b, self.s
         element = MEMORY_TYPE[b.dtype]
         columns = [(digit, axis.stride) for digit, axis in zip(where, b.cols, strict=True)]
@@ -222,24 +239,21 @@ class Direct:
                                  loop.carried)
             return loop.results
 
+        places = [self._total(f, i, j, v) for i in range(s.images) for j in range(s.pixels)
+                  for v in range(s.tile.vectors)]
         if self.block is None:
-            found = nest(0, bases, "0", zeros)
-        else:
-            low, high = ranges.get(self.order[0], ("0", str(b.rows[self.order[0]].extent)))
-            places = [f.gep(self.ty, self._place(f, "totals"), str(i * s.lanes))
-                      for i in range(len(zeros))]
-            for place in places:
-                f.store(self.vector, "zeroinitializer", place, 64)
-            with f.loop(low, high, self.block, hint="block") as block:
-                end = emit_minimum(f, f.add(block.index, str(self.block)), high)
-                for place, x in zip(places, nest(0, bases, "0", zeros, (block.index, end)),
-                                    strict=True):
-                    so_far = f.load(self.vector, place, 64)
-                    f.store(self.vector, f.op(f"fadd {self.vector} {so_far}, {x}"), place, 64)
-            found = [f.load(self.vector, place, 64) for place in places]
-        v, p = s.tile.vectors, s.pixels
-        return [[found[(i * p + j) * v:(i * p + j + 1) * v] for j in range(p)]
-                for i in range(s.images)]
+            for place, x in zip(places, nest(0, bases, "0", zeros), strict=True):
+                f.store(self.vector, x, place, 64)
+            return
+        low, high = ranges.get(self.order[0], ("0", str(b.rows[self.order[0]].extent)))
+        for place in places:
+            f.store(self.vector, "zeroinitializer", place, 64)
+        with f.loop(low, high, self.block, hint="block") as block:
+            end = emit_minimum(f, f.add(block.index, str(self.block)), high)
+            for place, x in zip(places, nest(0, bases, "0", zeros, (block.index, end)),
+                                strict=True):
+                so_far = f.load(self.vector, place, 64)
+                f.store(self.vector, f.op(f"fadd {self.vector} {so_far}, {x}"), place, 64)
 
     def _in_panel(self, f: Function, tap: int, index: str) -> str:
         """Where in the order of memory an element of a summed axis is."""
@@ -269,23 +283,24 @@ class Direct:
                         sums[n] = f.intrinsic("fmuladd", self.vector, value, vector, sums[n])
         return sums
 
-    def _emit_store(self, f: Function, sums: list[list[str]], image: dict[int, str], start: str,
+    def _emit_store(self, f: Function, i: int, image: dict[int, str], start: str,
                     where: list[str]) -> None:
-        """Turn a tile so that vectors lie along its columns, and store its rows."""
+        """Turn image i of a tile so that vectors lie along its columns, and store its rows."""
         s, c = self.s, self.c
         zeros = ["zeroinitializer"] * (s.lanes - s.pixels)
         rows = [row for v in range(s.tile.vectors) for row in gemm_pack.transposed(
-            f, [pixel[v] for pixel in sums] + zeros, self.vector)]
+            f, [f.load(self.vector, self._total(f, i, j, v), 64) for j in range(s.pixels)] + zeros,
+            self.vector)]
         element = MEMORY_TYPE[c.dtype]
         columns = [(digit, axis.stride) for digit, axis in zip(where, c.cols, strict=True)]
         base = f.gep(element, "%c", offset_of(f, columns + [
-            (image[i], c.batch[i].stride) for i in image]))
+            (image[n], c.batch[n].stride) for n in image]))
         mask = None
         if s.pixels < s.lanes:
             bits = (f"i1 {'true' if j < s.pixels else 'false'}" for j in range(s.lanes))
             mask = f"<{', '.join(bits)}>"
         reach = Reach("contiguous", s.lanes, [("0", mask)])
-        batch = flat(f, self.c.batch, [image[i] for i in range(len(c.batch))])
+        batch = flat(f, self.c.batch, [image[n] for n in range(len(c.batch))])
         tile = Finished(f, self.vector, s.lanes, Arrangement(tuple(range(len(c.batch))), (), (),
                                                              False),
                         batch, [], flat(f, c.cols, where), [mask], self.epilogue)

@@ -61,10 +61,9 @@ class Edge:
 
 @record(frozen=True)
 class Segment:
-    """Tiles of columns that begin at `start`, start + pixels, ...: which of a tile's columns meet B
-    at each tap."""
+    """Tiles first .. first + tiles - 1 of a row: which of a tile's columns meet B at each tap."""
 
-    start: int
+    first: int
     tiles: int
     met: tuple[tuple[int, ...], ...]
 
@@ -167,14 +166,14 @@ def _segments(b: Operand, edges: tuple[Edge, ...], columns: int,
     tap = written_out(b, edges)
     edge = next((e for e in edges if e.col == len(b.cols) - 1), None)
     segments: list[Segment] = []
-    for start in (min(t * pixels, columns - pixels) for t in range(math.ceil(columns / pixels))):
+    for tile in range(math.ceil(columns / pixels)):
+        start = min(tile * pixels, columns - pixels)
         met = tuple(tuple(j for j in range(pixels) if edge is None or edge.holds(start + j, t))
                     for t in range(b.rows[tap].extent))
-        last = segments[-1] if segments else None
-        if last and last.met == met and start == last.start + last.tiles * pixels:
-            segments[-1] = Segment(last.start, last.tiles + 1, met)
+        if segments and segments[-1].met == met:
+            segments[-1] = Segment(segments[-1].first, segments[-1].tiles + 1, met)
         else:
-            segments.append(Segment(start, 1, met))
+            segments.append(Segment(tile, 1, met))
     return tuple(segments)
 
 
