@@ -8,6 +8,8 @@ whatever the memory held: it only reaches parts of C that are not stored.
 
 from __future__ import annotations
 
+import functools
+
 from cellc.kernels.gemm_view import (
     MEMORY_TYPE,
     Offsets,
@@ -105,21 +107,26 @@ def transposed(f: Function, rows: list[str], ty: str) -> list[str]:
 def _exchange(f: Function, labelled, ty: str, distance: int, in_lane: int):
     """One round: rows `distance` apart, in chunks of `distance` elements."""
     side, result = len(labelled), list(labelled)
-    group = in_lane if distance < in_lane else 2 * distance
+    halves = [_picks(side, distance, in_lane, half) for half in (0, 1)]
     for i in range(side):
         if i & distance:
             continue
         (a, label_a), (b, label_b) = labelled[i], labelled[i + distance]
         both = label_a + label_b
-        for half in (0, 1):
-            picks = []
-            for start in range(0, side, group):
-                for chunk in range(group // (2 * distance)):
-                    at = start + half * group // 2 + chunk * distance
-                    picks += [at + j for j in range(distance)]
-                    picks += [side + at + j for j in range(distance)]
-            result[i + half * distance] = picked(f, ty, a, b, picks), [both[i] for i in picks]
+        for half, picks in enumerate(halves):
+            result[i + half * distance] = picked(f, ty, a, b, picks), [both[j] for j in picks]
     return result
+
+
+@functools.cache
+def _picks(side: int, distance: int, in_lane: int, half: int) -> tuple[int, ...]:
+    """Which elements of two rows side by side one of them gets."""
+    group, picks = in_lane if distance < in_lane else 2 * distance, []
+    for start in range(0, side, group):
+        for chunk in range(group // (2 * distance)):
+            at = start + half * group // 2 + chunk * distance
+            picks += [*range(at, at + distance), *range(side + at, side + at + distance)]
+    return tuple(picks)
 
 
 def pack_a_rows(f: Function, dtype: str, ty: str, a: str, tile: str, rows: Offsets, strip: Strip,

@@ -328,6 +328,7 @@ class Cost:
 
     def __init__(self, nest: Nest, axis: Axis, lanes: int):
         self.nest, self.axis, self.lanes = nest, axis, lanes
+        self.values, self.sweeps = nest.values(), nest.sweeps
         extent = assumed(axis.extent)
         self.used = extent / (-(-extent // lanes) * lanes)        # the part of the lanes in use
         self.order = [*(a for a in nest.rows if a is not axis), *({axis} & {*nest.rows}),
@@ -335,14 +336,14 @@ class Cost:
 
     def total(self) -> float:
         total = 0.0
-        for v in self.nest.values():
+        for v in self.values:
             share = self._share(v)
             if self.nest.full(v):
                 share *= max(1, self._uses(v))
             total += share * self._value(v)
         for s in self.nest.stores:
             total += self._share(s) * self._access(s.place, s.dynamic, 2.0)
-        rounds = [v for v in self.nest.values() if isinstance(v, Reduction)]
+        rounds = [v for v in self.values if isinstance(v, Reduction)]
         if self.axis in self.nest.reduced:                        # lanes meet once a row
             total += 10 * len(rounds) / max(1, count(self.nest.reduced))
         return total
@@ -356,7 +357,7 @@ class Cost:
 
     def _uses(self, v: Value) -> int:
         """In how many sweeps a full value is computed anew: at most those after it is known."""
-        return 1 if v.sweep else self.nest.sweeps
+        return 1 if v.sweep else self.sweeps
 
     def _value(self, v: Value) -> float:
         per_lane = 1 / (self.lanes * self.used) if self.axis in v.axes else 1.0
