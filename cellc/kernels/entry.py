@@ -93,7 +93,7 @@ METH_FASTCALL, METH_KEYWORDS = 0x80, 0x02
 def _method_def() -> MethodDef:
     """The description that every Entry's built-in function shares, kept forever."""
     native.check_layout()
-    address = runtime.load().loaded.address("cellc_entry")
+    address = runtime.load().address("cellc_entry")
     return MethodDef(b"compiled", address, METH_FASTCALL | METH_KEYWORDS, None)
 
 

@@ -69,7 +69,7 @@ class Front:
 
 @functools.cache
 def _method_def(function: str) -> MethodDef:
-    return MethodDef(b"__call__", runtime.load().loaded.address(function),
+    return MethodDef(b"__call__", runtime.load().address(function),
                      METH_FASTCALL | METH_KEYWORDS, SIGNATURE)
 
 

@@ -46,9 +46,9 @@ from cellc.record import record
 
 FOR_PROGRAMS = ("cellc_parallel", "cellc_parallel_awake", "cellc_polled_parallel", "cellc_threads",
                 "cellc_alloc", "cellc_free", *tape_memory.EXPORTS, *interrupts.EXPORTS)
-FOR_PYTHON = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
-              "memory_in_use", "memory_cached", "memory_fresh",
-              "memory_limit", "main_thread", *native_entry.EXPORTS, *native_front.EXPORTS)
+OWN = ("cellc_set_threads", "cellc_pool_forked", "cellc_trim", "cellc_memory_forked",
+       "memory_in_use", "memory_cached", "memory_fresh", "memory_limit", "main_thread")
+ENTRIES = (*native_entry.EXPORTS, *native_front.EXPORTS)
 KEPT_MEMORY_AT_MOST = 2 << 30
 OPTIMISATION, CODEGEN = 1, 1        # calls are as fast as at level 2 (0: 20% slower)
 
@@ -61,27 +61,34 @@ class Memory:
     taken: int
 
 
-def text(machine: str, system: str) -> str:
-    """The LLVM text of the runtime; `machine` is as platform.machine() says it, `system` as
+def texts(machine: str, system: str) -> tuple[str, str]:
+    """The LLVM texts of the runtime, as long as one another, to be compiled side by side: threads
+    and memory, and the entries of calls. `machine` is as platform.machine() says it, `system` as
     sys.platform."""
     module, linux = Module("runtime"), system.startswith("linux")
     pool.emit(module, machine, system)
     memory.emit(module, linux)
     tape_memory.emit(module, linux)
-    native_entry.emit(module)
-    native_front.emit(module)
     interrupts.emit(module)
-    return module.text()
+    entries = Module("entries")
+    native_entry.emit(entries)
+    native_front.emit(entries)
+    return module.text(), entries.text()
 
 
 class Runtime:
     """The loaded runtime, with its functions as Python callables."""
 
     def __init__(self, cache_dir: str | Path | None, under_way: Callable[[], None]):
-        data = engine.compile_text(text(platform.machine(), sys.platform), OPTIMISATION, cache_dir,
-                                   codegen=CODEGEN, under_way=under_way)
-        exports = FOR_PROGRAMS + FOR_PYTHON
-        self.loaded = engine.load(data, native_layout.python_symbols(), exports)
+        own, entries = texts(platform.machine(), sys.platform)
+        how = {"opt": OPTIMISATION, "cache_dir": cache_dir, "codegen": CODEGEN}
+        aside = engine.submit(entries, **how)
+        data = engine.compile_text(own, under_way=under_way, **how)
+        self.loaded = [engine.load(data, native_layout.python_symbols(), FOR_PROGRAMS + OWN)]
+        # Nobody may be there to compile aside: this may be the only thread that compiles.
+        data = engine.compile_text(entries, **how) if aside.cancel() else aside.result()
+        called = {name: self.loaded[0].address(name) for name in ("cellc_alloc", "cellc_free")}
+        self.loaded.append(engine.load(data, native_layout.python_symbols() | called, ENTRIES))
         # Sleeping workers return into this code and arrays point to its destructor: it never goes.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.loaded))
         self.set_threads = self._function("cellc_set_threads", None, ctypes.c_int32)
@@ -94,12 +101,16 @@ class Runtime:
         self.cell("main_thread").value = threading.main_thread().ident
         self._survive_fork()
 
+    def address(self, name: str) -> int:
+        """Where a function or a counter is."""
+        return self.loaded[name in ENTRIES].address(name)
+
     def _function(self, name: str, result, *arguments):
-        return ctypes.PYFUNCTYPE(result, *arguments)(self.loaded.address(name))
+        return ctypes.PYFUNCTYPE(result, *arguments)(self.address(name))
 
     def cell(self, name: str) -> ctypes.c_int64:
         """A counter of the runtime."""
-        return ctypes.c_int64.from_address(self.loaded.address(name))
+        return ctypes.c_int64.from_address(self.address(name))
 
     def _survive_fork(self) -> None:
         if not hasattr(os, "register_at_fork"):
@@ -148,7 +159,7 @@ def load(under_way: Callable[[], None] = lambda: None) -> Runtime:
 @functools.cache
 def symbols() -> dict[str, int]:
     """Addresses of what programs may call."""
-    return {name: load().loaded.address(name) for name in FOR_PROGRAMS} | {
+    return {name: load().address(name) for name in FOR_PROGRAMS} | {
         "cellc_message": message.address()}
 
 

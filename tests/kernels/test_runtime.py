@@ -119,7 +119,7 @@ def _pool(system):
 @pytest.fixture
 def threads(tasks):
     before = get_threads(tasks)
-    own = runtime.load().loaded.address("cellc_set_threads")
+    own = runtime.load().address("cellc_set_threads")
     set_threads = ctypes.CFUNCTYPE(None, ctypes.c_int32)(
         tasks.symbols.get("cellc_set_threads", own))
     yield set_threads
@@ -155,7 +155,7 @@ def test_regions_are_told_apart_when_their_numbers_come_again():
     """A slot that no region used for long is neither taken for spent nor for a later region's."""
     tasks = engine.load(engine.compile_text(TASKS), runtime.symbols())
     tasks.symbols = runtime.symbols()
-    epoch = ctypes.c_uint32.from_address(runtime.load().loaded.address("pool_epoch"))
+    epoch = ctypes.c_uint32.from_address(runtime.load().address("pool_epoch"))
     size = get_threads(tasks)
     runtime.set_threads(6)
 
