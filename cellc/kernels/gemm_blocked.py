@@ -68,7 +68,7 @@ class Blocked:
         self.arguments, self.epilogue = arguments, epilogue
         self.sums = product.sum_dtype
         self.ty = MEMORY_TYPE[self.sums]
-        self.vector = f"<{s.lanes} x {self.ty}>"
+        self.vector, self.align = f"<{s.lanes} x {self.ty}>", s.lanes * BITS[self.sums] // 8
         self.whole = product.c.dtype == "i32"
         self.finished = f"<{s.lanes} x i32>" if self.whole else self.vector
         self.reduce_name = f"{name}.reduce" if s.partial else None
@@ -332,7 +332,7 @@ class Blocked:
         if late and block.last is None:
             held = self._place(f, "sums")
             for i, value in enumerate(v for row in sums for v in row):
-                f.store(self.vector, value, f.gep(self.ty, held, str(i * s.lanes)), 64)
+                f.store(self.vector, value, f.gep(self.ty, held, str(i * s.lanes)), self.align)
             self._emit_late_epilogue(f, block, finished, column, held)
             return
         finished.epilogue = None if late else epilogue
@@ -365,7 +365,7 @@ class Blocked:
                     sums = reach.load(f, element, place)
                 else:
                     at = f.add(f.mul(loop.index, str(s.width)), vector.index)
-                    sums = f.load(self.vector, f.gep(self.ty, held, at), 64)
+                    sums = f.load(self.vector, f.gep(self.ty, held, at), self.align)
                 changed(tile, rows=[row], col=col, masks=[mask], epilogue=self.epilogue,
                         known={}).store([[sums]], self.c.dtype, [place], [reach])
 

@@ -59,7 +59,7 @@ class Direct:
         self.a, self.b, self.c, self.edges, self.epilogue = a, b, c, edges, epilogue
         self.sums = "f64" if a.dtype == "f64" else "f32"
         self.ty = MEMORY_TYPE[self.sums]
-        self.vector = f"<{s.lanes} x {self.ty}>"
+        self.vector, self.align = f"<{s.lanes} x {self.ty}>", s.lanes * BITS[self.sums] // 8
         self.m, self.k = count(a.rows), count(a.cols)
         tap = written_out(b, edges)
         self.order = [*(i for i in range(len(b.rows)) if i != tap), tap]     # of summed axes
@@ -173,6 +173,12 @@ class Direct:
     def _place(self, f: Function, what: str) -> str:
         return f.gep("i8", self.scratch, self.places[what])
 
+    def _keep(self, f: Function, vector: str, place: str) -> None:
+        f.store(self.vector, vector, place, self.align)
+
+    def _kept(self, f: Function, place: str) -> str:
+        return f.load(self.vector, place, self.align)
+
     def _emit_unit(self, f: Function, digits: dict[int, str], start: str,
                    outer: list[str]) -> None:
         """The columns of one row of some images."""
@@ -243,17 +249,17 @@ class Direct:
                   for v in range(s.tile.vectors)]
         if self.block is None:
             for place, x in zip(places, nest(0, bases, "0", zeros), strict=True):
-                f.store(self.vector, x, place, 64)
+                self._keep(f, x, place)
             return
         low, high = ranges.get(self.order[0], ("0", str(b.rows[self.order[0]].extent)))
         for place in places:
-            f.store(self.vector, "zeroinitializer", place, 64)
+            self._keep(f, "zeroinitializer", place)
         with f.loop(low, high, self.block, hint="block") as block:
             end = emit_minimum(f, f.add(block.index, str(self.block)), high)
             for place, x in zip(places, nest(0, bases, "0", zeros, (block.index, end)),
                                 strict=True):
-                so_far = f.load(self.vector, place, 64)
-                f.store(self.vector, f.op(f"fadd {self.vector} {so_far}, {x}"), place, 64)
+                so_far = self._kept(f, place)
+                self._keep(f, f.op(f"fadd {self.vector} {so_far}, {x}"), place)
 
     def _in_panel(self, f: Function, tap: int, index: str) -> str:
         """Where in the order of memory an element of a summed axis is."""
@@ -270,8 +276,7 @@ class Direct:
         panel = f.gep(self.ty, self._place(f, "panel"), f.mul(term, str(extent * s.width)))
         for t, met in enumerate(segment.met):
             row = f.gep(self.ty, panel, str(int(self._in_panel(f, tap, str(t))) * s.width))
-            vectors = [f.load(self.vector, f.gep(self.ty, row, str(v * s.lanes)), 64)
-                       for v in range(s.tile.vectors)]
+            vectors = [self._kept(f, f.gep(self.ty, row, str(v * s.lanes))) for v in range(s.tile.vectors)]
             for i, base in enumerate(at):
                 place = f.gep(element, base, str(t * b.rows[tap].stride))
                 place = f.op(f'call ptr asm "", "=r,0"(ptr {place})')
@@ -289,7 +294,7 @@ class Direct:
         s, c = self.s, self.c
         zeros = ["zeroinitializer"] * (s.lanes - s.pixels)
         rows = [row for v in range(s.tile.vectors) for row in gemm_pack.transposed(
-            f, [f.load(self.vector, self._total(f, i, j, v), 64) for j in range(s.pixels)] + zeros,
+            f, [self._kept(f, self._total(f, i, j, v)) for j in range(s.pixels)] + zeros,
             self.vector)]
         element = MEMORY_TYPE[c.dtype]
         columns = [(digit, axis.stride) for digit, axis in zip(where, c.cols, strict=True)]
@@ -313,10 +318,10 @@ class Direct:
             return
         held = self._place(f, "sums")
         for r, row in enumerate(rows):
-            f.store(self.vector, row, f.gep(self.ty, held, str(r * s.lanes)), 64)
+            self._keep(f, row, f.gep(self.ty, held, str(r * s.lanes)))
         with f.loop("0", size, hint="row") as loop:
             row = f.add(start, loop.index)
-            value = f.load(self.vector, f.gep(self.ty, held, f.mul(loop.index, str(s.lanes))), 64)
+            value = self._kept(f, f.gep(self.ty, held, f.mul(loop.index, str(s.lanes))))
             place = f.gep(element, base, emit_offset(f, c.rows, row))
             tile.rows, tile.known = [row], {}
             tile.store([[value]], c.dtype, [place], [reach])

@@ -96,8 +96,9 @@ def is_possible(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...]) -> 
             (a.rows, c.rows), (a.cols, b.rows), (b.cols, c.cols))):
         return False
     used = [x for edge in edges for x in (("col", edge.col), ("tap", edge.tap))]
-    tap = written_out(b, edges)
-    return len(set(used)) == len(used) and b.rows[tap].extent <= MOST_TAPS
+    tap, last = written_out(b, edges), len(b.cols) - 1
+    return (len(set(used)) == len(used) and b.rows[tap].extent <= MOST_TAPS
+            and all(edge.tap != tap or edge.col == last for edge in edges))
 
 
 def is_worth(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...], otherwise: float,
@@ -125,7 +126,7 @@ def _overlaps(b: Operand) -> bool:
 
 def written_out(b: Operand, edges: tuple[Edge, ...]) -> int:
     """The place of the summed axis whose taps are written out: that at the edges of the innermost
-    columns; where these have none, the last one without any."""
+    columns; where these have none, the last one without any, which there has to be."""
     last = len(b.cols) - 1
     for edge in edges:
         if edge.col == last:
