@@ -276,7 +276,8 @@ class Direct:
         panel = f.gep(self.ty, self._place(f, "panel"), f.mul(term, str(extent * s.width)))
         for t, met in enumerate(segment.met):
             row = f.gep(self.ty, panel, str(int(self._in_panel(f, tap, str(t))) * s.width))
-            vectors = [self._kept(f, f.gep(self.ty, row, str(v * s.lanes))) for v in range(s.tile.vectors)]
+            vectors = [self._kept(f, f.gep(self.ty, row, str(v * s.lanes)))
+                       for v in range(s.tile.vectors)]
             for i, base in enumerate(at):
                 place = f.gep(element, base, str(t * b.rows[tap].stride))
                 place = f.op(f'call ptr asm "", "=r,0"(ptr {place})')
