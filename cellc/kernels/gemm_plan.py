@@ -320,11 +320,12 @@ def schedule(p: Product, target: Target) -> Schedule:
     block_k = _block_k(bits, target, part_k, NEAR_ROWS if in_place else NEAR_OTHERS)
     if run:
         block_k = -(-block_k // run) * run
-    scattered = Strip(p.c.cols, lanes).kind == "gather" and None not in (p.m, p.n, p.batches)
-    partial = partial or (scattered and part_k is not None and part_k > block_k)
     narrow = p.c.dtype != p.sum_dtype
+    scattered = Strip(p.c.cols, lanes).kind == "gather" and None not in (p.m, p.n, p.batches)
     if p.a.dtype in EXACT_TERMS:
         block_k = min(block_k, EXACT_TERMS[p.a.dtype])
+    elif scattered and part_k is not None and part_k > block_k:
+        partial = True                  # sums meet in a dense buffer and are moved once
     elif narrow and not partial:
         block_k = max(k, 1)             # blocks of k would meet in C, rounded
     pack_b = _pack_b(p, target, tile, lanes, m, block_k)
