@@ -104,8 +104,8 @@ def conv2d(x, weight, bias=None, stride=1, pad_mode="valid", padding=0, dilation
     Dtypes:   any float; f16 and bf16 accumulate in f32.
     Errors:   ShapeFault for channels that do not fit or windows larger than the padded image;
               ValueFault for pad_mode, padding, stride or dilation.
-    Padding:  zeros that compiled code may leave out of sums: a weight that is infinite need not make
-              them NaN.
+    Padding:  zeros that compiled code may leave out of sums, so that infinite weights need not make
+              NaN of them.
     Gradient: to x, weight and bias.
     Source:   Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016.
     """
