@@ -30,7 +30,9 @@ from cellc.kernels.gemm_view import (
     emit_maximum,
     emit_minimum,
     emit_offset,
+    emit_share,
     emit_subtract,
+    laid_out,
     merged,
     prefetch,
     text_of,
@@ -81,18 +83,9 @@ class Blocked:
         self.a_strip = Strip(a.rows, 1 << (s.tile.rows - 1).bit_length())
         self.a_k = Offsets(a.cols)
         self.a_runs = Offsets(runs_of(a, s.run))
-        self.scratch_size = 0
-        self.places = self._lay_out()
+        self.places, self.scratch_size = laid_out(self._wanted())
 
     # -- scratch memory ----------------------------------------------------------------------------
-    def _lay_out(self) -> dict[str, str]:
-        """Offsets in bytes of what a task keeps in its scratch memory."""
-        places = {}
-        for what, bytes_ in self._wanted().items():
-            places[what] = str(self.scratch_size)
-            self.scratch_size += -(-bytes_ // 64) * 64
-        return places
-
     def _wanted(self) -> dict[str, int]:
         """Bytes of each packed block and each table."""
         s, size = self.s, BITS[self.sums] // 8
@@ -165,11 +158,6 @@ class Blocked:
         if self.reduce_name:
             self._emit_reduce()
 
-    def _share(self, f: Function, units: str) -> tuple[str, str]:
-        """The units this task does: `units` cut evenly."""
-        return tuple(f.op(f"udiv i64 {f.op(f'mul i64 {task}, {units}')}, %n_tasks")
-                     for task in ("%task", f.op("add i64 %task, 1")))
-
     def _emit_groups(self, f: Function) -> None:
         """The outer loop: over (part, batch, block of columns) that hold this task's tile rows."""
         s = self.s
@@ -178,7 +166,7 @@ class Blocked:
         per_part = f.mul(self.batches, blocks_n)
         units_k = ceil_div(f, self.k, s.parts * s.part_unit)
         self.part_k = str(s.part_k) if s.part_k else f.mul(units_k, str(s.part_unit))
-        begin, end = self._share(f, f.mul(f.mul(per_part, tall), str(s.parts)))
+        begin, end = emit_share(f, f.mul(f.mul(per_part, tall), str(s.parts)))
         base = f.add(f.mul("%task", str(self.scratch_size)), self._partial_bytes(f))
         self.scratch = f.gep("i8", "%scratch", base)
         first, beyond = f.op(f"udiv i64 {begin}, {tall}"), ceil_div(f, end, tall)
@@ -407,7 +395,7 @@ class Blocked:
         f, s, c = self._open(self.reduce_name), self.s, self.p.c
         strip = Strip(c.cols, s.lanes)
         table = f.op(f"alloca [{max(strip.table_bytes(s.lanes) // 8, 1)} x i64], align 64")
-        begin, end = self._share(f, f.mul(self.batches, self.m))
+        begin, end = emit_share(f, f.mul(self.batches, self.m))
         with f.loop(begin, end, hint="row") as row:
             batch, m = divide(f, row.index, self.m, self.p.batches == 1)
             place = f.gep(MEMORY_TYPE[c.dtype], "%c", emit_offset(f, c.batch, batch))

@@ -39,7 +39,9 @@ from cellc.kernels.gemm_view import (
     emit_maximum,
     emit_minimum,
     emit_offset,
+    emit_share,
     emit_subtract,
+    laid_out,
     text_of,
     widen,
 )
@@ -71,19 +73,17 @@ class Direct:
         self.groups = [i for i in range(len(c.batch)) if i not in shared]
         self.packing = packing(a, s)
         self.side = min(s.lanes, 256 // BITS[self.sums])
+        terms = ahead(a.cols[i] for i in self.order)
+        self.a_rows, self.a_columns = Strip(a.rows, s.lanes, s.tile.vectors), Offsets(a.rows)
+        self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
         outermost = b.rows[self.order[0]].extent
         block = max(BLOCK_TERMS // (self.k // outermost), 1)
         self.block = block if block < outermost and len(self.order) > 1 else None
-        self.scratch_size = 0
-        self.places = self._lay_out()
+        self.places, self.scratch_size = laid_out(self._wanted())
 
-    def _lay_out(self) -> dict[str, str]:
-        """Offsets in bytes of what a task keeps in its scratch memory."""
+    def _wanted(self) -> dict[str, int]:
+        """Bytes of what a task keeps in its scratch memory."""
         s, size = self.s, BITS[self.sums] // 8
-        terms = ahead(self.a.cols[i] for i in self.order)
-        self.a_rows = Strip(self.a.rows, s.lanes, s.tile.vectors)
-        self.a_columns = Offsets(self.a.rows)
-        self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
         wanted = {"panel": size * (self.k + self.side) * s.width,
                   "totals": size * s.tile.rows * s.width}
         if self.packing == "strip":
@@ -94,11 +94,7 @@ class Direct:
             wanted["terms"] = self.a_across.table_bytes(self.k)
         if self.epilogue is not None or self.m % s.width:
             wanted["sums"] = size * s.width * s.lanes
-        places = {}
-        for what, bytes_ in wanted.items():
-            places[what] = str(self.scratch_size)
-            self.scratch_size += -(-bytes_ // 64) * 64
-        return places
+        return wanted
 
     def writes_once(self) -> bool:
         """Whether each element of C is written once."""
@@ -130,9 +126,7 @@ class Direct:
         inner = [*(self._extent(i) for i in self.shared), *self.c.cols[:-1]]
         blocks = str(math.ceil(self.m / self.s.width))
         each = emit_count(f, inner)
-        units = f.mul(f.mul(emit_count(f, outer), blocks), each)
-        begin, end = (f.op(f"udiv i64 {f.op(f'mul i64 {task}, {units}')}, %n_tasks")
-                      for task in ("%task", f.op("add i64 %task, 1")))
+        begin, end = emit_share(f, f.mul(f.mul(emit_count(f, outer), blocks), each))
         self.scratch = f.gep("i8", "%scratch", f.mul("%task", str(self.scratch_size)))
         nonzero = emit_maximum(f, each, "1")
         first, beyond = f.op(f"udiv i64 {begin}, {nonzero}"), ceil_div(f, end, nonzero)

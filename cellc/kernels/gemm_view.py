@@ -137,6 +137,23 @@ def ceil_div(f: Function, value: str, by: int | str) -> str:
     return f.op(f"udiv i64 {f.add(value, less_one)}, {by}")
 
 
+def emit_share(f: Function, units: str) -> tuple[str, str]:
+    """The first unit that task %task of %n_tasks does, and the one behind its last: `units` cut
+    evenly."""
+    return tuple(f.op(f"udiv i64 {f.op(f'mul i64 {task}, {units}')}, %n_tasks")
+                 for task in ("%task", f.op("add i64 %task, 1")))
+
+
+def laid_out(wanted: dict[str, int]) -> tuple[dict[str, str], int]:
+    """Where in a task's scratch memory things of so many bytes are, and how much they take: each
+    begins at a cache line."""
+    places, end = {}, 0
+    for what, size in wanted.items():
+        places[what] = str(end)
+        end += -(-size // 64) * 64
+    return places, end
+
+
 def prefetch(f: Function, pointer: str, write: bool = False) -> None:
     """Ask for the cache line at `pointer`; any address is allowed."""
     f.call("void", "llvm.prefetch.p0", ("ptr", pointer), ("i32", str(int(write))), ("i32", "3"),
