@@ -34,7 +34,7 @@ from cellc.kernels.schedule import (
     share_out,
 )
 from cellc.kernels.target import Target
-from cellc.kernels.text import Function, Module
+from cellc.kernels.text import ALIGNED_STACK, Function, Module
 from cellc.kernels.views import Affine, Axis
 from cellc.record import changed, record
 
@@ -215,7 +215,7 @@ def emit_chain(module: Module, name: str, graph: Graph, target: Target,
     schedule.rows = [*chain.outer, chain.nest.rows[-1]]
     schedule.parallel, schedule.tasks = share_out(chain.outer, target.threads * SHARES)
     schedule.seconds = max(schedule.seconds, LONG_SECONDS)
-    f = Function(module, "void", name, ARGUMENTS)
+    f = Function(module, "void", name, ARGUMENTS, ALIGNED_STACK)
     emitter = _Blocks(f, Context(f, len(graph.inputs) + 1, symbols), chain, schedule, target, plans)
     emitter.run()
     f.ret()

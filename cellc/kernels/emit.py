@@ -21,7 +21,7 @@ from cellc.kernels.loops import Load, Nest, Reduction, Store, Value
 from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
-from cellc.kernels.text import Function, Module, is_literal
+from cellc.kernels.text import ALIGNED_STACK, Function, Module, is_literal
 from cellc.kernels.turned import Tile, turns
 from cellc.kernels.vectors import counting, splat
 from cellc.kernels.views import Axis
@@ -39,7 +39,7 @@ ARGUMENTS = [("ptr", "ctx"), ("i64", "task"), ("i64", "n_tasks")]
 def emit_nest(module: Module, name: str, nest: Nest, s: Schedule, slots: int,
               symbols: tuple[str, ...], target: Target) -> None:
     """Put the function of a nest into the module."""
-    f = Function(module, "void", name, ARGUMENTS)
+    f = Function(module, "void", name, ARGUMENTS, ALIGNED_STACK)
     context = Context(f, slots, symbols)
     context.load_sizes()
     Emitter(f, context, nest, s, target).run()
@@ -54,10 +54,14 @@ class Emitter(Values):
         super().__init__(f, context, nest, s)
         self.target, self.unroll = target, s.unroll
 
-    def run(self) -> None:
+    def find_buffers(self) -> None:
+        """Load the address of each buffer here."""
         for v in (*self.values, *self.nest.stores):
             if isinstance(v, (Load, Store)):
                 self.context.buffer(v.buffer)
+
+    def run(self) -> None:
+        self.find_buffers()
         if self.s.stash:
             offset = self.f.mul("%task", str(8 * self.s.stash_elements))
             self.stash = self.f.gep("i8", self.context.slot(self.context.slots), offset)
@@ -104,10 +108,18 @@ class Emitter(Values):
             return
         start, stop = self.bounds(axis, self.lanes * self.unroll)
         for part in self.parts(axis, start, stop):
-            with self.f.loop(part.start, part.stop, part.step, hint=axis.name) as loop, \
-                    self.vectors(axis, loop.index, part, stop):
+            with self._rounds(part, axis.name) as index, self.vectors(axis, index, part, stop):
                 self.compute(row=True)
                 self.rows(depth + 1)
+
+    @contextlib.contextmanager
+    def _rounds(self, part: Part, hint: str) -> Iterator[str]:
+        """The loop over a part, or its one round; the index."""
+        if part.single:
+            yield part.start
+            return
+        with self.f.loop(part.start, part.stop, part.step, hint=hint) as loop:
+            yield loop.index
 
     @contextlib.contextmanager
     def _turning(self, axis: Axis, stop: str) -> Iterator[None]:
@@ -171,16 +183,20 @@ class Emitter(Values):
 
     @contextlib.contextmanager
     def vectors(self, axis: Axis, index: str, part: Part, stop: str) -> Iterator[None]:
-        """Inside a round of a vector loop: its copies and mask."""
+        """Inside a round of a vector loop: its copies, its mask, the guards that hold all along."""
         with self.scope():
-            self.copies = part.copies
+            self.copies, self.inside = part.copies, part.inside
             self.mask, self.left = self._tail_mask(index, stop) if part.masked else (None, None)
             self.bind(axis, index)
             yield
+        self.inside = frozenset()
 
     def _tail_mask(self, index: str, stop: str) -> tuple[str, str]:
         """The lanes that are still below `stop`, and how many they are (i32, at least that)."""
         f, n = self.f, self.lanes
+        if is_literal(index) and is_literal(stop):
+            left = int(stop) - int(index)
+            return "<" + ", ".join(f"i1 {str(i < left).lower()}" for i in range(n)) + ">", str(left)
         left = f.op(f"sub i64 {stop}, {index}")
         left = f.op(f"trunc i64 {f.call('i64', 'llvm.smin.i64', ('i64', left), ('i64', str(n)))}"
                     " to i32")
@@ -198,16 +214,7 @@ class Emitter(Values):
         if not even and self.target.masks and self._body_cost(axis) >= LONG_BODY:
             return [Part(start, stop, n, 1, True)]
         if exact:
-            size = int(stop)
-            main = size // step * step
-            found = [Part("0", str(main), step, self.unroll, False)] if main else []
-            left = (size - main) // n if self.unroll > WIDE or size % n else 0
-            if self.unroll > 1 and left > 1:
-                whole = size // n * n
-                copies = left if self.unroll > WIDE else 1
-                found.append(Part(str(main), str(whole), copies * n, copies, False))
-                main = whole
-            return found + ([Part(str(main), stop, n, 1, bool(size % n))] if main < size else [])
+            return self._known_parts(axis, int(stop))
         f = self.f
         rounds = f.op(f"sdiv i64 {f.op(f'sub i64 {stop}, {start}')}, {step}")
         main = f.add(start, f.mul(rounds, str(step)))
@@ -215,6 +222,48 @@ class Emitter(Values):
         if self.unroll == 1 and even:
             return found
         return [*found, Part(main, stop, n, 1, not even)]
+
+    def _known_parts(self, axis: Axis, size: int) -> list[Part]:
+        """Those of an axis of `size`: where guards hold all along a stretch of it, its vectors are
+        a part that does not ask for them."""
+        n = self.lanes
+        low, high, inside = self._stretch(axis, size)
+        low, high = -(-low // n) * n, high // n * n
+        if not inside or high <= low:
+            return self._even_parts(size)
+        copies = min(self.unroll, (high - low) // n)
+        high = low + (high - low) // (copies * n) * (copies * n)
+        before = [Part("0", str(low), n, 1, False)] if low else []
+        return [*before, Part(str(low), str(high), copies * n, copies, False, inside),
+                *([Part(str(high), str(size), n, 1, bool(size % n))] if high < size else [])]
+
+    def _even_parts(self, size: int) -> list[Part]:
+        n, step = self.lanes, self.lanes * self.unroll
+        main = size // step * step
+        found = [Part("0", str(main), step, self.unroll, False)] if main else []
+        left = (size - main) // n if self.unroll > WIDE or size % n else 0
+        if self.unroll > 1 and left > 1:
+            whole = size // n * n
+            copies = left if self.unroll > WIDE else 1
+            found.append(Part(str(main), str(whole), copies * n, copies, False))
+            main = whole
+        return found + ([Part(str(main), str(size), n, 1, bool(size % n))] if main < size else [])
+
+    def _stretch(self, axis: Axis, size: int) -> tuple[int, int, frozenset]:
+        """[low, high) of an axis, and the guards that hold there wherever the others are."""
+        low, high, inside = 0, size, set()
+        if self._body_cost(axis) >= LONG_BODY:
+            return low, high, frozenset()
+        guards = {g for v in (*self.values, *self.nest.stores) for g in getattr(v, "guards", ())}
+        for guard in guards:
+            found = guard.stretch(axis)
+            if found is None:
+                continue
+            first, end = max(low, found[0]), min(high, found[1])
+            if end - first >= 2 * self.lanes:
+                low, high = first, end
+                inside.add((guard.place.key(), guard.extent))
+        return low, high, frozenset(inside)
 
     def _body_cost(self, axis: Axis) -> float:
         """Of a round of the vector loop: of the sweep that it makes, or of all of the nest."""
@@ -414,12 +463,22 @@ class Row:
     stash: str
 
 
+@record(frozen=True)
 class Part:
-    """One loop over part of the vector axis."""
+    """Part of the vector axis: a loop, or one round."""
 
-    def __init__(self, start: str, stop: str, step: int, copies: int, masked: bool):
-        self.start, self.stop, self.step = start, stop, step
-        self.copies, self.masked = copies, masked
+    start: str
+    stop: str
+    step: int
+    copies: int
+    masked: bool
+    inside: frozenset = frozenset()     # guards that hold in all of it
+
+    @property
+    def single(self) -> bool:
+        """Whether it is known to have one round."""
+        return (is_literal(self.start) and is_literal(self.stop)
+                and 0 < int(self.stop) - int(self.start) <= self.step)
 
 
 def _like(accumulators, registers: list[str]):

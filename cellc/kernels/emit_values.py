@@ -87,6 +87,7 @@ class Values:
         self.copies, self.mask, self.left = 1, None, None
         self.sweep = 0
         self.known_guards: dict[tuple, list[Element]] = {}
+        self.inside: frozenset = frozenset()         # guards that hold for all lanes here
         self.stash = ""                              # where a row keeps values for later sweeps
         self.kept: dict[Value, int] = {}             # stashed value -> the sweep that computes it
         self.tile: Tile | None = None                # whose rows are being computed
@@ -159,7 +160,7 @@ class Values:
         if isinstance(v, Index):
             return self._lanes_of(v.place)
         if isinstance(v, Inside):
-            return self._guarded(v.guards)
+            return self._guarded(v.guards) or [self.ops.const(True, boolean)]
         if isinstance(v, Load):
             return self._load(v)
         if isinstance(v, Checked):
@@ -214,9 +215,12 @@ class Values:
         return step if isinstance(step, int) else self.context.number(step)
 
     def _guarded(self, guards: tuple[Guard, ...]) -> list[Element]:
-        """Whether all guards hold: as unsigned comparisons, so that one does for both ends."""
+        """Whether all guards hold, where that is not known: as unsigned comparisons, so that one
+        does for both ends."""
         met: list[Element] = []
         for guard in guards:
+            if (guard.place.key(), guard.extent) in self.inside:
+                continue
             rows = self._holds(guard)
             met = rows if not met else [self.ops.bit_and(copy_of(met, u), copy_of(rows, u))
                                         for u in range(max(len(met), len(rows)))]
@@ -224,7 +228,8 @@ class Values:
 
     def _holds(self, guard: Guard) -> list[Element]:
         """One guard; the same condition met again is the same register."""
-        f, fixed = self.f, {a: Affine(int(i)) for a, i in self.index.items() if is_literal(i)}
+        f, fixed = self.f, {a: Affine(int(i)) for a, i in self.index.items()
+                            if is_literal(i) and a is not self.vector}
         place = guard.place.substitute(fixed) if fixed else guard.place
         if not place.terms and isinstance(place.const, int) and isinstance(guard.extent, int):
             return [self.ops.const(0 <= place.const < guard.extent, boolean)]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from cellc.errors import SymbolicFault
 from cellc.ir.types import DType
 from cellc.kernels.views import Affine, Axis
 from cellc.record import record
@@ -51,6 +52,20 @@ class Guard:
 
     place: Affine
     extent: object
+
+    def stretch(self, axis: Axis) -> tuple[int, int] | None:
+        """[low, high) of an axis that counts up in it, where it holds wherever the other axes are;
+        None where that depends on sizes unknown."""
+        step, others = self.place.coef(axis), dict(self.place.terms)
+        known = isinstance(step, int) and isinstance(self.extent, int)
+        if not known or step <= 0 or not isinstance(self.place.const, int):
+            return None
+        del others[axis]
+        try:
+            least, most = Affine(self.place.const, others).bounds()
+        except SymbolicFault:
+            return None
+        return -(least // step), -((most - self.extent) // step)
 
     def __str__(self) -> str:
         return f"0 <= {self.place} < {self.extent}"

@@ -17,6 +17,7 @@ that do not.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from cellc.ir.graph import Apply, Graph
@@ -43,12 +44,15 @@ from cellc.kernels.schedule import (
     count,
     lanes_of,
     plan,
+    share_out,
+    shares_of,
 )
 from cellc.kernels.sort import emit_argsort
 from cellc.kernels.target import Target
-from cellc.kernels.text import Function, Module
+from cellc.kernels.text import ALIGNED_STACK, Function, Module
 from cellc.kernels.tiles import emit_tiles
 from cellc.kernels.views import Affine, Axis, linear, row_major
+from cellc.record import changed
 
 ADD_SECONDS = 2e-9              # of one element added in memory
 
@@ -89,15 +93,32 @@ class Emission:
     def phase(self, *nests: tuple[Nest, Schedule]) -> None:
         """One function that runs the nests; its tasks share each of them."""
         name = self.name if not self.phases else f"{self.name}.{len(self.phases)}"
-        f = Function(self.module, "void", name, ARGUMENTS)
+        f = Function(self.module, "void", name, ARGUMENTS, ALIGNED_STACK)
         context = Context(f, self.slots, self.symbols)
         context.load_sizes()
+        tasks = max(schedule.tasks for _, schedule in nests)
+        if len(nests) > 1:
+            seconds = sum(schedule.seconds for _, schedule in nests)
+            tasks = max(tasks, shares_of(seconds, False, self.target))
         for nest, schedule in nests:
-            Emitter(f, context, nest, schedule, self.target).run()
+            if tasks > 1 and schedule.parallel is None:
+                self._emit_with_others(f, context, nest, schedule, tasks)
+            else:
+                Emitter(f, context, nest, schedule, self.target).run()
             self.moved += count([*nest.rows, *nest.reduced]) * self.out.dtype.itemsize * 2
         f.ret()
         f.close()
-        self.phases.append((name, max(schedule.tasks for _, schedule in nests)))
+        self.phases.append((name, tasks))
+
+    def _emit_with_others(self, f: Function, context: Context, nest: Nest, schedule: Schedule,
+                          tasks: int) -> None:
+        """A nest not worth sharing alone, beside others that are shared: each task has some of it,
+        and so the rows of a result where it has the others' parts of them; or the first has all."""
+        axis, _ = share_out(schedule.rows, tasks, schedule.vector, schedule.lanes * schedule.unroll)
+        emitter = Emitter(f, context, nest, changed(schedule, parallel=axis), self.target)
+        emitter.find_buffers()
+        with contextlib.nullcontext() if axis else f.when(f.op("icmp eq i64 %task, 0")):
+            emitter.run()
 
     def kernel(self) -> Kernel:
         return Kernel(self.phases, 0, self.moved, self.moved)

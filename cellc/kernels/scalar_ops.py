@@ -215,7 +215,9 @@ class ScalarOps:
         raise AttributeError(f"no scalar operation is called {name}")
 
     def pow(self, x, y):
-        return self._math("pow", x, y) if x.dtype.is_float else self._integer_power(x, y)
+        if not x.dtype.is_float:
+            return self._integer_power(x, y)
+        return self._math("exp2", y) if x.value == 2 else self._math("pow", x, y)
 
     def _integer_power(self, x, y):
         """x ** y by repeated squaring, wrapping; a negative power truncates 1 / x**-y."""

@@ -225,11 +225,8 @@ def plan(nest: Nest, target: Target, along: Axis | None = None) -> Schedule:
     seconds = _seconds(nest, costs.get(vector, 1.0), target)
     parallel, tasks, alone_below = None, 1, None
     symbols = [a.extent for a in axes if isinstance(a.extent, Dim)]
-    if (seconds > SHARED_SECONDS or symbols) and target.threads > 1:
-        if seconds > LONG_SECONDS or symbols:
-            shares = target.threads * SHARES
-        else:
-            shares = min(target.threads, int(seconds / TASK_SECONDS))
+    shares = shares_of(seconds, bool(symbols), target)
+    if shares > 1:
         parallel, tasks = share_out(rows, shares, vector, lanes * unroll)
         if symbols and seconds <= PARALLEL_SECONDS:
             alone_below = symbols[0].name, math.ceil(ASSUMED * PARALLEL_SECONDS / seconds)
@@ -443,6 +440,16 @@ def moved_bytes(nest: Nest) -> float:
 
 def _size(buffer: Buffer) -> int:
     return assumed(buffer.size)
+
+
+def shares_of(seconds: float, unknown: bool, target: Target) -> int:
+    """In how many pieces work is shared out that takes one thread so long, or no one knows how
+    long; 1 where it is not worth it."""
+    if target.threads == 1 or not (seconds > SHARED_SECONDS or unknown):
+        return 1
+    if seconds > LONG_SECONDS or unknown:
+        return target.threads * SHARES
+    return min(target.threads, int(seconds / TASK_SECONDS))
 
 
 def share_out(rows: list[Axis], shares: int, vector: Axis | None = None,

@@ -80,6 +80,11 @@ class Module:
                           *self.functions.values()]) + "\n"
 
 
+# Of functions that may have more vectors than registers. LLVM decides too late to align the stack
+# where no register is kept for it: then each spilled vector of 64 bytes lies across two lines.
+ALIGNED_STACK = 'nounwind "frame-pointer"="all"'
+
+
 class Loop:
     """What a `Function.loop` block sees: the index and the carried values of this round."""
 

@@ -130,7 +130,7 @@ def test_the_fastest_is_taken(clock):
 
     def cost(s):
         tile = 0.5 if s.tile == wanted else 1.0
-        return tile * (0.5 if s.pack_a == "rows" else 1.0) * (1 + s.block_n / 1e3)
+        return tile * (0.5 if s.pack_a == "rows" else 1.0) * (1 + s.block_n / 1e2)
 
     clock.cost = staticmethod(cost)
     found = tuning.best(p, model, TARGET)

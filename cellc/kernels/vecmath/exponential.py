@@ -48,11 +48,13 @@ def scale(y: Lanes, n: Lanes) -> Lanes:
     smaller by a power of two and the product larger again, or where n is negative the other way
     round; that rounds again below the normal numbers only.
     """
+    n_float = n.from_bits(y.ty) - y.format.magic
     if has_avx512(y):
-        return scaled(y, n.from_bits(y.ty) - y.format.magic)
-    lift, negative = y.format.bias // 2, n.below(y.format.magic_bits)
-    power = power_of_two(n + select(negative, n.like(lift), -1), y.ty)
-    return y * power * select(negative, y.like(2.0**-lift), 2.0)
+        return scaled(y, n_float)
+    lift, bias = y.format.bias // 2, y.format.bias
+    negative = n_float.bits().below(0)          # a sign, by which lanes are chosen as it is
+    power = (n + select(negative, n.like(lift + bias), bias - 1)) << y.format.mantissa
+    return y * power.from_bits(y.ty) * select(negative, y.like(2.0**-lift), 2.0)
 
 
 def exp_parts(x: Lanes, rest: Lanes | None = None, fit: str = "EXP") -> tuple[Lanes, Lanes]:
