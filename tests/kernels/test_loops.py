@@ -3,13 +3,15 @@
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cellc.ir.graph import fill
 from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import random
 from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
-from cellc.ir.types import Dim, ScalarType, TensorType, f16, f32, f64, i64, u32, u64
+from cellc.ir.types import Dim, ScalarType, TensorType, f16, f32, f64, i64, u8, u32, u64
 from cellc.kernels.group import emit_group
 from cellc.kernels.target import TARGETS, from_features
 from cellc.kernels.text import Module
@@ -186,6 +188,30 @@ def test_long_sums_lose_little(shape, axes):
 def test_case_with_narrower_vectors(name, cpu):
     function, *types = CASES[name]
     agree(build(function, *types), tolerance=2e-4, target=TARGETS[cpu])
+
+
+@settings(deadline=None, max_examples=60)
+@given(size=st.integers(1, 150), low=st.integers(0, 40), high=st.integers(0, 40),
+       of=st.sampled_from((f32, f64, f16, u8)), cpu=st.sampled_from(("x86-64", "x86-64-v3", None)))
+def test_guards_along_vectors(size, low, high, of, cpu):
+    """They are asked where they may fail, at both ends of a row, and nowhere else."""
+    def padded(x):
+        return s.pad(x, low=(1, low), high=(0, high), value=3)
+
+    def pooled(x):
+        more = s.pad(x, low=(0, 1), high=(0, 1), value=0)
+        return r.reduce_max(s.windows(more, sizes=(1, 3), strides=(1, 1), dilations=(1, 1)),
+                            axes=(2, 3))
+
+    for function in (padded, pooled, lambda x: r.reduce_sum(padded(x), axes=(1,))):
+        agree(build(function, t(3, size, dtype=of)), target=cpu and TARGETS[cpu])
+
+
+@pytest.mark.parametrize("of", [u8, f16, f32, f64, i64], ids=str)
+def test_tails_of_every_length_write_nothing_behind_them(of):
+    for n in range(1, 40):
+        agree(build(lambda x: s.flip(x + x, axes=(1,)), t(3, n, dtype=of)))
+        agree(build(lambda x: x + x, t(3, n, dtype=of)), target=TARGETS["x86-64-v3"])
 
 
 @pytest.mark.parametrize("n", [2, 7, 33])

@@ -1,5 +1,6 @@
 """Every primitive of the table as a kernel of its own, on its own samples, and kernels by name."""
 
+import ctypes
 import dataclasses
 
 import numpy as np
@@ -59,6 +60,25 @@ def test_samples_of_the_table(groups, of):
 
 def t(*sizes, of=f32):
     return TensorType(of, sizes)
+
+
+@pytest.mark.parametrize("axis,sizes", [(1, (3, 997)), (1, (1, 2, 500, 1)), (0, (1, 999)),
+                                        (0, (1,) * 40), (1, (700, 5, 700))])
+def test_each_piece_of_a_concat_is_copied_once(axis, sizes):
+    """Small ones too, which alone would not be shared."""
+    shapes = [(800, n) if axis else (n, 900) for n in sizes]
+    graph = build(lambda *xs: shape.concat(*xs, axis=axis), *(t(*each) for each in shapes))
+    compiled = agree(graph, target=dataclasses.replace(host(), threads=4))
+    (phase, tasks), = compiled.kernel.phases
+    assert tasks > 1
+    result = compiled.keep[len(sizes)]
+    places = (ctypes.c_void_p * len(compiled.keep))(*(a.ctypes.data for a in compiled.keep))
+    times = np.zeros(result.shape, int)
+    for task in range(tasks):
+        result.fill(np.nan)
+        compiled.function(phase)(ctypes.addressof(places), task, tasks)
+        times += ~np.isnan(result)
+    assert (times == 1).all()
 
 
 def test_an_index_outside_is_recorded_and_clamped():
