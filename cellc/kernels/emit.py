@@ -17,19 +17,20 @@ from collections.abc import Iterator
 
 from cellc.kernels import accumulate, memory_ops, schedule, stash
 from cellc.kernels.emit_values import Context, Values, copy_of
-from cellc.kernels.loops import Load, Nest, Reduction, Store, Value
+from cellc.kernels.loops import Guard, Load, Nest, Reduction, Store, Value
 from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
 from cellc.kernels.text import ALIGNED_STACK, Function, Module, is_literal
 from cellc.kernels.turned import Tile, turns
-from cellc.kernels.vectors import counting, splat
+from cellc.kernels.vectors import counting, flags, splat
 from cellc.kernels.views import Axis
 from cellc.record import record
 
 SUM_BLOCK = 64                 # additions to one accumulator before a fresh one is begun
 MOST_POINTS = 32               # a reduction over no more points is written out,
 POINTS_COST = 500              # if that makes no more instructions
+FEW_VECTORS = 4                # whose guards are decided one by one
 CONSTANTS = 16                 # of a sweep that are kept in registers
 WIDE = 4                       # copies; of more than these the rest is a body of its own
 LONG_BODY = 60                 # bodies of this cost are not worth a second, unmasked copy
@@ -196,7 +197,7 @@ class Emitter(Values):
         f, n = self.f, self.lanes
         if is_literal(index) and is_literal(stop):
             left = int(stop) - int(index)
-            return "<" + ", ".join(f"i1 {str(i < left).lower()}" for i in range(n)) + ">", str(left)
+            return flags([i < left for i in range(n)]), str(left)
         left = f.op(f"sub i64 {stop}, {index}")
         left = f.op(f"trunc i64 {f.call('i64', 'llvm.smin.i64', ('i64', left), ('i64', str(n)))}"
                     " to i32")
@@ -224,18 +225,34 @@ class Emitter(Values):
         return [*found, Part(main, stop, n, 1, not even)]
 
     def _known_parts(self, axis: Axis, size: int) -> list[Part]:
-        """Those of an axis of `size`: where guards hold all along a stretch of it, its vectors are
-        a part that does not ask for them."""
-        n = self.lanes
-        low, high, inside = self._stretch(axis, size)
+        """Those of an axis of `size`. Where guards depend on it, a few vectors are a part each, for
+        which it is known now what they ask; or there is a stretch all along which they hold, and
+        its vectors are a part that does not ask."""
+        n, guards = self.lanes, self._guards_along(axis)
+        if not guards:
+            return self._even_parts(size)
+        if size <= FEW_VECTORS * n and -(-size // n) * self._written_cost() <= POINTS_COST:
+            return self._each_vector(0, size)
+        low, high, inside = self._stretch(guards, axis, size)
         low, high = -(-low // n) * n, high // n * n
         if not inside or high <= low:
             return self._even_parts(size)
         copies = min(self.unroll, (high - low) // n)
         high = low + (high - low) // (copies * n) * (copies * n)
-        before = [Part("0", str(low), n, 1, False)] if low else []
+        before = self._each_vector(0, low) if low <= n else [Part("0", str(low), n, 1, False)]
+        behind = [Part(str(high), str(size), n, 1, bool(size % n))]
         return [*before, Part(str(low), str(high), copies * n, copies, False, inside),
-                *([Part(str(high), str(size), n, 1, bool(size % n))] if high < size else [])]
+                *(self._each_vector(high, size) if size - high <= n else behind)]
+
+    def _each_vector(self, start: int, size: int) -> list[Part]:
+        n = self.lanes
+        return [Part(str(i), str(min(i + n, size)), n, 1, i + n > size)
+                for i in range(start, size, n)]
+
+    def _written_cost(self) -> float:
+        """Of a body, with the points that are written out in it."""
+        points = math.prod(a.extent for a in self._written_out()) if self._few_points() else 1
+        return points * body_cost(self.nest)
 
     def _even_parts(self, size: int) -> list[Part]:
         n, step = self.lanes, self.lanes * self.unroll
@@ -249,12 +266,17 @@ class Emitter(Values):
             main = whole
         return found + ([Part(str(main), str(size), n, 1, bool(size % n))] if main < size else [])
 
-    def _stretch(self, axis: Axis, size: int) -> tuple[int, int, frozenset]:
+    def _guards_along(self, axis: Axis) -> list[Guard]:
+        """The guards that depend on the vector axis, where they are much of what is computed."""
+        if self._body_cost(axis) >= LONG_BODY:
+            return []
+        found = dict.fromkeys(g for v in (*self.values, *self.nest.stores)
+                              for g in getattr(v, "guards", ()))
+        return [g for g in found if axis in g.place.terms]
+
+    def _stretch(self, guards: list[Guard], axis: Axis, size: int) -> tuple[int, int, frozenset]:
         """[low, high) of an axis, and the guards that hold there wherever the others are."""
         low, high, inside = 0, size, set()
-        if self._body_cost(axis) >= LONG_BODY:
-            return low, high, frozenset()
-        guards = {g for v in (*self.values, *self.nest.stores) for g in getattr(v, "guards", ())}
         for guard in guards:
             found = guard.stretch(axis)
             if found is None:

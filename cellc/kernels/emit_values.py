@@ -30,7 +30,7 @@ from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.schedule import Schedule
 from cellc.kernels.text import Function, is_literal
 from cellc.kernels.turned import Tile
-from cellc.kernels.vectors import gather, splat, vector
+from cellc.kernels.vectors import flags, flags_of, gather, splat, vector
 from cellc.kernels.views import Affine, Axis
 
 
@@ -215,24 +215,25 @@ class Values:
         return step if isinstance(step, int) else self.context.number(step)
 
     def _guarded(self, guards: tuple[Guard, ...]) -> list[Element]:
-        """Whether all guards hold, where that is not known: as unsigned comparisons, so that one
-        does for both ends."""
+        """Whether all guards hold, as far as that is not known; [] where it is, and they do. By
+        unsigned comparisons, so that one does for both ends."""
         met: list[Element] = []
         for guard in guards:
             if (guard.place.key(), guard.extent) in self.inside:
                 continue
             rows = self._holds(guard)
-            met = rows if not met else [self.ops.bit_and(copy_of(met, u), copy_of(rows, u))
+            met = rows if not met else [self._both(copy_of(met, u), copy_of(rows, u))
                                         for u in range(max(len(met), len(rows)))]
-        return met
+        return [] if all(x.value is True for x in met) else met
 
     def _holds(self, guard: Guard) -> list[Element]:
         """One guard; the same condition met again is the same register."""
-        f, fixed = self.f, {a: Affine(int(i)) for a, i in self.index.items()
-                            if is_literal(i) and a is not self.vector}
-        place = guard.place.substitute(fixed) if fixed else guard.place
-        if not place.terms and isinstance(place.const, int) and isinstance(guard.extent, int):
-            return [self.ops.const(0 <= place.const < guard.extent, boolean)]
+        f, fixed = self.f, {a: Affine(int(i)) for a, i in self.index.items() if is_literal(i)}
+        place, step = guard.place.substitute(fixed), self._step(guard.place)
+        if not place.terms and all(isinstance(x, int) for x in (place.const, guard.extent, step)):
+            return self._known(place.const, step, guard.extent)
+        fixed.pop(self.vector, None)
+        place = guard.place.substitute(fixed)
         key = (place.key(), guard.extent)
         if key not in self.known_guards:
             extent, rows = self.context.number(guard.extent), []
@@ -242,9 +243,54 @@ class Values:
             self.known_guards[key] = rows
         return self.known_guards[key]
 
+    def _known(self, first: int, step: int, extent: int) -> list[Element]:
+        """Which of first, first + step, ... are in [0, extent): literals."""
+        found = []
+        for u in range(self.copies if step else 1):
+            lanes = [0 <= first + step * (u * self.lanes + i) < extent for i in range(self.lanes)]
+            if len(set(lanes)) == 1:
+                found.append(self.ops.const(lanes[0], boolean))
+            else:
+                found.append(Element(flags(lanes), boolean, self.lanes))
+        return found
+
+    def _both(self, x: Element, y: Element) -> Element:
+        for one, other in ((x, y), (y, x)):
+            if one.value is not None:
+                return other if one.value else one
+            if one.n == 1 and flags_of(other.text):
+                return self._lanes_if(one, other.text)
+        lanes = flags_of(x.text), flags_of(y.text)
+        if None in lanes:
+            return self.ops.bit_and(x, y)
+        return Element(flags([a and b for a, b in zip(*lanes, strict=True)]), boolean, x.n)
+
+    def _lanes_if(self, condition: Element, lanes: str | None = None) -> Element:
+        """A condition in all lanes, or in those of a literal.
+
+        Where a mask is the signs of integers it is made of such at once: LLVM would go by bytes.
+        """
+        f, n = self.f, self.lanes
+        if "+avx512f" in f.module.features:
+            spread = self.ops.spread(condition, n)
+            return spread if lanes is None else self.ops.bit_and(
+                spread, Element(lanes, boolean, n))
+        bits = min((256 if "+avx2" in f.module.features else 128) // n, 64)
+        ty, key = f"<{n} x i{bits}>", ("in all lanes", condition.text)
+        if key not in self.known_guards:
+            one = f.op(f"sext i1 {condition.text} to i{bits}")
+            self.known_guards[key] = [Element(splat(f, one, ty), boolean, n)]
+        signs = self.known_guards[key][0].text
+        if lanes is not None:
+            on = ", ".join(f"i{bits} {-lane}" for lane in flags_of(lanes))
+            signs = f.op(f"and {ty} {signs}, <{on}>")
+        return Element(f.op(f"icmp slt {ty} {signs}, zeroinitializer"), boolean, n)
+
     # -- memory ----------------------------------------------------------------------------------
     def _load(self, v: Load) -> list[Element]:
         pointer, step, where = self._address(v)
+        if _never(where):
+            return [self.ops.const(False if v.dtype is boolean else 0, v.dtype)]
         if step == 0 and not (v.dynamic and self.env[v.dynamic[0]][0].n > 1) and all(
                 x.n == 1 for x in where):
             raw = self.f.load(memory_type(v.dtype), self._safe(v, pointer, where),
@@ -275,10 +321,13 @@ class Values:
         """The lanes to touch: those of the tail mask for which the guards hold."""
         if not where:
             return self.mask
-        bits = self.ops.spread(copy_of(where, u), self.lanes)
-        if self.mask is None:
-            return bits.text
-        return self.f.op(f"and {bits.ty} {bits.text}, {self.mask}")
+        met = copy_of(where, u)
+        if self.mask is not None:
+            met = self._both(met, Element(self.mask, boolean, self.lanes))
+        if met.value is True:
+            return None
+        register = met.n == 1 and met.value is None
+        return (self._lanes_if(met) if register else self.ops.spread(met, self.lanes)).text
 
     def _advanced(self, v: Load | Store, pointer: str, step, u: int) -> str:
         """The pointer to lane 0 of copy u."""
@@ -314,6 +363,8 @@ class Values:
         """Write a value's copies. Where the lanes leave gaps that the inner axis fills, its points
         are collected and written together, shuffled into one contiguous vector."""
         pointer, step, where = self._address(s)
+        if _never(where):
+            return
         value = self.env[s.value]
         inner = self.s.inner
         if inner is not None and s.place.coef(inner) == 1 and step == inner.extent and not (
@@ -406,6 +457,11 @@ class Values:
         for i, value in enumerate((str(v.site), one, self.context.number(v.extent))):
             f.store("i64", value, f.gep("i64", error, str(i + 1)))
         f.store("i64", "1", error)
+
+
+def _never(where: list[Element]) -> bool:
+    """Whether it is known that no lane is to be touched."""
+    return bool(where) and all(x.value is False for x in where)
 
 
 def copy_of(copies: list, u: int):

@@ -46,7 +46,7 @@ from cellc.kernels.gemm_view import (
     widen,
 )
 from cellc.kernels.text import Function, Module
-from cellc.kernels.vectors import splat
+from cellc.kernels.vectors import flags, splat
 
 BLOCK_TERMS = 256           # that are summed one after the other
 
@@ -297,8 +297,7 @@ class Direct:
             (image[n], c.batch[n].stride) for n in image]))
         mask = None
         if s.pixels < s.lanes:
-            bits = (f"i1 {'true' if j < s.pixels else 'false'}" for j in range(s.lanes))
-            mask = f"<{', '.join(bits)}>"
+            mask = flags([j < s.pixels for j in range(s.lanes)])
         reach = Reach("contiguous", s.lanes, [("0", mask)])
         batch = flat(f, self.c.batch, [image[n] for n in range(len(c.batch))])
         tile = Finished(f, self.vector, s.lanes, Arrangement(tuple(range(len(c.batch))), (), (),

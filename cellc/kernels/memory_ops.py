@@ -11,6 +11,7 @@ from cellc.kernels.scalar_ops import Element, ScalarOps, memory_type
 from cellc.kernels.text import Function
 from cellc.kernels.vectors import (
     counting,
+    flags,
     gather,
     masked_load,
     masked_store,
@@ -90,7 +91,7 @@ def _strided(f: Function, element: str, pointer: str, n: int, step: int, align: 
     whole = n * step
     ty, used = f"<{whole} x {element}>", (n - 1) * step + 1
     if left is None:
-        mask = "<" + ", ".join(f"i1 {'true' if i < used else 'false'}" for i in range(whole)) + ">"
+        mask = flags([i < used for i in range(whole)])
     else:
         end = f.op(f"sub i32 {f.op(f'mul i32 {left}, {step}')}, {step - 1}")
         mask = f.op(f"icmp slt <{whole} x i32> {counting(whole, 'i32')}, "

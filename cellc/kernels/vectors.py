@@ -28,6 +28,16 @@ def counting(n: int, element: str = "i64", first: int = 0, step: int = 1) -> str
     return "<" + ", ".join(f"{element} {first + i * step}" for i in range(n)) + ">"
 
 
+def flags(lanes: list[bool]) -> str:
+    """The literal of a mask."""
+    return "<" + ", ".join(f"i1 {str(on).lower()}" for on in lanes) + ">"
+
+
+def flags_of(mask: str) -> list[bool] | None:
+    """The lanes of such a literal; None for a register."""
+    return ["true" in lane for lane in mask.split(",")] if mask.startswith("<") else None
+
+
 def picked(f: Function, ty: str, a: str, b: str, picks) -> str:
     """A vector of some lanes of a and b, both of type `ty`; those of b are counted on from a's."""
     order = ", ".join(f"i32 {i}" for i in picks)
@@ -60,8 +70,9 @@ def masked_store(f: Function, ty: str, value: str, pointer: str, align: int,
     if mask is None:
         f.store(ty, value, pointer, align)
         return
-    if mask.startswith("<"):
-        on = [i for i, lane in enumerate(mask.split(",")) if "true" in lane]
+    known = flags_of(mask)
+    if known is not None:
+        on = [i for i, lane in enumerate(known) if lane]
         if len(on) == 1 or "+avx512f" not in f.module.features:
             for start, n in pieces(on):
                 _store_lanes(f, ty, value, pointer, align, start, n)
