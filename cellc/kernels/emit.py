@@ -15,9 +15,10 @@ import itertools
 import math
 from collections.abc import Iterator
 
-from cellc.kernels import accumulate, memory_ops, schedule, stash
+from cellc.kernels import accumulate, memory_ops, parts, schedule, stash
 from cellc.kernels.emit_values import Context, Values, copy_of
 from cellc.kernels.loops import Guard, Load, Nest, Reduction, Store, Value
+from cellc.kernels.parts import Part
 from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
 from cellc.kernels.target import Target
@@ -30,9 +31,7 @@ from cellc.record import record
 SUM_BLOCK = 64                 # additions to one accumulator before a fresh one is begun
 MOST_POINTS = 32               # a reduction over no more points is written out,
 POINTS_COST = 500              # if that makes no more instructions
-FEW_VECTORS = 4                # whose guards are decided one by one
 CONSTANTS = 16                 # of a sweep that are kept in registers
-WIDE = 4                       # copies; of more than these the rest is a body of its own
 LONG_BODY = 60                 # bodies of this cost are not worth a second, unmasked copy
 ARGUMENTS = [("ptr", "ctx"), ("i64", "task"), ("i64", "n_tasks")]
 
@@ -108,7 +107,7 @@ class Emitter(Values):
                 self.rows(depth + 1)
             return
         start, stop = self.bounds(axis, self.lanes * self.unroll)
-        for part in self.parts(axis, start, stop):
+        for part in self.walk(axis, start, stop):
             with self._rounds(part, axis.name) as index, self.vectors(axis, index, part, stop):
                 self.compute(row=True)
                 self.rows(depth + 1)
@@ -204,18 +203,18 @@ class Emitter(Values):
         return f.op(f"icmp slt <{n} x i32> {counting(n, 'i32')}, "
                     f"{splat(f, left, f'<{n} x i32>')}"), left
 
-    def parts(self, axis: Axis, start: str, stop: str) -> list[Part]:
+    def walk(self, axis: Axis, start: str, stop: str) -> list[Part]:
         """How [start, stop) is walked: whole unrolled vectors, then single ones, masked if need be.
-
-        Where the extent is known, parts that cannot occur are left out.
         """
         n, step = self.lanes, self.lanes * self.unroll
-        exact = is_literal(start) and is_literal(stop)
         even = isinstance(axis.extent, int) and axis.extent % n == 0 and axis.limit is None
-        if not even and self.target.masks and self._body_cost(axis) >= LONG_BODY:
+        short = self._body_cost(axis) < LONG_BODY
+        if not even and self.target.masks and not short:
             return [Part(start, stop, n, 1, True)]
-        if exact:
-            return self._known_parts(axis, int(stop))
+        if is_literal(start) and is_literal(stop):
+            guards = self._guards_along(axis) if short else []
+            return parts.known(int(stop), n, self.unroll, [g.stretch(axis) for g in guards],
+                               [g.key for g in guards], POINTS_COST / self._written_cost())
         f = self.f
         rounds = f.op(f"sdiv i64 {f.op(f'sub i64 {stop}, {start}')}, {step}")
         main = f.add(start, f.mul(rounds, str(step)))
@@ -224,68 +223,16 @@ class Emitter(Values):
             return found
         return [*found, Part(main, stop, n, 1, not even)]
 
-    def _known_parts(self, axis: Axis, size: int) -> list[Part]:
-        """Those of an axis of `size`. Where guards depend on it, a few vectors are a part each, for
-        which it is known now what they ask; or there is a stretch all along which they hold, and
-        its vectors are a part that does not ask."""
-        n, guards = self.lanes, self._guards_along(axis)
-        if not guards:
-            return self._even_parts(size)
-        if size <= FEW_VECTORS * n and -(-size // n) * self._written_cost() <= POINTS_COST:
-            return self._each_vector(0, size)
-        low, high, inside = self._stretch(guards, axis, size)
-        low, high = -(-low // n) * n, high // n * n
-        if not inside or high <= low:
-            return self._even_parts(size)
-        copies = min(self.unroll, (high - low) // n)
-        high = low + (high - low) // (copies * n) * (copies * n)
-        before = self._each_vector(0, low) if low <= n else [Part("0", str(low), n, 1, False)]
-        behind = [Part(str(high), str(size), n, 1, bool(size % n))]
-        return [*before, Part(str(low), str(high), copies * n, copies, False, inside),
-                *(self._each_vector(high, size) if size - high <= n else behind)]
-
-    def _each_vector(self, start: int, size: int) -> list[Part]:
-        n = self.lanes
-        return [Part(str(i), str(min(i + n, size)), n, 1, i + n > size)
-                for i in range(start, size, n)]
-
-    def _written_cost(self) -> float:
-        """Of a body, with the points that are written out in it."""
-        points = math.prod(a.extent for a in self._written_out()) if self._few_points() else 1
-        return points * body_cost(self.nest)
-
-    def _even_parts(self, size: int) -> list[Part]:
-        n, step = self.lanes, self.lanes * self.unroll
-        main = size // step * step
-        found = [Part("0", str(main), step, self.unroll, False)] if main else []
-        left = (size - main) // n if self.unroll > WIDE or size % n else 0
-        if self.unroll > 1 and left > 1:
-            whole = size // n * n
-            copies = left if self.unroll > WIDE else 1
-            found.append(Part(str(main), str(whole), copies * n, copies, False))
-            main = whole
-        return found + ([Part(str(main), str(size), n, 1, bool(size % n))] if main < size else [])
-
     def _guards_along(self, axis: Axis) -> list[Guard]:
-        """The guards that depend on the vector axis, where they are much of what is computed."""
-        if self._body_cost(axis) >= LONG_BODY:
-            return []
+        """The guards that depend on an axis."""
         found = dict.fromkeys(g for v in (*self.values, *self.nest.stores)
                               for g in getattr(v, "guards", ()))
         return [g for g in found if axis in g.place.terms]
 
-    def _stretch(self, guards: list[Guard], axis: Axis, size: int) -> tuple[int, int, frozenset]:
-        """[low, high) of an axis, and the guards that hold there wherever the others are."""
-        low, high, inside = 0, size, set()
-        for guard in guards:
-            found = guard.stretch(axis)
-            if found is None:
-                continue
-            first, end = max(low, found[0]), min(high, found[1])
-            if end - first >= 2 * self.lanes:
-                low, high = first, end
-                inside.add((guard.place.key(), guard.extent))
-        return low, high, frozenset(inside)
+    def _written_cost(self) -> float:
+        """Of a body, with the points that are written out in it."""
+        points = math.prod(a.extent for a in self._written_out()) if self._few_points() else 1
+        return max(points * body_cost(self.nest), 1)
 
     def _body_cost(self, axis: Axis) -> float:
         """Of a round of the vector loop: of the sweep that it makes, or of all of the nest."""
@@ -394,7 +341,7 @@ class Emitter(Values):
     def _vector_reduced(self, axis, reductions, stores, wanted, accumulators):
         """The innermost loop, with a vector of partial results for each copy; they meet at last."""
         start, stop = self.bounds(axis)
-        for part in self.parts(axis, start, stop):
+        for part in self.walk(axis, start, stop):
             def body(loop, so_far, part=part):
                 with self.vectors(axis, loop.index, part, stop):
                     self.compute(wanted=wanted)
@@ -483,24 +430,6 @@ class Row:
     partial: dict[tuple, str]
     guards: dict[tuple, list[Element]]
     stash: str
-
-
-@record(frozen=True)
-class Part:
-    """Part of the vector axis: a loop, or one round."""
-
-    start: str
-    stop: str
-    step: int
-    copies: int
-    masked: bool
-    inside: frozenset = frozenset()     # guards that hold in all of it
-
-    @property
-    def single(self) -> bool:
-        """Whether it is known to have one round."""
-        return (is_literal(self.start) and is_literal(self.stop)
-                and 0 < int(self.stop) - int(self.start) <= self.step)
 
 
 def _like(accumulators, registers: list[str]):

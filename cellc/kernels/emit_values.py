@@ -219,7 +219,7 @@ class Values:
         unsigned comparisons, so that one does for both ends."""
         met: list[Element] = []
         for guard in guards:
-            if (guard.place.key(), guard.extent) in self.inside:
+            if guard.key in self.inside:
                 continue
             rows = self._holds(guard)
             met = rows if not met else [self._both(copy_of(met, u), copy_of(rows, u))

@@ -53,6 +53,10 @@ class Guard:
     place: Affine
     extent: object
 
+    @property
+    def key(self) -> tuple:
+        return self.place.key(), self.extent
+
     def stretch(self, axis: Axis) -> tuple[int, int] | None:
         """[low, high) of an axis that counts up in it, where it holds wherever the other axes are;
         None where that depends on sizes unknown."""
