@@ -351,9 +351,10 @@ class Values:
                          mask)
             return self.ops.from_memory(raw, v.dtype, n)
         if step == 0:
-            base = self.context.buffer(v.buffer)
-            some = f.call("i1", f"llvm.vector.reduce.or.v{n}i1", (f"<{n} x i1>", mask))
-            pointer = f.op(f"select i1 {some}, ptr {pointer}, ptr {base}")
+            if mask is not None:
+                base = self.context.buffer(v.buffer)
+                some = f.call("i1", f"llvm.vector.reduce.or.v{n}i1", (f"<{n} x i1>", mask))
+                pointer = f.op(f"select i1 {some}, ptr {pointer}, ptr {base}")
             raw = f.load(memory_type(v.dtype), pointer, v.dtype.itemsize)
             return self.ops.spread(self.ops.from_memory(raw, v.dtype, 1), n)
         left = self.left if mask is self.mask else None
