@@ -199,25 +199,42 @@ def fits() -> list[Fit]:
     ]
 
 
-ERF_PIECES_A_UNIT = 3.94            # such that the last of 16 reaches to where erf rounds to 1
+# Pieces of the line, such that the last one reaches to where erf rounds to 1: how many there are in
+# a unit, and the degree.
+ERF_PIECES = {16: (3.94, 5), 8: (1.905, 6)}
 
 
-def erf_pieces() -> tuple[list[list], float]:
-    """erf(x)/x about the middles of 16 pieces of the line, and the largest relative error: for
-    each coefficient, those of all pieces. The first is the value in the middle, in two numbers."""
-    unit, rows, worst = float(np.float32(ERF_PIECES_A_UNIT)), [], 0.0
-    for piece in range(16):
+def erf_pieces(count: int) -> tuple[list[list], float]:
+    """erf(x)/x about the middles of so many pieces, and the largest relative error: for each
+    coefficient, those of all pieces. The first is the value in the middle, in two numbers."""
+    a_unit, degree = ERF_PIECES[count]
+    unit, rows, worst = float(np.float32(a_unit)), [], 0.0
+    for piece in range(count):
         def quotient(d, piece=piece):
             x = abs(d + piece) / mp.mpf(unit)
             return cut(lambda x: mp.erf(x) / x)(x)
 
         fit = Fit("ERF_PIECES", quotient, lambda d, q=quotient: 1 / q(d), -0.5 if piece else 0.0,
-                  0.5, {"float": 5})
-        (middle, *slopes), error = remez(fit, 5)
+                  0.5, {"float": degree})
+        (middle, *slopes), error = remez(fit, degree)
         first = float(np.float32(float(middle)))
         rows.append([first, middle - first, *slopes])
         worst = max(worst, error)
     return list(zip(*rows, strict=True)), worst
+
+
+def print_erf_pieces() -> None:
+    print("ERF_PIECES = {         # how many: those of a unit, and a row for each coefficient")
+    for count, (a_unit, _) in ERF_PIECES.items():
+        rows, error = erf_pieces(count)
+        print(f"    {count}: ({a_unit}, (         # 2^{np.log2(float(error)):.1f}")
+        for row in rows:
+            texts = [literal(value, "float") for value in row]
+            for start in range(0, count, 4):
+                print(f"        {'(' if not start else ' '}" + ", ".join(texts[start:start + 4])
+                      + (")," if start == count - 4 else ","))
+        print("    )),")
+    print("}")
 
 
 def constants() -> dict[str, tuple]:
@@ -300,15 +317,7 @@ def main() -> None:
                 print(f"    {literal(coefficient, element)},")
             print(")")
             print(f"{fit.name} {element} 2^{np.log2(error):.1f}", file=sys.stderr)
-    pieces, error = erf_pieces()
-    print(f"ERF_PIECES_A_UNIT = {ERF_PIECES_A_UNIT}")
-    print(f"ERF_PIECES = (                # 2^{np.log2(error):.1f}")
-    for row in pieces:
-        texts = [literal(value, "float") for value in row]
-        for start in range(0, 16, 4):
-            print(f"    {'(' if not start else ' '}" + ", ".join(texts[start:start + 4])
-                  + (")," if start == 12 else ","))
-    print(")")
+    print_erf_pieces()
     print("# 2/pi is the sum of chunk * 2^(-53 (k + 1)): its bits in groups of 53.")
     print("TWO_OVER_PI_CHUNKS = (")
     for chunk in two_over_pi_chunks(22):

@@ -2,8 +2,8 @@
 
 `emit(f, "exp", "<16 x float>", x)` appends straight-line code (where an argument is reduced by
 pi/2: plus one rarely taken branch) and returns the register of the result. Formulas are made of
-portable LLVM operations and serve every target that has a fused multiply-add; where AVX-512 has an
-instruction for a part of one (`lanes.lookup`, `lanes.scaled`) it is taken. NaN, infinities,
+portable LLVM operations and serve every target that has a fused multiply-add; where AVX2 or AVX-512
+has an instruction for a part of one (`lanes.lookup`, `lanes.scaled`) it is taken. NaN, infinities,
 subnormal numbers and -0.0 are treated as IEEE 754 asks; error bounds are in `ULP`.
 
 Each function cuts its argument down to a small interval, evaluates a minimax polynomial there

@@ -9,8 +9,8 @@ from cellc.kernels.vecmath.lanes import (
     absolute,
     at_most,
     copysign,
+    entries_at_once,
     fma,
-    has_avx512,
     horner,
     intrinsic,
     lookup,
@@ -30,17 +30,18 @@ def erf(x: Lanes) -> Lanes:
 
 def erf_f32(t: Lanes) -> Lanes:
     t = at_most(t, ERF_IS_ONE)
-    return erf_by_table(t) if has_avx512(t) else erf_by_two_polynomials(t)
+    entries = entries_at_once(t)
+    return erf_by_table(t, *tables.ERF_PIECES[entries]) if entries else erf_by_two_polynomials(t)
 
 
-def erf_by_table(t: Lanes) -> Lanes:
-    """t P(d), with another P for each of 16 pieces; d is the distance from the middle of one.
+def erf_by_table(t: Lanes, a_unit: float, rows: tuple[tuple[float, ...], ...]) -> Lanes:
+    """t P(d), with another P for each of 16 or 8 pieces; d is the distance from the middle of one.
 
     The middle's value is there in two numbers: only the last addition rounds visibly.
     """
-    middle = fma(t, tables.ERF_PIECES_A_UNIT, t.format.magic)
-    d, piece = fma(t, tables.ERF_PIECES_A_UNIT, t.format.magic - middle), middle.bits()
-    value, rest, *slopes = (lookup(table, piece) for table in tables.ERF_PIECES)
+    middle = fma(t, a_unit, t.format.magic)
+    d, piece = fma(t, a_unit, t.format.magic - middle), middle.bits()
+    value, rest, *slopes = (lookup(table, piece) for table in rows)
     total = slopes.pop()
     while slopes:
         total = fma(total, d, slopes.pop())

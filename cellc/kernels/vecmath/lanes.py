@@ -159,22 +159,30 @@ def copysign(magnitude: Lanes, sign: Lanes) -> Lanes:
     return intrinsic("copysign", magnitude, sign)
 
 
-# -- what AVX-512 has an instruction for --------------------------------------------------------
+# -- what x86 has an instruction for ---------------------------------------------------------------
 def has_avx512(x: Lanes) -> bool:
     return "+avx512f" in x.f.module.features
 
 
+def entries_at_once(x: Lanes) -> int:
+    """How many floats `lookup` chooses from; 0 where there is no such instruction."""
+    return 16 if has_avx512(x) else 8 if "+avx2" in x.f.module.features else 0
+
+
 def lookup(table: tuple[float, ...], index: Lanes) -> Lanes:
-    """`table[index]`, 16 floats, of which the low four bits of an index choose one (AVX-512)."""
-    values = ", ".join(f"float {float_literal(value, 'float')}" for value in table)
+    """`table[index]`, as many floats as `entries_at_once`; the low bits of an index choose one."""
+    n = len(table)
+    values, ty = ", ".join(f"float {float_literal(v, 'float')}" for v in table), f"<{n} x float>"
 
     def permuted(index: Lanes) -> Lanes:
-        ty, f = "<16 x float>", index.f
-        entries = f.held_constant(ty, f"<{values}>")
-        return Lanes(f, ty, f.call(ty, "llvm.x86.avx512.permvar.sf.512", (ty, entries),
+        f = index.f
+        entries = ty, f.held_constant(ty, f"<{values}>")
+        if n == 8:
+            return Lanes(f, ty, f.call(ty, "llvm.x86.avx2.permps", entries, (index.ty, index.text)))
+        return Lanes(f, ty, f.call(ty, "llvm.x86.avx512.permvar.sf.512", entries,
                                    (index.ty, index.text)))
 
-    return in_registers(permuted, 16, index)
+    return in_registers(permuted, n, index)
 
 
 def scaled(x: Lanes, n: Lanes) -> Lanes:
