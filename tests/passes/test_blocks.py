@@ -21,7 +21,7 @@ CORES = 3
 def on_small_things(monkeypatch):
     """A machine of three cores and little cache, on which everything is worth it."""
     context.set_context(mode=context.GRAPH_MODE)
-    machine = dataclasses.replace(target.host(), cores=CORES, l2_bytes=1 << 14)
+    machine = dataclasses.replace(target.TARGETS["x86-64-v4"], cores=CORES, l2_bytes=1 << 14)
     monkeypatch.setattr(blocks, "host", lambda cpu: machine)
     monkeypatch.setattr(blocks, "LEAST", 0)
     monkeypatch.setattr(blocks, "SHORT", 0)
@@ -362,7 +362,7 @@ def test_rounds_of_many_kinds(steps, batch, rounds, adds, lists):
                 seen.append(ops.tanh(h))
         return (h * h).mean() + total + ((ops.stack(seen) ** 2).sum() if lists else 0.0)
 
-    machine = dataclasses.replace(target.host(), cores=CORES, l2_bytes=1 << 14)
+    machine = dataclasses.replace(target.TARGETS["x86-64-v4"], cores=CORES, l2_bytes=1 << 14)
     before = blocks.host, blocks.LEAST, blocks.SHORT
     blocks.host, blocks.LEAST, blocks.SHORT = lambda cpu: machine, 0, 0
     try:
