@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from cellc.kernels import accumulate, memory_ops, parts, schedule, stash
 from cellc.kernels.emit_values import Context, Values, copy_of
-from cellc.kernels.loops import Guard, Load, Nest, Reduction, Store, Value
+from cellc.kernels.loops import Load, Nest, Reduction, Store, Value
 from cellc.kernels.parts import Part
 from cellc.kernels.scalar_ops import Element, memory_type
 from cellc.kernels.schedule import Schedule, body_cost
@@ -212,9 +212,9 @@ class Emitter(Values):
         if not even and self.target.masks and not short:
             return [Part(start, stop, n, 1, True)]
         if is_literal(start) and is_literal(stop):
-            guards = self._guards_along(axis) if short else []
-            return parts.known(int(stop), n, self.unroll, [g.stretch(axis) for g in guards],
-                               [g.key for g in guards], POINTS_COST / self._written_cost())
+            stretches = self._stretches(axis) if short else {}
+            return parts.known(int(stop), n, self.unroll, stretches,
+                               POINTS_COST / self._written_cost())
         f = self.f
         rounds = f.op(f"sdiv i64 {f.op(f'sub i64 {stop}, {start}')}, {step}")
         main = f.add(start, f.mul(rounds, str(step)))
@@ -223,11 +223,10 @@ class Emitter(Values):
             return found
         return [*found, Part(main, stop, n, 1, not even)]
 
-    def _guards_along(self, axis: Axis) -> list[Guard]:
-        """The guards that depend on an axis."""
-        found = dict.fromkeys(g for v in (*self.values, *self.nest.stores)
-                              for g in getattr(v, "guards", ()))
-        return [g for g in found if axis in g.place.terms]
+    def _stretches(self, axis: Axis) -> dict[tuple, tuple[int, int] | None]:
+        """Where the guards that depend on an axis hold, by their keys."""
+        return {g.key: g.stretch(axis) for v in (*self.values, *self.nest.stores)
+                for g in getattr(v, "guards", ()) if axis in g.place.terms}
 
     def _written_cost(self) -> float:
         """Of a body, with the points that are written out in it."""

@@ -33,16 +33,15 @@ class Part:
                 and 0 < int(self.stop) - int(self.start) <= self.step)
 
 
-def known(size: int, n: int, unroll: int, stretches: list[tuple[int, int] | None],
-          guards: list, bodies: float) -> list[Part]:
+def known(size: int, n: int, unroll: int, stretches: dict, bodies: float) -> list[Part]:
     """The parts of an axis in vectors of `n` lanes, `unroll` at a time, at most so many of them
-    written out. `stretches` says for each of the guards from where to where it holds."""
-    if not guards:
+    written out. `stretches` says of each guard from where to where it holds; None: nobody knows."""
+    if not stretches:
         return even(size, n, unroll)
     if -(-size // n) <= min(FEW, bodies):
         return each_vector(0, size, n)
     low, high, inside = 0, size, set()
-    for guard, stretch in zip(guards, stretches, strict=True):
+    for guard, stretch in stretches.items():
         if stretch is not None:
             first, end = max(low, stretch[0]), min(high, stretch[1])
             if end - first >= 2 * n:

@@ -66,3 +66,11 @@ def test_a_large_matrix():
     np.testing.assert_allclose(by_column, rows.sum(0), 1e-6)
     ones = Tensor(np.ones((1, ROWS), np.float16))
     np.testing.assert_allclose(cellc.jit(halves)(ones, a).asnumpy()[0], rows.sum(0), 1e-3)
+
+
+def test_moving_what_unsigned_words_do_not_count():
+    x = np.zeros((65_700, 65_411), np.uint8)
+    x[-1, -2], x[-2, -1] = 1, 2
+    rolled, padded, turned = (y.asnumpy().tolist() for y in cellc.jit(lambda x: (
+        ops.roll(x, 1, 0)[0, -3:], ops.pad(x, (1, 0, 1, 0))[-1, -3:], x.T[-1, -3:]))(Tensor(x)))
+    assert rolled == padded == [0, 1, 0] and turned == [0, 2, 0]
