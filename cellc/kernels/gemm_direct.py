@@ -22,7 +22,15 @@ import math
 from collections.abc import Callable
 
 from cellc.kernels import gemm_pack
-from cellc.kernels.gemm_direct_plan import Edge, Schedule, Segment, ahead, packing, written_out
+from cellc.kernels.gemm_direct_plan import (
+    Edge,
+    Schedule,
+    Segment,
+    packing,
+    run_length,
+    terms_of,
+    written_out,
+)
 from cellc.kernels.gemm_micro import Finished
 from cellc.kernels.gemm_plan import Arrangement, assumed
 from cellc.kernels.gemm_view import (
@@ -42,6 +50,7 @@ from cellc.kernels.gemm_view import (
     emit_share,
     emit_subtract,
     laid_out,
+    merged,
     text_of,
     widen,
 )
@@ -71,11 +80,12 @@ class Direct:
         self.together = shared[sizes.index(most)] if s.images > 1 else None
         self.shared = shared
         self.groups = [i for i in range(len(c.batch)) if i not in shared]
-        self.packing = packing(a, s)
-        self.side = min(s.lanes, 256 // BITS[self.sums])
-        terms = ahead(a.cols[i] for i in self.order)
+        terms = terms_of(a, b, edges)
+        self.packing = packing(a, terms, s)
+        self.run = run_length(terms)
+        self.side = min(s.lanes, 256 // BITS[self.sums], 1 << self.run.bit_length() - 1)
         self.a_rows, self.a_columns = Strip(a.rows, s.lanes, s.tile.vectors), Offsets(a.rows)
-        self.a_terms, self.a_across = Offsets(terms), Strip(terms, self.side)
+        self.a_terms, self.a_runs = Offsets(terms), Offsets(merged(terms)[:-1])
         outermost = b.rows[self.order[0]].extent
         block = max(BLOCK_TERMS // (self.k // outermost), 1)
         self.block = block if block < outermost and len(self.order) > 1 else None
@@ -91,7 +101,7 @@ class Direct:
             wanted["terms"] = self.a_terms.table_bytes(self.k)
         else:
             wanted["rows"] = self.a_columns.table_bytes(s.width)
-            wanted["terms"] = self.a_across.table_bytes(self.k)
+            wanted["terms"] = self.a_runs.table_bytes(self.k // self.run)
         if self.epilogue is not None or self.m % s.width:
             wanted["sums"] = size * s.width * s.lanes
         return wanted
@@ -153,11 +163,12 @@ class Direct:
         size = emit_minimum(f, emit_subtract(f, str(self.m), start), str(s.width))
         panel, k = self._place(f, "panel"), str(self.k)
         rows, terms = self._place(f, "rows"), self._place(f, "terms")
-        if self.packing == "transpose":
+        if self.packing == "runs":
+            runs = self.k // self.run
             self.a_columns.fill(f, rows, start, size)
-            self.a_across.fill(f, terms, "0", k)
-            gemm_pack.pack_b_transpose(f, a.dtype, self.ty, base, panel, self.a_columns,
-                                       self.a_across, size, k, s.width)
+            self.a_runs.fill(f, terms, "0", str(runs))
+            gemm_pack.pack_b_runs(f, a.dtype, self.ty, base, panel, self.a_columns, self.a_runs,
+                                  runs, self.run, self.side, size, s.width)
         else:
             self.a_rows.fill(f, rows, start, size)
             self.a_terms.fill(f, terms, "0", k)

@@ -29,9 +29,12 @@ from cellc.record import record
 
 MOST_ROWS = 14              # columns of all images of a tile
 PANEL_SHARE = 0.75          # of the second-level cache
+WIDER = 1.02                # what a wider panel has to win: it takes more of the cache
+SPARE = 2                   # registers: one for an element; LLVM needs the other to move sums
 MOST_TAPS = 8               # of the innermost columns, which are written out
 MOST_PATTERNS = 4           # of columns at edges in a tile: each is code of its own
-PACK_COST = {"strip": 1.5, "transpose": 0.6}        # an element, in vector multiply-adds
+PACK_COST = {"strip": 1.5, "runs": 0.6}         # an element, in vector multiply-adds
+LEAST_RUN = 4               # elements of A side by side that are better turned than gathered
 
 
 @record(frozen=True)
@@ -144,7 +147,7 @@ def schedule(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...],
                   if own.stride == 0 and isinstance(axis.extent, int)), default=1)
     best = None
     for vectors in range(1, min(4, math.ceil(m / lanes)) + 1):
-        most = min((target.vector_registers - vectors - 1) // vectors, MOST_ROWS)
+        most = min((target.vector_registers - vectors - SPARE) // vectors, MOST_ROWS)
         if most < 1 or (best and _panel_bytes(a, vectors * lanes) > PANEL_SHARE * target.l2_bytes):
             break
         wide = min(most, lanes, columns)
@@ -154,8 +157,9 @@ def schedule(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...],
             rows = pixels * together
             tiles = (math.ceil(m / (vectors * lanes)) * math.ceil(columns / pixels)
                      * math.ceil(images / together))
-            cycles = tile_cycles(rows, vectors)
-            if best is None or tiles * cycles < best[0]:
+            cycles = tile_cycles(rows, vectors, target)
+            wider = best is not None and vectors > best[1].vectors
+            if best is None or tiles * cycles * (WIDER if wider else 1) < best[0]:
                 best = tiles * cycles, Tile(rows, vectors, cycles), pixels, together
     _, tile, pixels, together = best
     return Schedule(tile, pixels, together, lanes, _segments(b, edges, columns, pixels))
@@ -190,17 +194,26 @@ def cycles(a: Operand, b: Operand, c: Operand, edges: tuple[Edge, ...], s: Sched
     tiles = math.ceil(m / s.width) * math.ceil(columns / s.pixels) * batches * rows / s.images
     weights = product(axis.extent for axis, own in zip(c.batch, a.batch, strict=True)
                       if own.stride != 0) or 1
-    return tiles * k * share * s.tile.cycles + weights * m * k * PACK_COST[packing(a, s)]
+    packed = weights * m * k * PACK_COST[packing(a, terms_of(a, b, edges), s)]
+    return tiles * k * share * s.tile.cycles + packed
 
 
-def packing(a: Operand, s: Schedule) -> str:
+def packing(a: Operand, terms: tuple[Axis, ...], s: Schedule) -> str:
     """How A becomes a panel, by `gemm_pack`."""
-    along_k = merged(ahead(a.cols))
-    if Strip(a.rows, s.lanes).kind == "gather" and along_k and along_k[-1].stride == 1:
-        return "transpose"
+    if Strip(a.rows, s.lanes).kind == "gather" and run_length(terms) >= LEAST_RUN:
+        return "runs"
     return "strip"
 
 
-def ahead(axes) -> tuple[Axis, ...]:
-    """The axes in the order of memory: flipped ones from their ends."""
-    return tuple(Axis(axis.extent, abs(axis.stride)) for axis in axes)
+def terms_of(a: Operand, b: Operand, edges: tuple[Edge, ...]) -> tuple[Axis, ...]:
+    """A's summed index as a panel has it: flipped axes from their ends in memory, the taps that are
+    written out innermost."""
+    tap = written_out(b, edges)
+    order = *(i for i in range(len(b.rows)) if i != tap), tap
+    return tuple(Axis(a.cols[i].extent, abs(a.cols[i].stride)) for i in order)
+
+
+def run_length(axes: tuple[Axis, ...]) -> int:
+    """How many elements of an index lie side by side in memory."""
+    inner = merged(axes)[-1:]
+    return inner[0].extent if inner and inner[0].stride == 1 else 1

@@ -14,8 +14,10 @@ from cellc.kernels.gemm_view import (
     MEMORY_TYPE,
     Offsets,
     Strip,
+    bytes_of,
     emit_minimum,
     emit_offset,
+    emit_subtract,
     prefetch,
     widen,
 )
@@ -82,6 +84,29 @@ def pack_b_transpose(f: Function, dtype: str, ty: str, b: str, panels: str, n: O
                 block = [widen(f, reach.load(f, element, f.gep(element, column, reach.lead)), dtype,
                                side) for column in columns]
                 out = f.gep(ty, target, f.add(f.mul(row.index, str(width)), col.index))
+                for i, vector in enumerate(transposed(f, block, f"<{side} x {ty}>")):
+                    f.store(f"<{side} x {ty}>", vector, f.gep(ty, out, str(i * width)), 4)
+
+
+def pack_b_runs(f: Function, dtype: str, ty: str, b: str, panel: str, n: Offsets, runs: Offsets,
+                count: int, length: int, side: int, size_n: str, width: int) -> None:
+    """One [k][n] panel from a B that lies in `count` runs of `length` elements along k.
+
+    Square blocks of a run are transposed in registers; the last one lies over the one before, so
+    that no load needs a mask.
+    """
+    element, last = MEMORY_TYPE[dtype], emit_subtract(f, size_n, "1")
+    with f.loop("0", str(width), side, hint="col") as col:
+        columns = [f.gep(element, b, n.at(f, emit_minimum(f, f.add(col.index, str(i)), last)))
+                   for i in range(side)]
+        with f.loop("0", str(count), hint="run", opaque=True) as run:
+            lead, first = runs.at(f, run.index), f.mul(run.index, str(length))
+            with f.loop("0", str(length), side, hint="k", opaque=True) as k:
+                at = emit_minimum(f, k.index, str(length - side))
+                place = f.add(lead, at)
+                block = [widen(f, f.load(f"<{side} x {element}>", f.gep(element, column, place),
+                                         bytes_of(element)), dtype, side) for column in columns]
+                out = f.gep(ty, panel, f.add(f.mul(f.add(first, at), str(width)), col.index))
                 for i, vector in enumerate(transposed(f, block, f"<{side} x {ty}>")):
                     f.store(f"<{side} x {ty}>", vector, f.gep(ty, out, str(i * width)), 4)
 

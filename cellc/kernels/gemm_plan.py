@@ -248,7 +248,7 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
         even = max(rows for rows in range(1, most + 1) if m % rows == 0)
         for rows in (most, min(most, 8), even):     # 8 may divide M; it is less code, too
             tall = math.ceil(m / math.ceil(max(m, 1) / rows)) if m else 1
-            cycles = tile_cycles(tall, vectors)
+            cycles = tile_cycles(tall, vectors, target)
             if not target.masks and n % (vectors * lanes):
                 cycles *= MASKS_COST
             tiles = math.ceil(m / tall) * math.ceil(n / (vectors * lanes))
@@ -257,9 +257,10 @@ def choose_tile(target: Target, bits: int, m: int, n: int) -> Tile:
     return best[1]
 
 
-def tile_cycles(rows: int, vectors: int) -> float:
+def tile_cycles(rows: int, vectors: int, target: Target) -> float:
     """What a tile takes for one value of k: multiply-adds, or loads, and what they wait for."""
-    return max(rows * vectors, rows + vectors, 4) + 0.2 * rows + 0.5 * vectors
+    busy = max(rows * vectors, rows + vectors, target.chains)
+    return busy + 0.2 * rows + 0.5 * vectors
 
 
 @record(frozen=True)

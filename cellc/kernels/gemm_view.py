@@ -16,6 +16,7 @@ from cellc.kernels.text import Function
 from cellc.kernels.vectors import (
     counting,
     gather,
+    mask_of_bits,
     masked_load,
     masked_store,
     narrowed,
@@ -364,10 +365,7 @@ class Strip:
 
     def _mask_of(self, f: Function, bits: str | None) -> str | None:
         """The lowest bits as a mask."""
-        if bits is None:
-            return None
-        bits = f.op(f"trunc i64 {bits} to i{self.width}")
-        return f.op(f"bitcast i{self.width} {bits} to <{self.width} x i1>")
+        return bits and mask_of_bits(f, bits, self.width)
 
 
 @record

@@ -42,6 +42,12 @@ class Target:
         return "+avx512f" in self.features.split(",")
 
     @property
+    def chains(self) -> int:
+        """How many sums at once hide what a multiply-add waits for the one before: 4 cycles, in
+        which CPUs begin two vectors each, or one of 512 bits."""
+        return 4 if self.vector_bits == 512 else 8
+
+    @property
     def has_fma(self) -> bool:
         """Whether it multiplies and adds in one instruction."""
         return not {"+fma", "+neon"}.isdisjoint(self.features.split(","))

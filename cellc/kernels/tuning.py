@@ -89,7 +89,7 @@ def tiles(p: Product, s: Schedule, target: Target) -> Iterator[Schedule]:
             rows = min(rows, p.m)
             if (rows + 1) * vectors < target.vector_registers and (
                     rows, vectors) != (s.tile.rows, s.tile.vectors):
-                found[rows, vectors] = Tile(rows, vectors, tile_cycles(rows, vectors))
+                found[rows, vectors] = Tile(rows, vectors, tile_cycles(rows, vectors, target))
 
     def cycles(tile: Tile) -> float:
         across = math.ceil(p.n / (tile.vectors * s.lanes))

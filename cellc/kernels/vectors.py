@@ -38,6 +38,18 @@ def flags_of(mask: str) -> list[bool] | None:
     return ["true" in lane for lane in mask.split(",")] if mask.startswith("<") else None
 
 
+def mask_of_bits(f: Function, bits: str, n: int) -> str:
+    """The lowest n bits of an i64 as a mask. Without AVX-512 each lane gets them all and looks at
+    its own; LLVM would take them out one by one."""
+    if "+avx512f" in f.module.features:
+        bits = f.op(f"trunc i64 {bits} to i{n}")
+        return f.op(f"bitcast i{n} {bits} to <{n} x i1>")
+    wide = f"<{n} x i32>"
+    everywhere = splat(f, f.op(f"trunc i64 {bits} to i32"), wide)
+    each = "<" + ", ".join(f"i32 {1 << i}" for i in range(n)) + ">"
+    return f.op(f"icmp eq {wide} {f.op(f'and {wide} {everywhere}, {each}')}, {each}")
+
+
 def picked(f: Function, ty: str, a: str, b: str, picks) -> str:
     """A vector of some lanes of a and b, both of type `ty`; those of b are counted on from a's."""
     order = ", ".join(f"i32 {i}" for i in picks)

@@ -7,6 +7,8 @@ where %g has the axes that count windows and %w those within a window. That is t
 convolution by its input: as written by the rules it makes each window, K^2 times the array, writes
 them, and adds them up. Read the other way round it is a convolution itself, of the padded %g by the
 turned %w. For strides of one, which leave no gaps in %g; others are `phases`'.
+
+Around a small array there are many zeros to read, which kernels can leave out (`gemm_direct`).
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ import functools
 import math
 from collections import Counter
 
+from cellc import config
 from cellc.ir.graph import PRIMITIVES, Apply, Builder, Graph, Node
 from cellc.ir.prims.contraction import free_axes
+from cellc.kernels.gemm_direct_plan import MOST_TAPS
+from cellc.kernels.target import host
 from cellc.passes.rebuild import everywhere, replacing, use_counts
 from cellc.record import record
 
 MOST_MORE = 1.2         # multiplications, of those that the windows take
+MOVED = 24              # multiply-adds in whose time an element of windows is written and added
 
 
 def run(graph: Graph) -> Graph:
@@ -53,7 +59,7 @@ def _worth_turning(graph: Graph) -> dict[Node, Sum]:
                 del found[sum_.node]
         elif sum_ is not None:
             found[node] = sum_
-    return {node: sum_ for node, sum_ in found.items() if sum_.is_little_more(node)}
+    return {node: sum_ for node, sum_ in found.items() if sum_.is_worth(node)}
 
 
 @record(eq=False)
@@ -92,11 +98,21 @@ class Sum:
             high.append(stop - start + reach - counted.shape[axis] - low[-1])
         return None if min(*low, *high) < 0 else (tuple(low), tuple(high))
 
-    def is_little_more(self, made: Apply) -> bool:
-        """Does it take hardly more multiplications? Around a small array there is much to read."""
-        k = len(self.counts)
-        counted = math.prod(self.dot.operands[self.side].shape[i] for i in self.counts)
-        return math.prod(made.shape[made.ndim - k:]) <= MOST_MORE * counted
+    def is_worth(self, made: Apply) -> bool:
+        """Whether a convolution takes hardly more multiplications, zeros included; or, without
+        them, less time than the windows of a short sum, which are moved for little."""
+        counted, window = self.dot.operands[self.side], self.dot.operands[1 - self.side]
+        windows = math.prod(counted.shape[i] for i in self.counts)
+        if math.prod(made.shape[made.ndim - len(self.counts):]) <= MOST_MORE * windows:
+            return True
+        contract, batch = (self.dot.attrs[key] for key in ("contract", "batch"))
+        terms = math.prod(counted.shape[i] for i in contract[self.side])
+        free = free_axes(window.ndim, contract[1 - self.side], batch[1 - self.side])
+        channels = math.prod(window.shape[i] for i in free if i not in self.within)
+        lanes = host(config.get("CPU") or None).lanes(8 * self.node.dtype.compute.itemsize)
+        waste = math.ceil(channels / lanes) * lanes / channels
+        return (window.shape[self.within[-1]] <= MOST_TAPS
+                and MOST_MORE * waste * terms <= terms + MOVED)
 
 
 def sum_of(node: Apply, uses: Counter[Node]) -> Sum | None:

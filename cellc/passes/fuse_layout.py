@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from cellc import config
 from cellc.ir.graph import PRIMITIVES, Apply, Graph, Node
 from cellc.ir.prims.shape import inverse
-from cellc.kernels.product import NoProduct, better_padded, product_of
+from cellc.kernels.product import NoProduct, Product, better_padded, product_of
 from cellc.kernels.target import host
 from cellc.passes.dead_code import sweep
 from cellc.passes.fuse_groups import PADDED, VIEWS, alone, chain_of
@@ -25,6 +26,7 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
     part of the products that read them."""
     stored: set[Node] = set()
     taken: set[Node] = set()
+    turned: set[Node] = set()       # transpositions without which these were no products
     if not any(node.prim.name in ("windows", "windows_add") for node in graph.body):
         return graph, stored, taken
     uses = use_counts(graph)
@@ -49,8 +51,8 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
     for node in graph.body:
         operands = tuple(env.get(x, x) for x in node.operands)
         if node.prim.name == "windows_add" and _tiles(node):
-            turned = append(node, "transpose", operands[0], perm=_interleaved(node))
-            env[node] = append(node, "reshape", turned, shape=node.shape)
+            tiles = append(node, "transpose", operands[0], perm=_interleaved(node))
+            env[node] = append(node, "reshape", tiles, shape=node.shape)
             continue
         if node.prim.name == "windows_add" and _of_product(node.operands[0], uses):
             perm = _windows_last(node)
@@ -58,10 +60,15 @@ def arrange(graph: Graph) -> tuple[Graph, set[Node], set[Node]]:
             stored.add(kept)
             operands = (append(node, "transpose", kept, perm=inverse(perm)),)
         if node.prim.name == "dot":
-            operands = tuple(own_pad(x) if _leaves_out(node, x, transposed.get(node)) else y
-                             for x, y in zip(node.operands, operands, strict=True))
+            without = [_leaves_out(node, x, transposed.get(node)) for x in node.operands]
+            operands = tuple(own_pad(x) if out else y for x, y, out in
+                             zip(node.operands, operands, without, strict=True))
+            if any(without) and _product(node, node.operands, PADDED) is None:
+                turned.add(transposed[node])
         env[node] = Apply(node.prim, operands, node.attrs, node.type, node.name, node.loc)
         body.append(env[node])
+        if node in turned:
+            stored.add(env[node])
     made = Graph(graph.name, graph.inputs, body, env.get(graph.result, graph.result))
     return sweep(made), stored, taken
 
@@ -73,13 +80,19 @@ def _leaves_out(dot: Apply, x: Node, turned: Apply | None) -> bool:
     if all(y.prim.name != "windows" for y in views) or not (
             isinstance(inside, Apply) and inside.prim.name == "pad"):
         return False
+    padded = _product(dot, dot.operands, PADDED, turned)
+    materialised = _product(dot, (x,), VIEWS, turned)
+    return bool(padded and padded.edges and materialised) and better_padded(
+        padded, materialised, host(config.get("CPU") or None))
+
+
+def _product(dot: Apply, seen: Sequence[Node], through: tuple[str, ...],
+             turned: Apply | None = None) -> Product | None:
+    """What the graph of these applies is as a product; None where it is none."""
     try:
-        padded = product_of(alone(dot, dot.operands, PADDED, turned))
-        materialised = product_of(alone(dot, (x,), VIEWS, turned))
+        return product_of(alone(dot, seen, through, turned))
     except NoProduct:
-        return False
-    return bool(padded.edges) and better_padded(padded, materialised,
-                                                host(config.get("CPU") or None))
+        return None
 
 
 def _tiles(node: Apply) -> bool:

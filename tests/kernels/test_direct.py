@@ -15,6 +15,7 @@ import cellc
 from cellc import Tensor, context, ops
 from cellc.kernels import engine, gemm_direct_plan
 from cellc.kernels.gemm import Axis, Edge, Operand, emit_gemm
+from cellc.kernels.product import product_of
 from cellc.kernels.target import TARGETS, host
 from cellc.kernels.text import Module
 from cellc.record import changed
@@ -288,6 +289,20 @@ def test_no_copy_with_zeros_around_it_is_made(function, pads):
                and all(node.prim.name != "dot" for node in g.body) for g in groups) == pads
     assert all(node.prim.name != "flip" for g in groups for node in g.body
                if all(other.prim.name != "dot" for other in g.body))
+
+
+def test_a_product_keeps_the_transposition_behind_it():
+    """It has that form only with its images outside, whatever reads it."""
+    def loss(x, v, w):
+        seen = ops.max_pool2d(ops.relu(ops.conv2d(x, v)), 2, 2)
+        return (ops.conv2d(seen, w) ** 2).sum()
+
+    x, v, w = (Tensor(np.ones(shape, np.float32)) for shape in (
+        (4, 3, 30, 30), (8, 3, 3, 3), (8, 8, 3, 3)))
+    groups = cellc.inspect(cellc.grad(loss, (1, 2)), x, v, w).groups
+    products = [g for g in groups if any(node.prim.name == "dot" for node in g.body)]
+    assert len(products) == 5
+    assert sum(bool(product_of(g).edges) for g in products) == 1
 
 
 def test_errors_do_not_grow_with_the_number_of_channels():

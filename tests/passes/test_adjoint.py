@@ -62,16 +62,17 @@ def test_compiled(case, monkeypatch):
     np.testing.assert_allclose(run_graph(graph, *args), interpret(graph, *args), 1e-10, 1e-10)
 
 
-def turned_at(size: int) -> bool:
-    x, w = Tensor(np.ones((2, 8, size, size))), Tensor(np.ones((8, 8, 5, 5)))
+@pytest.mark.parametrize("size, outs, channels, turned", [
+    (56, 128, 8, True),
+    (14, 128, 8, False),        # there are as many zeros to read again
+    (14, 8, 8, True),           # sums so short that their windows take longer to move
+    (14, 8, 1, False),          # but vectors of channels would be nearly empty
+])
+def test_where_it_is_worth_it(size, outs, channels, turned):
+    x, w = Tensor(np.ones((2, channels, size, size))), Tensor(np.ones((outs, channels, 5, 5)))
     found = cellc.inspect(lambda x, w: cellc.grad(
         lambda x, w: ops.conv2d(x, w, pad_mode="valid").sum())(x, w), x, w)
-    return "windows_add" not in names(found.graph)
-
-
-def test_small_images_stay():
-    """Where the padding is much of what would be read."""
-    assert turned_at(56) and not turned_at(14)
+    assert ("windows_add" not in names(found.graph)) == turned
 
 
 def test_in_one_dimension(monkeypatch):
