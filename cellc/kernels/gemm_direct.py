@@ -26,10 +26,10 @@ from cellc.kernels.gemm_direct_plan import (
     Edge,
     Schedule,
     Segment,
+    order_of,
     packing,
     run_length,
     terms_of,
-    written_out,
 )
 from cellc.kernels.gemm_micro import Finished
 from cellc.kernels.gemm_plan import Arrangement, assumed
@@ -72,8 +72,7 @@ class Direct:
         self.ty = MEMORY_TYPE[self.sums]
         self.vector, self.align = f"<{s.lanes} x {self.ty}>", s.lanes * BITS[self.sums] // 8
         self.m, self.k = count(a.rows), count(a.cols)
-        tap = written_out(b, edges)
-        self.order = [*(i for i in range(len(b.rows)) if i != tap), tap]     # of summed axes
+        self.order = order_of(b, edges)
         shared = [i for i, axis in enumerate(a.batch) if axis.stride == 0]
         sizes = [c.batch[i].extent for i in shared]
         most = max((n for n in sizes if isinstance(n, int)), default=1)
@@ -94,7 +93,7 @@ class Direct:
     def _wanted(self) -> dict[str, int]:
         """Bytes of what a task keeps in its scratch memory."""
         s, size = self.s, BITS[self.sums] // 8
-        wanted = {"panel": size * (self.k + self.side) * s.width,
+        wanted = {"panel": size * self.k * s.width,
                   "totals": size * s.tile.rows * s.width}
         if self.packing == "strip":
             wanted["rows"] = self.a_rows.table_bytes(s.width)

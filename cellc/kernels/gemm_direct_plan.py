@@ -205,12 +205,15 @@ def packing(a: Operand, terms: tuple[Axis, ...], s: Schedule) -> str:
     return "strip"
 
 
-def terms_of(a: Operand, b: Operand, edges: tuple[Edge, ...]) -> tuple[Axis, ...]:
-    """A's summed index as a panel has it: flipped axes from their ends in memory, the taps that are
-    written out innermost."""
+def order_of(b: Operand, edges: tuple[Edge, ...]) -> tuple[int, ...]:
+    """The summed axes as they are gone through: the taps that are written out innermost."""
     tap = written_out(b, edges)
-    order = *(i for i in range(len(b.rows)) if i != tap), tap
-    return tuple(Axis(a.cols[i].extent, abs(a.cols[i].stride)) for i in order)
+    return *(i for i in range(len(b.rows)) if i != tap), tap
+
+
+def terms_of(a: Operand, b: Operand, edges: tuple[Edge, ...]) -> tuple[Axis, ...]:
+    """A's summed index as a panel has it: in that order, flipped axes from their ends in memory."""
+    return tuple(Axis(a.cols[i].extent, abs(a.cols[i].stride)) for i in order_of(b, edges))
 
 
 def run_length(axes: tuple[Axis, ...]) -> int:
