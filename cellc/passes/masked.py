@@ -11,7 +11,8 @@ is the same, and where nothing was selected, nothing is added.
 
 - Rules that move, repeat and sum cotangents (those of `reshape`, `reduce_sum`, `broadcast`) take
   the mask along; it is computed only if a rule behind them could make a nan of a zero. Products
-  drop it.
+  drop it. Behind those that only move, zeros need not be in place before: of a pooling and the relu
+  ahead of it one mask is left.
 - Two contributions have the mask that holds where either does.
 - A call whose result is selected from becomes its applies first (`expose`), so that the mask gets
   into it.
@@ -42,6 +43,8 @@ WALK = 32           # steps up from a factor that are looked at
 # Rules that give every element of the cotangent, moved or repeated, and add none up.
 _REARRANGES = frozenset(["reduce_sum", "reshape", "transpose", "flip", "concat", "pad", "to_scalar",
                          "from_scalar"])
+# Rules that move elements and nothing else: what is no zero yet may come along.
+_MOVES = frozenset(["reshape", "transpose", "flip"])
 # Rules that add some up, or put zeros between them.
 _SUMS = frozenset(["broadcast", "slice", "gather", "cumsum"])
 # Elementwise, and yet the mask of the result is none of the operand.
@@ -149,13 +152,17 @@ def pull(prim, g: Adjoint, y, operands, attrs: dict) -> list[Adjoint | None]:
         dirty = g.dirty or _makes_nan(prim.name, mask, operands)
         return [None if dx is None else g if dx is g.value else Adjoint(dx, mask, dirty)
                 for dx in prim.vjp(g.value, y, *operands, **attrs)]
-    found = prim.vjp(g.clean(), y, *operands, **attrs)
+    dirty = g.dirty and prim.name in _MOVES
+    found = prim.vjp(g.value if dirty else g.clean(), y, *operands, **attrs)
     if prim.name not in _REARRANGES:
         mask = _behind_sum(mask) if prim.name in _SUMS else None
     if mask is None:
         return [_adjoint(dx) for dx in found]
-    return [None if dx is None else Adjoint(dx, _moved(mask, prim, i, y, operands, attrs, dx))
-            for i, dx in enumerate(found)]
+
+    def behind(i: int, dx) -> Adjoint:
+        return Adjoint(dx, _moved(mask, prim, i, y, operands, attrs, dx), dirty)
+
+    return [None if dx is None else behind(i, dx) for i, dx in enumerate(found)]
 
 
 def _adjoint(value) -> Adjoint | None:
@@ -196,7 +203,7 @@ def _through_select(g: Adjoint, y, condition, x, other) -> list[Adjoint | None]:
         made = Adjoint(g.value, both(g.mask, literal), True)
         if _compares(condition, "random_bits"):         # dropout guards nothing
             made = Adjoint(literal.choose(g.clean(), e.zero(g.value)), g.mask)
-        elif literal.weak and not g.dirty:
+        elif literal.weak:
             made = Adjoint(made.clean(), made.mask)
         found.append(made)
     return found

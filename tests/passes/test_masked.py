@@ -197,6 +197,26 @@ def test_selects(function, selects):
     assert applies(function).count("select") == selects
 
 
+def test_a_pooling_and_the_relu_ahead_of_it_keep_one_mask():
+    """Zeros of the first are not put in place for the second, which moves them and adds its own."""
+    def loss(x):
+        y = ops.relu(x * 2.0)
+        return (ops.max_pool2d(y, 2, 2) ** 2).sum()
+
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.standard_normal((2, 3, 6, 8)).astype(np.float32))
+    forward, both_ways = ([node.prim.name for g in cellc.inspect(f, x).graph.reachable()
+                           for node in g.body].count("select") for f in (loss, grad(loss)))
+    assert both_ways == forward + 1
+    expected = np.zeros(x.shape)
+    for i, j, r, c in np.ndindex(2, 3, 3, 4):
+        tile = x.asnumpy()[i, j, 2 * r:2 * r + 2, 2 * c:2 * c + 2]
+        if tile.max() > 0:
+            at = np.unravel_index(tile.argmax(), (2, 2))
+            expected[i, j, 2 * r + at[0], 2 * c + at[1]] = 8 * tile.max()
+    np.testing.assert_allclose(cellc.jit(grad(loss))(x).asnumpy(), expected, 1e-6)
+
+
 def test_masks():
     with Builder("f") as b:
         p, q = (b.input(T.with_dtype(e.boolean), n) for n in "pq")
