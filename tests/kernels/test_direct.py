@@ -22,7 +22,8 @@ from cellc.record import changed
 from tests.kernels.test_aarch64 import compiled
 from tests.kernels.test_gemm import LIBC, UNIT, bias_relu, from_memory, to_memory
 
-TARGETS_HERE = [None, None, None, "x86-64-v3", "x86-64"]
+# "wide" has AVX-512's tiles in the instructions of any CPU.
+TARGETS_HERE = [None, None, None, "x86-64-v3", "x86-64", "wide"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +137,9 @@ def check(conv, target=None, threads=2, epilogue=False):
     assert edges and (possible or conv.dropped)
     if not possible:
         return
-    target = dataclasses.replace(host(target), cores=threads, threads=threads)
+    wide = {"vector_bits": 512, "vector_registers": 32} if target == "wide" else {}
+    target = dataclasses.replace(host(None if wide else target), cores=threads, threads=threads,
+                                 **wide)
     bias = Operand(conv.dtype, (Axis(conv.images, 0), Axis(conv.groups, conv.outs)),
                       (Axis(conv.outs, 1),), tuple(Axis(axis.extent, 0) for axis in c.cols))
     module = Module("test", target.features)
@@ -189,7 +192,7 @@ PLAIN = [
 
 
 @pytest.mark.parametrize("conv", PLAIN, ids=str)
-@pytest.mark.parametrize("target", [None, "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("target", [None, "x86-64-v3", "x86-64", "wide"])
 @pytest.mark.parametrize("epilogue", [False, True])
 def test_convolutions(conv, target, epilogue):
     check(conv, target, epilogue=epilogue)
