@@ -21,6 +21,7 @@ from cellc.parser import liveness
 from cellc.record import fresh, record
 
 _STARTED = time.time()
+_ANY_STRING = "<string>"    # what `exec` calls any text; from 3.13 on, linecache has python -c's
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -96,7 +97,8 @@ def _fault(code: CodeType, why: str) -> SourceFault:
 def _node(code: CodeType, lines: list[str]) -> ast.AST:
     found = _alone(code, lines) or _in_file(code, lines)
     if found is None or not _same_arguments(code, found.args) or not _unedited(code, lines):
-        raise _fault(code, "has changed since it was loaded")
+        raise _fault(code, "cannot be found" if code.co_filename == _ANY_STRING
+                     else "has changed since it was loaded")
     return found
 
 
@@ -187,12 +189,14 @@ def _same_arguments(code: CodeType, args: ast.arguments) -> bool:
 
 
 def _unedited(code: CodeType, lines: list[str]) -> bool:
-    """Is the text still what the code was made from? Asked only of files written since we began."""
+    """Is the text what the code was made from? Asked only of files written since we began, and of
+    the text of `python -c`, whose name other strings share."""
     try:
         if os.stat(code.co_filename).st_mtime <= _STARTED:
             return True
     except OSError:
-        return True             # no file: the lines of a terminal, which do not change
+        if code.co_filename != _ANY_STRING:
+            return True         # no file: the lines of a terminal, which do not change
     module = compile("".join(lines), code.co_filename, "exec", dont_inherit=True)
     return any(_alike(code, other) for other in _codes(module))
 

@@ -521,11 +521,30 @@ def hint_of_a_tensor(x, n):
 
 # -- source ----------------------------------------------------------------------------------------
 
-def test_source_from_exec():
+@pytest.mark.parametrize("known", [
+    None, "import sys\n", "def f(x):\n    return x + 1.0\n", "def f(x, y):\n    return x\n"])
+def test_source_from_exec(known, monkeypatch):
+    """From 3.13 on linecache has the text of `python -c`, under the name of every other string."""
+    if known is None:
+        monkeypatch.delitem(linecache.cache, "<string>", raising=False)
+    else:
+        monkeypatch.setitem(linecache.cache, "<string>",
+                            (len(known), None, known.splitlines(True), "<string>"))
     scope = {}
     exec("def f(x):\n    return x", scope)
     with pytest.raises(SourceFault, match="the source of the function f .* cannot be found"):
         trace(scope["f"], (X,), {}, "f")
+
+
+def test_source_from_the_command_line(monkeypatch):
+    text = "import sys\ndef f(x):\n    return x.reshpe(3)\n"
+    monkeypatch.setitem(linecache.cache, "<string>",
+                        (len(text), None, text.splitlines(True), "<string>"))
+    scope = {}
+    exec(text, scope)
+    with pytest.raises(AttributeFault) as info:
+        trace(scope["f"], (X,), {}, "f")
+    assert str(info.value.loc) == "<string>:3:12"
 
 
 def test_source_from_the_repl():
