@@ -416,7 +416,7 @@ class Joiner:
     def _conflict(self, a, b, name: str) -> Conflict:
         places = [getattr(side.returned, "loc", None) or side.place(name)
                   for side in (self.then, self.orelse)]
-        return Conflict(describe(a), places[0], describe(b), places[1])
+        return Conflict(self.what, describe(a), places[0], describe(b), places[1])
 
     def append(self, condition: Node) -> list[Node]:
         """The `cond` with one result for each pair; nothing where there is none."""

@@ -296,7 +296,7 @@ def _inner(frame, node):
 def eval_list_comprehension(frame, node):
     session, (inner, first) = frame.session, _inner(frame, node)
     try:
-        with session.attempt(inner.variables, KnownFault):
+        with session.attempt(inner, KnownFault):
             return session.owned.add(
                 [f.eval(node.elt) for f in _rounds(inner, node.generators, first)])
     except KnownFault:

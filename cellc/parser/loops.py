@@ -85,7 +85,7 @@ def run_for(frame, node, value, rest):
     sequence = sequence_of(frame.session, value)
     if sequence is None:
         try:
-            with frame.session.attempt(frame.variables, lists.Grown):
+            with frame.session.attempt(frame, lists.Grown):
                 return _through(frame, node, value, rest)
         except lists.Grown as grown:
             if grown.xs is not value or not lists.put_on_tape(frame.session, value):
@@ -97,13 +97,13 @@ def run_for(frame, node, value, rest):
     if length <= (FEW_ROUNDS if wanted is None else wanted):
         most = None if wanted else len(frame.session.builder.body) + MOST_APPLIES
         try:
-            with frame.session.attempt(frame.variables, TooLong):
+            with frame.session.attempt(frame, TooLong):
                 return control.run_rounds(frame, node, list(sequence), rest, 0, most)
         except TooLong as long:
             if long.node is not node:
                 raise
     try:
-        with frame.session.without_tapes(frame.variables):
+        with frame.session.without_tapes(frame):
             return _of_known_length(frame, node, sequence, rest)
     except NeedsTape:
         pass
@@ -127,7 +127,7 @@ def _of_known_length(frame, node, sequence, rest):
     first = None
     for peeled in (0, 1):
         try:
-            with frame.session.attempt(frame.variables, (CellcError, NeedsRolling, NeedsTape)):
+            with frame.session.attempt(frame, (CellcError, NeedsRolling, NeedsTape)):
                 if peeled:
                     _first_round(frame, node, sequence, rest)
                 return Rolled(frame, node, sequence, peeled).run(rest)
@@ -154,7 +154,7 @@ def _all_rounds(frame, node, sequence, rest, rolling: CellcError | None):
 
 
 def _rolled(frame, node, sequence, rest):
-    with frame.session.attempt(frame.variables, (CellcError, NeedsTape)):
+    with frame.session.attempt(frame, (CellcError, NeedsTape)):
         return Rolled(frame, node, sequence).run(rest)
 
 
@@ -185,7 +185,7 @@ class StartAgain(NeedsRolling):
 def run_while(frame, node, rest):
     """A `while`: unrolled where its condition is known and its rounds are few, else rolled."""
     try:
-        with frame.session.attempt(frame.variables, StartAgain):
+        with frame.session.attempt(frame, StartAgain):
             return _unrolled(frame, node, rest, None, True)
     except StartAgain as needs:
         if needs.node is not node:
@@ -193,7 +193,7 @@ def run_while(frame, node, rest):
         known = needs.known
     if known:
         try:
-            with frame.session.without_tapes(frame.variables):
+            with frame.session.without_tapes(frame):
                 return _many_rounds(frame, node, rest)
         except NeedsTape:
             pass
@@ -220,7 +220,7 @@ def _unrolled(frame, node, rest, rolling: CellcError | None, again: bool):
     try:
         for i in range(MAX_UNROLLED):
             try:
-                with frame.session.attempt(frame.variables, NeedsRolling):
+                with frame.session.attempt(frame, NeedsRolling):
                     condition = control.test(frame, node.test)
                     if not isinstance(condition, bool):
                         raise NeedsRolling(node)

@@ -63,7 +63,7 @@ def call(session, function, args: list, kwargs: dict):
     frame.callee, frame.given, frame.traced_depth = function, (args, kwargs), session.traced_depth
     _look_out(session, function, args, kwargs)
     try:
-        with session.attempt(frame.variables, Met):
+        with session.attempt(frame, Met):
             return calls.run_body(session, frame)
     except Met as met:
         if met.frame is not frame:

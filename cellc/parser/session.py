@@ -168,13 +168,14 @@ class Session:
             self.conditions, self.journals, self.owned, self.modes = outer
 
     @contextmanager
-    def attempt(self, variables: dict, fails):
+    def attempt(self, frame, fails):
         """What ends in `fails` has never been: variables, containers and the graph are put back.
 
         Another exception is the user's, who may catch it.
         """
         builder, journal, n = self.builder, {}, len(self.generators)
         length, assigned = len(builder.body), dict(builder.assigned)
+        variables, bound_at = frame.variables, dict(frame.bound_at)
         self.journals.append(journal)
         self.journal(variables)
         try:
@@ -184,7 +185,7 @@ class Session:
                 restore(value, held)
             del builder.body[length:]
             del self.generators[n:]
-            builder.assigned = assigned
+            builder.assigned, frame.bound_at = assigned, bound_at
             journal.clear()
             raise
         finally:
@@ -197,7 +198,7 @@ class Session:
                         self.journals[-1].setdefault(key, entry)
 
     @contextmanager
-    def without_tapes(self, variables: dict):
+    def without_tapes(self, frame):
         """An attempt that ends in NeedsTape where a list would come to lie on a tape: in a loop
         that can be unrolled, what is known of lists is worth more."""
         if self.untaped:
@@ -205,7 +206,7 @@ class Session:
             return
         self.untaped = True
         try:
-            with self.attempt(variables, NeedsTape):
+            with self.attempt(frame, NeedsTape):
                 yield
         finally:
             self.untaped = False

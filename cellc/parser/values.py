@@ -76,17 +76,24 @@ class Maybe:
 
 @record(frozen=True)
 class Conflict:
-    """The value of a variable whose two values, from the branches of a traced `if`, do not meet."""
+    """The value of a variable whose two values, from the branches of a traced `if` or from before a
+    loop and after its round, do not meet. `what` is the statement."""
 
+    what: str
     first: str
     first_at: Loc | None
     second: str
     second_at: Loc | None
 
     def refuse(self, name: str):
-        raise TypeFault(f"the two branches give {name} no one type: {self.first} "
-                        f"at {self.first_at}, {self.second} at {self.second_at}",
-                        "make both branches give the same dtype and shape")
+        if self.what == "if":
+            raise TypeFault(f"the two branches give {name} no one type: {self.first} "
+                            f"at {self.first_at}, {self.second} at {self.second_at}",
+                            "make both branches give the same dtype and shape")
+        raise TypeFault(f"the rounds of the `{self.what}` give {name} no one type: {self.first} "
+                        f"before it, at {self.first_at}, {self.second} after a round, at "
+                        f"{self.second_at}", "give it the dtype and shape before the loop that it "
+                        "has after a round")
 
 
 @record(eq=False)

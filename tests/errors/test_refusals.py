@@ -242,6 +242,15 @@ def branches_of_two_shapes(x):
     return y  # <--
 
 
+@refused(TypeFault, "the rounds of the `while` give k no one type: i32[] before it, at", "k", X)
+def rounds_of_two_types(x):
+    k = x.argmin().astype("int32")
+    while x.sum() > 0:
+        x = x - x[k]  # <--
+        k = x.argmax()
+    return x
+
+
 @refused(TypeFault, "the returned value no one type", "if", X)
 def returns_of_two_types(x):
     if x.sum() > 0:  # <--
