@@ -220,21 +220,35 @@ def div(x, y):
 
 
 def pow(x, y):
-    """x to the power y. A small known integer power becomes multiplications."""
+    """x to the power y. A small known power becomes multiplications, a division or a root."""
     t = type_of(x)
     known = isinstance(y, (int, float)) and not isinstance(y, bool)
     if known and isinstance(t, TensorType) and (
             t.dtype.is_float or t.dtype.is_int and isinstance(y, int)):
-        if y == 1:
-            return x
-        if y == 2:
-            return e.mul(x, x)
-        if y == 3:
-            return e.mul(e.mul(x, x), x)
+        made = _known_power(x, y, t.dtype)
+        if made is not None:
+            return made
     dtype = result_dtype(type_of(x), type_of(y))
     if dtype.kind == "b":
         dtype = i64 if isinstance(type_of(x), ScalarType) else i8
     return e.pow(*meet(x, y, dtype=dtype))
+
+
+def _known_power(x, y, dtype):
+    """x to a known power where that is a few instructions and about 3 ulp at most; else None."""
+    if y in (1, 2, 3):
+        return x if y == 1 else e.mul(_known_power(x, y - 1, dtype), x)
+    if not dtype.is_float or dtype.bits < 32:   # a rounding of half precision is too many already
+        return None
+    if y == 0.5:
+        return e.sqrt(x)
+    if y == -0.5:
+        return div(1.0, e.sqrt(x))
+    if y in (-1, -2, -3):
+        return _known_power(div(1.0, x), -y, dtype)     # the power of x might be out of range
+    if y in (4, 6):
+        return _known_power(_known_power(x, y // 2, dtype), 2, dtype)
+    return e.mul(_known_power(x, 4, dtype), x) if y == 5 else None
 
 
 def negative(x):

@@ -74,8 +74,10 @@ class ScalarOps:
         return Element(splat(self.f, x.text, ty), x.dtype, n)
 
     def known(self, x: Element) -> int | None:
-        """The number that x is, where that is known now."""
-        return int(x.text) if is_literal(x.text) else None
+        """The whole number that x is in every lane, where that is known now."""
+        if is_literal(x.text):
+            return int(x.text)
+        return None if x.dtype.is_float else x.value
 
     def _meet(self, *xs: Element) -> list[Element]:
         n = max(x.n for x in xs)
@@ -252,6 +254,9 @@ class ScalarOps:
             safe = self.select(none, one, y)
             return (self.select(none, zero, self._instruction("udiv", x, safe)),
                     self.select(none, zero, self._instruction("urem", x, safe)))
+        known = self.known(y)
+        if known is not None and known > 0:
+            return self._divide_by_known(x, known)
         minus = self.eq(y, self.const(-1, x.dtype))       # the lowest number / -1 would trap
         safe = self.select(self.bit_or(none, minus), one, y)
         quotient, rest = self._instruction("sdiv", x, safe), self._instruction("srem", x, safe)
@@ -261,6 +266,17 @@ class ScalarOps:
         rest = self.select(off, self.add(rest, y), rest)
         quotient = self.select(minus, self.neg(x), quotient)
         return self.select(none, zero, quotient), self.select(none, zero, rest)
+
+    def _divide_by_known(self, x, number: int) -> tuple[Element, Element]:
+        """A signed x by a positive number. Of a negative x the quotient is ~(~x // number)."""
+        y = self.const(number, x.dtype)
+        if number & (number - 1) == 0:
+            shift = self.const(number.bit_length() - 1, x.dtype)
+            return self.shr(x, shift), self.bit_and(x, self.const(number - 1, x.dtype))
+        sign = self.shr(x, self.const(x.dtype.bits - 1, x.dtype))
+        quotient = self._instruction("udiv", self.bit_xor(x, sign), y)
+        quotient = self.bit_xor(quotient, sign)
+        return quotient, self.sub(x, self.mul(quotient, y))
 
     def _divide_floats(self, x, y):
         """By the exact remainder, as Python does: x // y is right even where x / y rounds."""

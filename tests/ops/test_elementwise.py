@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.special as special
 
-from cellc import Tensor, ops
+from cellc import Tensor, jit, ops
 from cellc.errors import ShapeFault, TypeFault, ValueFault
 from tests.differences import check_gradient
 
@@ -122,6 +122,48 @@ def test_remainders_and_rounding():
     np.testing.assert_array_equal(ops.round(Tensor([0.5, 1.5, -0.5])).asnumpy(), [0, 2, 0])
     np.testing.assert_allclose(ops.round(Tensor([1.256]), decimals=2).asnumpy(), [1.26], rtol=1e-6)
     assert ops.floor(Tensor([3])).dtype.name == "i64"
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_division_by_known_numbers(dtype):
+    """Powers of two become shifts, other positive numbers products; as Python's // and %."""
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    draw = np.random.default_rng(1)
+    x = np.concatenate([draw.integers(low, high, 300, dtype, endpoint=True),
+                        np.arange(-40, 40).astype(dtype), np.array([low, low + 1, high], dtype)])
+    known = [1, 2, 3, 7, 8, 10, 64, 100, -1, -3, -8, low, high, high // 2 + 1,
+             *(int(n) for n in draw.integers(1, high, 4))]
+    for n in known:
+        quotient, rest = jit(lambda x, n=n: (x // n, x % n))(Tensor(x))
+        exact = [divmod(int(v), n) for v in x]
+        wrapped = [low if q > high else q for q, _ in exact]     # the lowest // -1
+        np.testing.assert_array_equal(quotient.asnumpy(), wrapped, str(n))
+        np.testing.assert_array_equal(rest.asnumpy(), [r for _, r in exact], str(n))
+    numbers = jit(lambda x: (x // 8, x % 8, x // 7, x % 7))
+    for v in (low, -9, -8, -7, -1, 0, 7, 8, high):
+        assert numbers(int(v)) == (v // 8, v % 8, v // 7, v % 7)
+
+
+@pytest.mark.parametrize("dtype, ulp", [(np.float16, 1.3), (np.float32, 3.2), (np.float64, 3.2)])
+@pytest.mark.parametrize("n", [-4, -3, -2, -1, -0.5, 0.5, 2, 3, 4, 4.0, 5, 6, 7, 2.5])
+def test_known_powers(dtype, ulp, n):
+    x = values(0.02, 9, (500,)).astype(dtype)
+    x = np.concatenate([x, -x]) if n == int(n) else x
+    with np.errstate(over="ignore"):
+        exact = np.power(x.astype(np.longdouble), n)
+        near = exact.astype(dtype)
+    use = np.isfinite(near) & (abs(near) > np.finfo(dtype).tiny)
+    for found in (jit(lambda x: x ** n)(Tensor(x)), Tensor(x) ** n):
+        error = abs(found.asnumpy() - exact)[use] / np.spacing(abs(near[use]))
+        assert found.asnumpy().dtype == dtype and error.max() <= ulp
+    check_gradient(lambda v: v ** n, values(0.3, 2, (5,)))
+
+
+def test_known_powers_at_the_edges():
+    x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e30, 1e-30, -1e-20], np.float32)
+    with np.errstate(all="ignore"):
+        for n in (-3, -2, -1, 2, 3, 4, 5, 6):
+            np.testing.assert_allclose((Tensor(x) ** n).asnumpy(), x ** n, 1e-6, err_msg=str(n))
 
 
 def test_two_operands_broadcast_and_meet():
