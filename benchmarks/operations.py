@@ -147,13 +147,15 @@ def timed(function, arguments) -> float:
     return statistics.median(samples)
 
 
-def turn(peer: str, python: str, n: int) -> dict:
+def turn(module: str, peer: str, python: str, *options: str) -> dict:
+    """What `python -m module --turn peer` prints, run by an interpreter with an empty cache."""
     from benchmarks.runner import Peer, environment  # needs what PyTorch's interpreter has not
 
-    column = Peer(peer, peer, "", python)
-    done = subprocess.run(
-        [python, "-m", "benchmarks.operations", "--turn", peer, "--size", str(n)],
-        env=environment(column, None), capture_output=True, text=True, check=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as cache:
+        done = subprocess.run(
+            [python, "-m", module, "--turn", peer, *options], capture_output=True, text=True,
+            env=environment(Peer(peer, peer, "", python), None) | {"CELLC_CACHE_DIR": cache},
+            check=True)  # fmt: skip
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -168,8 +170,8 @@ def main() -> None:
         work(options.turn, options.size)
         return
     peers = {"cellc": sys.executable} | ({"torch": options.torch} if options.torch else {})
-    turns = [{peer: turn(peer, python, options.size) for peer, python in peers.items()}
-             for _ in range(TURNS)]
+    turns = [{peer: turn("benchmarks.operations", peer, python, "--size", str(options.size))
+              for peer, python in peers.items()} for _ in range(TURNS)]
     print(f"| operation | {' | '.join(peers)} | ratio |")
     print("| --- | --: |" + " --: |" * len(peers))
     for name in OPERATIONS:

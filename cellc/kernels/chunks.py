@@ -6,9 +6,10 @@
                                               out[i] = add over chunk of partial[chunk, i]
 
 Of several sweeps each becomes two such nests, and what the later ones need of the results of
-earlier ones is kept beside the partial results. Sums of columns are cut as well: walked from top to
-bottom they would meet a page of memory for each row, in blocks of rows they meet it as long as it
-is at hand. The cut depends on shapes alone, so that results do not depend on the number of threads.
+earlier ones, or of what is made of these, is kept beside the partial results. Sums of columns are
+cut as well: walked from top to bottom they would meet a page of memory for each row, in blocks of
+rows they meet it as long as it is at hand. The cut depends on shapes alone, so that results do not
+depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Cut:
             found.append((f"parts{sweep}", self._chunks([*full, *stores], bool(of_sweep))))
             late = [s for s in nest.stores if max(s.sweep, 1) == sweep + 1 and not nest.full(s)]
             stores, kept = [], {}
-            for v in of_sweep if sweep + 1 < nest.sweeps else ():
+            for v in self._needed_later(sweep + 1, of_sweep):
                 buffer, place = self._buffer("row", v, nest.rows)
                 stores.append(Store(buffer, place, v))
                 kept[v] = _held(v, buffer, place)
@@ -87,6 +88,17 @@ class Cut:
                 found.append((f"whole{sweep}", whole))
             self.known.update(kept)
         return found, self.scratch
+
+    def _needed_later(self, sweep: int, rounds: list[Reduction]) -> list[Value]:
+        """What rows keep for the sweeps from this one on: the reductions before it, and what is
+        made of them for the elements, which would be made for each element again."""
+        nest = self.nest
+        if sweep == nest.sweeps:
+            return []
+        readers = [v for v in (*nest.values(), *nest.stores) if nest.full(v)]
+        read = {x for v in readers for x in (v.operands() if isinstance(v, Value) else (v.value,))}
+        return [*rounds, *(v for v in nest.values() if v in read and isinstance(v, ScalarOp) and (
+            v.sweep == sweep and v.dtype.is_float and not nest.full(v)))]
 
     def _partial(self, rounds: list[Reduction]) -> tuple[list[Store], dict[Value, Value]]:
         """The stores of the chunks' results, and the reductions of these that give the whole."""

@@ -54,6 +54,10 @@ class NotFusable(Exception):
     """The graph cannot be one loop nest."""
 
 
+class Unplaced(NotFusable):
+    """Nothing that a result is made of has a place in the nest yet."""
+
+
 @once
 def lower(graph: Graph) -> Nest:
     """The nest of a group. Its buffers take the slots of the context in order: inputs, results."""
@@ -97,22 +101,23 @@ class Lowering:
                    i, x.dtype, x.type.size, isinstance(x.type, ScalarType))
             for i, x in enumerate(tensors)]
         self.input_buffers = dict(zip(graph.inputs, self.buffers, strict=False))
+        self.outputs = self.buffers[len(graph.inputs):]
 
     def run(self) -> Nest:
-        stores = {}
-        results = self.graph.results
+        stores, late, results = {}, [], self.graph.results
         sums = [i for i, x in enumerate(results) if self._is_total(x)]
         if sums and all(x.size < results[sums[0]].operands[0].size for x in results):
             x = results[sums[0]].operands[0]
             self.at[x] = self._anchor_at(x)
-        for result in self._order():
-            if result in sums:
-                continue
-            index = self._result_index(result)
-            value = self.value(self.graph.results[result], index)
-            buffer = self.buffers[len(self.graph.inputs) + result]
-            place = linear(index, self.graph.results[result].shape)
-            stores[result] = Store(buffer, place, value)
+        for result in (i for i in self._order() if i not in sums):
+            try:
+                stores[result] = self._store(result)
+            except Unplaced:
+                late.append(result)
+        for result in sums:                     # gives what they are made of a place
+            self._totalled(result)
+        for result in late:
+            stores[result] = self._store(result)
         for result in sums:
             stores[result] = self._total(result)
         reduced = self.reduced or []
@@ -121,6 +126,12 @@ class Lowering:
                     [stores[i] for i in sorted(stores)])
         self._check(nest)
         return nest
+
+    def _store(self, result: int) -> Store:
+        node = self.graph.results[result]
+        index = self._result_index(result)
+        value = self.value(node, index)
+        return Store(self.outputs[result], linear(index, node.shape), value)
 
     def _check(self, nest: Nest) -> None:
         """Every result covers its array: a full one uses all axes; a row needs no reduced axis."""
@@ -144,19 +155,23 @@ class Lowering:
             x.prim.kind == "reduce" and x.operands[0].size == size and not totals.may_be(x)
             for x in self.graph.body)
 
-    def _total(self, result: int) -> Store:
-        node = self.graph.results[result]
-        x = node.operands[0]
+    def _totalled(self, result: int) -> tuple[list[Affine], Value]:
+        """What a total is the sum of, and at which index."""
+        x = self.graph.results[result].operands[0]
         index = self.at.get(x) or self._infer(x)
         if index is None or not bijective(index, x.shape):
-            raise NotFusable(f"{node} is a sum of what the others do not walk")
+            raise NotFusable(f"{x} is summed up, and is not what the others walk")
+        return index, self.value(x, index)
+
+    def _total(self, result: int) -> Store:
+        node = self.graph.results[result]
+        index, value = self._totalled(result)
         kept = [i for k, i in enumerate(index) if k not in reduced_axes(node)]
         place = linear(kept, node.shape)
         wanted = frozenset(place.terms)
         if self.reduced and wanted != frozenset(self.reduced):
-            raise NotFusable(f"{node} keeps other axes than those that are walked again")
-        return Store(self.buffers[len(self.graph.inputs) + result], place, self.value(x, index),
-                     total=True)
+            return self._store(result)          # columns are walked here, for others' sake
+        return Store(self.outputs[result], place, value, total=True)
 
     # -- axes ----------------------------------------------------------------------------------
     def new_axes(self, extents, letter: str) -> tuple[list[Axis], list[Affine]]:
@@ -190,11 +205,9 @@ class Lowering:
     # -- results -------------------------------------------------------------------------------
     def _order(self) -> list[int]:
         """The largest result first: its axes are the nest's."""
-        results = self.graph.results
-        sizes = [x.size for x in results]
-        first = 0
-        for i in range(1, len(results)):
-            if _larger(sizes[i], sizes[first]):
+        results, first = self.graph.results, 0
+        for i, x in enumerate(results):
+            if _larger(x.size, results[first].size):
                 first = i
         return [first, *(i for i in range(len(results)) if i != first)]
 
@@ -226,7 +239,7 @@ class Lowering:
             return [ZERO if n == 1 else Affine.of(next(axes)) for n in node.shape]
         if node.size == 1:
             return [ZERO] * node.ndim
-        raise NotFusable(f"result {node} is not indexed by the axes of the others")
+        raise Unplaced(f"result {node} is not indexed by the axes of the others")
 
     def _infer(self, node: Node) -> list[Affine] | None:
         """The index at which `node` fits what has been asked for already: from its operands'."""
@@ -368,9 +381,11 @@ class Lowering:
         x, position = node.operands
         if position.size == 0:
             return Literal(node.dtype, 0)
-        filled = isinstance(x, Constant) and x.is_fill
-        if not filled and not isinstance(x, Input):
-            raise NotFusable("gather reads an operand of the group")
+        filled, table = isinstance(x, Constant) and x.is_fill, x
+        while isinstance(table, Apply) and table.prim.name == "reshape":
+            table = table.operands[0]
+        if not filled and not isinstance(table, Input):
+            raise NotFusable("gather reads what the group computes")
         axis, n = node.attrs["axis"], position.ndim
         at = self.value(position, index[axis:axis + n], guards)
         checked = Checked(i64, _cast(at, i64), x.shape[axis], 0, guards)
@@ -379,7 +394,7 @@ class Lowering:
             return ScalarOp(node.dtype, "gather", lambda b, i, v: v, (checked, value))
         own = [*index[:axis], ZERO, *index[axis + n:]]
         stride = linear([ZERO if k != axis else Affine(1) for k in range(x.ndim)], x.shape).const
-        return self._load(x, linear(own, x.shape), guards, (checked, stride))
+        return self._load(table, linear(own, x.shape), guards, (checked, stride))
 
     # -- reductions ------------------------------------------------------------------------------
     def _reduce(self, node, index, guards):

@@ -27,7 +27,6 @@ from cellc.kernels.loops import EXPENSIVE
 from cellc.kernels.lower import NotFusable, lower
 from cellc.kernels.places import done_in_registers
 from cellc.kernels.product import NoProduct, product_of
-from cellc.kernels.views import Affine
 from cellc.passes.fuse_groups import (
     FEW_ROWS,
     MOST_MEMBERS,
@@ -74,7 +73,7 @@ def fuse_graph(graph: Graph) -> Graph:
                 if not floating:
                     raise clusters.refusal[group]
                 anchored.update(floating)
-            alone.update(group.index)
+            alone.update([clusters.breaking(group)] if attempt < ATTEMPTS // 2 else group.index)
     raise clusters.refusal[refused[0]]
 
 
@@ -182,19 +181,27 @@ class Clusters:
             return None
         if not group.totals.isdisjoint(self.floating.sources(*node.operands)):
             return None                                 # they are known when all rows are walked
+        if self._looks_up_in(node, group):
+            return None
         index = self.joining.fits(node, group)
         if node.prim.kind == "reduce" and (index is None or self._better_apart(node, group)):
             return self._as_total(node, group)
         if index is None:
             return None
         sweep = self._sweep(node, group)
-        if sweep and group.full(index) and not self._worth_sweeping(node, group):
+        if sweep and group.full(index) and (
+                not self._worth_sweeping(node, group) or self._is_for_others(node, group, index)):
             return None
         for x in self.floating.sources(*node.operands):
             other = self.group_of.get(x)
             if other is not None and other is not group and other.depends_on(group):
                 return None
         return index
+
+    def _looks_up_in(self, node: Node, group: Group) -> bool:
+        """Is it a gather from what the group computes, which is in memory only behind the group?"""
+        return node.prim.name == "gather" and any(
+            x in group.index for x in self.floating.sources(node.operands[0]))
 
     def _as_total(self, node: Apply, group: Group):
         """The index of a sum of columns that the group has at hand while it walks rows, or None."""
@@ -258,6 +265,25 @@ class Clusters:
         """Rows that are walked again should be many, or short."""
         return group.rows() >= FEW_ROWS or elements(node.shape) <= SERIAL_SIZE
 
+    def _is_for_others(self, node: Apply, group: Group, index) -> bool:
+        """Would it be stored only to be summed up along the group's rows, by another kernel, which
+        can make it as well from what is in memory and a number for each row?"""
+        if any(group.full(group.index[x]) for x in self.floating.sources(*node.operands)
+               if x in group.index):
+            return False
+        seen, stack = {node}, [node]
+        while stack:
+            for reader in self.readers.get(stack.pop(), (None,)):
+                kind = None if reader is None else reader.prim.kind
+                if kind == "elementwise" and reader.shape == node.shape:
+                    stack += {reader} - seen
+                    seen.add(reader)
+                elif kind != "reduce" or reader.operands[0] not in seen or totals.may_be(
+                        reader) or {a for k in reduced_axes(reader) for a in index[k].terms} == set(
+                        group.reduced):
+                    return False
+        return True
+
     def _join(self, node: Apply, group: Group, index) -> None:
         if node.prim.kind == "reduce" and node not in group.totals:
             operand = self.joining.forward(node.operands[0], group)
@@ -281,7 +307,9 @@ class Clusters:
                 continue
             wanted = self._asked_at(node, x, group)
             if wanted is not None and self._mergeable(group, other):
-                self._merge(group, other, x, wanted)
+                merged = self.joining.merged(group, other, x, wanted)
+                if merged is not None:
+                    self._merge(group, merged, other)
 
     def _asked_at(self, node: Apply, x: Node, group: Group):
         """The index at which `node`, in the group, reads x; None where it reads it at two."""
@@ -302,33 +330,18 @@ class Clusters:
     def _mergeable(self, group: Group, other: Group) -> bool:
         if len(group.index) + len(other.index) > MOST_MEMBERS or group.totals or other.totals:
             return False
+        if any(self._looks_up_in(m, other) for m in group.index) or any(
+                self._looks_up_in(m, group) for m in other.index):
+            return False
         return not any(d is not other and d.depends_on(other) for d in group.deps) and not any(
             d is not group and d.depends_on(group) for d in other.deps)
 
-    def _merge(self, group: Group, other: Group, x: Node, wanted) -> None:
-        """Make `other`'s members members of `group`, in which its member x is read at `wanted`."""
-        mapping: dict = {}
-        for mine, its in zip(wanted, other.index[x], strict=True):
-            if len(its.terms) == 0:
-                continue
-            axis = next(iter(its.terms))
-            if its != Affine.of(axis) or axis in mapping:
-                return
-            mapping[axis] = mine
-        if not self._maps_reduced(group, other, mapping):
-            return
-        if any(a not in mapping for i in other.index.values() for e in i for a in e.terms):
-            return
-        reduced = [a for r in other.reduced for a in sorted(
-            mapping[r].terms, key=lambda a, r=r: -mapping[r].terms[a])]
-        if reduced and group.reduced and reduced != group.reduced:
-            return
-        if reduced and not group.reduced:
-            if not self._may_reduce(group, reduced):
-                return
-            group.reduced = reduced
-        for node, index in other.index.items():
-            group.index[node] = [i.substitute(mapping) for i in index]
+    def _merge(self, group: Group, merged: Group, other: Group) -> None:
+        """Let the group be what it is with `other`'s members."""
+        order = {node: i for i, node in enumerate(self.graph.body)}
+        group.index = dict(sorted(merged.index.items(), key=lambda item: order[item[0]]))
+        group.axes, group.reduced = merged.axes, merged.reduced
+        for node in other.index:
             group.sweep[node] = other.sweep.get(node, 0)
             self.group_of[node] = group
         for member in group.index:
@@ -340,30 +353,6 @@ class Clusters:
                 if g is not group:
                     g.deps.add(group)
         self.groups.remove(other)
-        order = {node: i for i, node in enumerate(self.graph.body)}
-        group.index = dict(sorted(group.index.items(), key=lambda item: order[item[0]]))
-
-    def _may_reduce(self, group: Group, reduced) -> bool:
-        """Whether the group's own members stay what they are with these axes reduced."""
-        rows = elements([a.extent for a in group.axes if a not in reduced])
-        size = elements([a.extent for a in group.axes])
-        return rows >= FEW_ROWS or size <= SERIAL_SIZE
-
-    def _maps_reduced(self, group: Group, other: Group, mapping: dict) -> bool:
-        """Extend the mapping to reduced axes of `other` that x does not run over."""
-        left = [a for a in other.reduced if a not in mapping]
-        if not left:
-            return True
-        if len(left) != len(other.reduced):
-            return False
-        if group.reduced:
-            if [a.extent for a in left] != [a.extent for a in group.reduced]:
-                return False
-            mapping.update((a, Affine.of(b)) for a, b in zip(left, group.reduced, strict=True))
-            return True
-        mapping.update((a, Affine.of(a)) for a in left)
-        group.axes += left
-        return True
 
     # -- building --------------------------------------------------------------------------------
     def floats_under(self, node: Apply) -> list[Node]:
@@ -376,9 +365,23 @@ class Clusters:
                 stack.extend(x.operands)
         return found
 
-    def lowers(self, group: Group) -> bool:
+    def breaking(self, group: Group) -> Node:
+        """A member up to which a refused group is a nest, and with it none."""
+        members = list(group.index)
+        good, bad = 1, len(members)             # first members that are one, and that are none
+        while bad - good > 1:
+            part = Group(group.kind)
+            part.index = {m: group.index[m] for m in members[:(good + bad) // 2]}
+            outside = [m for m in part.index if self.readers.get(m, set()) - part.index.keys()]
+            if self.lowers(part, outside):
+                good = len(part.index)
+            else:
+                bad = len(part.index)
+        return members[bad - 1]
+
+    def lowers(self, group: Group, results: list[Node] | None = None) -> bool:
         """Whether the group's body is a nest, a product or a concat, after all."""
-        body, _, results = self.bodies[group] = self._body(group)
+        body, _, results = self.bodies[group] = self._body(group, results)
         if not results:
             return True
         if group.kind == "dot":

@@ -313,6 +313,102 @@ class Joining:
             return None
         return kept
 
+    # -- two groups as one -----------------------------------------------------------------------
+    def merged(self, group: Group, other: Group, x: Node, wanted: Index) -> Group | None:
+        """Both groups' members, with `other`'s member x at the index `wanted`; None where that is
+        no group."""
+        mapping: dict = {}
+        for mine, its in zip(wanted, other.index[x], strict=True):
+            if len(its.terms) == 0:
+                continue
+            axis = next(iter(its.terms))
+            if its != Affine.of(axis) or axis in mapping:
+                return None
+            mapping[axis] = mine
+        both = Group(group.kind)
+        both.axes = list(group.axes)
+        if not self._maps_reduced(group, other, mapping, both.axes):
+            return None
+        if any(a not in mapping for i in other.index.values() for e in i for a in e.terms):
+            return None
+        reduced = [a for r in other.reduced for a in sorted(
+            mapping[r].terms, key=lambda a, r=r: -mapping[r].terms[a])]
+        if reduced and group.reduced and reduced != group.reduced:
+            return None
+        if reduced and not group.reduced and not _may_reduce(both.axes, reduced):
+            return None
+        both.reduced = group.reduced or reduced
+        both.index = group.index | {node: [i.substitute(mapping) for i in index]
+                                    for node, index in other.index.items()}
+        nested = any(m.prim.kind == "reduce" and both.full(both.index[m]) for m in other.index)
+        return None if nested or not self._makes_little_again(group, other, both) else both
+
+    def _makes_little_again(self, group: Group, other: Group, both: Group) -> bool:
+        """Whether a part reads the other's members where they are, or what costs little to make at
+        another point as well; what is reduced is known for the row alone that is walked."""
+        rows = Group(group.kind)
+        rows.index = {node: both.index[node] for part in (group, other) for node in part.index
+                      if part.sweep.get(node)}
+        for part, there in ((group, other), (other, group)):
+            for node in part.index:
+                read = [x for x in self.floating.sources(*node.operands) if x in there.index]
+                if not read or self._reads_at(node, both, both):
+                    continue
+                again = self._made_of(read, there)
+                if not rows.index.keys().isdisjoint(again) and not self._reads_at(
+                        node, both, rows) or sum(map(cost_of, again)) > EXPENSIVE:
+                    return False
+        return True
+
+    def _made_of(self, nodes: list[Node], group: Group) -> set[Node]:
+        """The members of a group that these members are made of, they included."""
+        found, stack = set(), list(nodes)
+        while stack:
+            x = stack.pop()
+            if x in group.index and x not in found:
+                found.add(x)
+                stack += self.floating.sources(*x.operands)
+        return found
+
+    def _maps_reduced(self, group: Group, other: Group, mapping: dict, axes: list[Axis]) -> bool:
+        """Extend the mapping to reduced axes of `other` that x does not run over."""
+        left = [a for a in other.reduced if a not in mapping]
+        if not left:
+            return True
+        if len(left) != len(other.reduced):
+            return False
+        if group.reduced:
+            if [a.extent for a in left] != [a.extent for a in group.reduced]:
+                return False
+            mapping.update((a, Affine.of(b)) for a, b in zip(left, group.reduced, strict=True))
+            return True
+        mapping.update((a, Affine.of(a)) for a in left)
+        axes += left
+        return True
+
+    def _reads_at(self, node: Apply, group: Group, members: Group) -> bool:
+        """Whether a member of the group reads these at the index that they have."""
+        index, operands = group.index[node], node.operands
+        if node.prim.kind == "elementwise":
+            return all(self.reads_in_place(x, index if x.shape else [], members) for x in operands)
+        if node.prim.kind == "reduce":
+            return self._fits_reduction(node, group) == index
+        if node.prim.name in VIEWS:
+            try:
+                return self.reads_in_place(operands[0], operand_index(node, index), members)
+            except (NotAffine, SymbolicFault):
+                return False
+        if node.prim.name == "gather":
+            axis, n = node.attrs["axis"], operands[1].ndim
+            return self.reads_in_place(operands[1], index[axis:axis + n], members)
+        return False
+
+
+def _may_reduce(axes: list[Axis], reduced: list[Axis]) -> bool:
+    """Whether what walks these axes may as well walk rows, reducing some of them."""
+    rows = elements([a.extent for a in axes if a not in reduced])
+    return rows >= FEW_ROWS or elements([a.extent for a in axes]) <= SERIAL_SIZE
+
 
 def _in_order(axes: list[Axis], reduced: list[Axis]) -> bool:
     return [a for a in reduced if a in axes] == axes

@@ -15,6 +15,7 @@ from cellc.ir.prims import reduce as r
 from cellc.ir.prims import shape as s
 from cellc.ir.text import print_graph, read
 from cellc.ir.types import Dim, TensorType, f32, i64
+from cellc.kernels.lower import lower
 from cellc.passes import fuse
 from tests.kernel_runner import Compiled, as_tuple, build, close, random_array
 
@@ -146,6 +147,25 @@ def test_kernels_and_control_stay():
     assert "concat" in found and ("exp",) in found
 
 
+def looked_up(x, i):
+    """What a loss does with the logits of labels: reads some, and sums all."""
+    flat = gather.gather(s.reshape(x, shape=(x.size,)), i, axis=0)
+    return e.mul(flat, r.reduce_sum(e.exp(x), axes=(1,)))
+
+
+def test_a_lookup_reads_through_reshapes():
+    types = t(9, 6), t(9, of=i64)
+    assert groups(fuse.run(build(looked_up, *types))) == [
+        ("reshape", "gather", "exp", "reduce_sum", "mul")]
+    same(build(lambda x, i: looked_up(x, e.mod(i, i * 0 + 54)), *types))
+
+
+def test_a_lookup_in_what_is_computed_waits_for_it():
+    types = t(9, 6), t(9, of=i64)
+    found = same(build(lambda x, i: looked_up(e.tanh(x), e.mod(i, i * 0 + 54)), *types))
+    assert found[1:] == [("tanh", "exp", "reduce_sum"), ("reshape", "gather", "mul")]
+
+
 @pytest.mark.parametrize("build_parts", [
     lambda x: shape.concat(s.slice(x, starts=(0, 6), stops=(9, 8), steps=(1, 1)),
                            s.slice(x, starts=(0, 0), stops=(9, 6), steps=(1, 1)), axis=1),
@@ -204,6 +224,62 @@ def test_nothing_fused_is_right_too(monkeypatch):
 
 # -- sizes known at run time -----------------------------------------------------------------------
 N = Dim("n")
+
+
+def test_of_a_refused_group_one_member_is_left_out(monkeypatch):
+    def chain(x):
+        return e.exp(e.neg(e.tanh(e.neg(e.exp(x)))))
+
+    def without_tanh(graph):
+        if len(graph.body) > 1 and any(node.prim is e.tanh for node in graph.body):
+            raise fuse.NotFusable("as told")
+        return lower(graph)
+
+    monkeypatch.setattr(fuse, "lower", without_tanh)
+    assert same(build(chain, t(9, 6))) == [("exp", "neg"), ("tanh",), ("neg", "exp")]
+
+
+def shortest_ways(x):
+    """Each round reads the last one's result at three places."""
+    for k in range(30):
+        column = s.slice(x, starts=(0, k % 9), stops=(9, k % 9 + 1), steps=(1, 1))
+        row = s.slice(x, starts=(k % 9, 0), stops=(k % 9 + 1, 9), steps=(1, 1))
+        x = e.min(x, e.add(rows(column, x, 0, 1), rows(row, x, 0, 1)))
+    return x
+
+
+def residual_products(w, x):
+    """A vector times a matrix is a sum of products here: what it gives is read along columns."""
+    for _ in range(4):
+        x = e.add(x, e.tanh(r.reduce_sum(e.mul(w, rows(x, w, 1)), axes=(1,))))
+    return x
+
+
+def scaled_both_ways(x):
+    for _ in range(4):
+        x = e.div(x, rows(r.reduce_sum(x, axes=(0,)), x, 1))
+        x = e.sub(x, rows(r.reduce_max(x, axes=(1,)), x, 0))
+    return x
+
+
+def shifted_sums(x):
+    for _ in range(12):
+        shifted = s.slice(x, starts=(1, 0), stops=(9, 9), steps=(1, 1))
+        x = e.add(x, s.pad(shifted, low=(0, 0), high=(1, 0), value=0.0))
+    return x
+
+
+@pytest.mark.parametrize("function, types", [
+    (shortest_ways, [t(9, 9)]), (residual_products, [t(9, 9), t(9)]),
+    (scaled_both_ways, [t(9, 9)]), (shifted_sums, [t(9, 9)])])
+def test_little_is_made_again(function, types, monkeypatch):
+    """Groups that read one another elsewhere stay apart, so that code grows with the program."""
+    monkeypatch.setattr(fuse.Clusters, "breaking", None)        # none is refused
+    graph = build(function, *types)
+    same(graph)
+    nests = [lower(node.attrs["graph"]) for node in fuse.run(graph).body
+             if node.prim.name == "fused"]
+    assert sum(len(nest.values()) for nest in nests) < 6 * len(graph.body)
 
 
 def mlp_with_gradient(x, w, b, w2, labels):
@@ -301,7 +377,8 @@ def step(values, kind, x, b, c):
     if kind == 6:
         return s.transpose(x, perm=tuple((i + b) % x.ndim for i in range(x.ndim)))
     if kind == 7:
-        return s.reshape(x, shape=(x.size,) if b % 2 else (x.shape[0], x.size // x.shape[0]))
+        return s.reshape(x, shape=((x.shape[0], x.size // x.shape[0]), (x.size,),
+                                   (x.shape[0], 1, x.size // x.shape[0]))[b % 3])
     if kind == 8:
         return s.broadcast(x, shape=(2, *x.shape), dims=tuple(range(1, x.ndim + 1)))
     if kind == 9:
@@ -334,6 +411,8 @@ def kernel_step(values, kind, x, axis, c):
         return w if c % 3 else s.windows_add(e.tanh(w), shape=(x.shape[-1],), strides=(stride,),
                                              dilations=(1,))
     if kind == 15:
+        if c % 3 == 0:
+            x, axis, n = s.reshape(x, shape=(x.size,)), 0, x.size
         at = s.iota(shape=(3,), axis=0, dtype=i64)
         return gather.gather(x, e.mod(at * (1 + c), at * 0 + n), axis=axis)
     return None
