@@ -44,7 +44,7 @@ class Effects:
 
 def failing_apply(node: Apply) -> Apply | None:
     """The apply in a group (or the apply itself) whose kernel checks indices."""
-    if node.prim.name in ("gather", "scatter_add"):
+    if node.prim.name in ("gather", "scatter_add", "last_entry"):
         return node
     body = node.attrs.get("graph") if node.prim.name == "fused" else None
     return next((x for x in body.body if x.prim.name == "gather"), None) if body else None

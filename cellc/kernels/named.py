@@ -5,6 +5,7 @@
     pad           between elements: a nest that fills, then one that copies with a stride
     windows_add   with a stride: a nest that clears, then one that adds, windows in sequence
     scatter_add   a nest that clears, then one that adds rows in the order of the index
+    last_entry    a nest that says nobody, then one that writes entries' numbers in their order
     cumsum        rows or columns, summed as they go (scan.py)
     argsort       rows of keys, sorted (sort.py)
     tiles         tiles of images in another basis (tiles.py)
@@ -27,6 +28,7 @@ from cellc.kernels.emit import ARGUMENTS, Emitter
 from cellc.kernels.emit_values import Context
 from cellc.kernels.loops import (
     Checked,
+    Index,
     Literal,
     Nest,
     ScalarOp,
@@ -73,7 +75,7 @@ def find(graph: Graph) -> Callable | None:
         return emit_stretched_pad
     if name == "windows_add" and any(n != 1 for n in attrs["strides"]):
         return emit_windows_add
-    return {"concat": emit_concat, "scatter_add": emit_scatter_add,
+    return {"concat": emit_concat, "scatter_add": emit_scatter_add, "last_entry": emit_last_entry,
             "cumsum": emit_cumsum, "argsort": emit_argsort,
             "tiles": emit_tiles, "join_tiles": emit_tiles}.get(name)
 
@@ -213,4 +215,22 @@ def emit_scatter_add(*arguments) -> Kernel:
     ordered = [a for a in axes[axis:axis + n] if a in rows]
     lanes = tail[-1] if tail else None
     e.phase(e.in_order(nest, [*lead, *tail], ordered, lanes))
+    return e.kernel()
+
+
+def emit_last_entry(*arguments) -> Kernel:
+    """-1 everywhere, then the number of each entry at its place, later ones over earlier ones."""
+    e = Emission(*arguments)
+    (index,) = e.node.operands
+    e.phase(e.fill(-1))
+    if e.node.type.size == 0 or index.size == 0:
+        return e.kernel()
+    axes = axes_for(index.shape, "i")
+    at = Reader(e.graph).value(index, index_of(axes))
+    wide = ScalarOp(i64, "cast", lambda b, i: b.cast(i, i64), (at,))
+    entry = Index(i64, *index_of(axes))
+    rows = [a for a in axes if a.extent != 1]
+    nest = Nest(rows, [], [Store(e.out, Affine(), entry, (),
+                                 (Checked(i64, wide, e.node.shape[0], 0), 1))])
+    e.phase(e.in_order(nest, [], rows, None))
     return e.kernel()

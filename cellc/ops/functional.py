@@ -139,6 +139,7 @@ from cellc.ops.indexing import (
     gather,
     gather_elements,
     getitem,
+    index_add,
     index_select,
     masked_select,
     nonzero,
@@ -148,6 +149,7 @@ from cellc.ops.indexing import (
     sort,
     take,
     topk,
+    unsorted_segment_sum,
 )
 from cellc.ops.linalg import (
     batch_matmul,

@@ -230,32 +230,11 @@ class _Advanced:
         if count == 0:
             return x
         value = reshape(value, (*self.merged[:axis], count, *self.merged[axis + 1:]))
-        writer = _last_writer(reshape(self.index, (count,)), n)
+        writer = g.last_entry(reshape(self.index, (count,)), size=n)
         taken = g.gather(value, arith.maximum(writer, 0), axis=axis)
         here = s.broadcast(arith.greater_equal(writer, 0), shape=self.merged, dims=(axis,))
         flat = e.select(here, taken, flat)
         return transpose(reshape(flat, self.shape), s.inverse(self.perm))
-
-
-def _last_writer(index, n):
-    """For each of n places the number of the last entry of `index` that names it, else -1."""
-    count = index.shape[0]
-    if not building():
-        from cellc.tensor import wrap
-
-        places = index.asnumpy()
-        check_places(places, n)
-        writer = np.full(n, -1, np.int64)
-        writer[places] = np.arange(count)
-        return wrap(writer, TensorType(i64, (n,)))
-    ones = e.cast(_constant(TensorType(boolean, (count,)), True), dtype=i64)
-    checked = g.scatter_add(index, ones, axis=0, size=n)        # its bounds check is what we want
-    shape = (n, count)
-    named = e.eq(s.iota(shape=shape, axis=0, dtype=i64),
-                 s.broadcast(arith.cast(index, i64), shape=shape, dims=(1,)))
-    entry = s.iota(shape=shape, axis=1, dtype=i64)
-    last = r.reduce_max(e.select(named, entry, fill(TensorType(i64, shape), -1)), axes=(1,))
-    return arith.where(arith.greater(checked, 0), last, -1)
 
 
 def check_places(places: np.ndarray, n: int) -> None:
@@ -395,6 +374,50 @@ def scatter_add(x, axis, index, src):
     total = g.scatter_add(flat, reshape(arith.cast(src, x.dtype), flat.shape), axis=0,
                           size=math.prod(x.shape))
     return arith.add(x, reshape(total, x.shape))
+
+
+def index_add(x, indices, y, axis, use_lock=True, check_index_bound=True):
+    """x with what y has along an axis added at the indices: equal ones add up, in their order.
+
+    Shapes:   x [..., n, ...], indices [k], y [..., k, ...] -> as x.
+    Dtypes:   that of x.
+    Errors:   ShapeFault for other shapes, IndexFault for an index outside 0..n-1 (whatever
+              `check_index_bound` says; `use_lock` is MindSpore's as well).
+    Gradient: to x as it is; to y what its places got.
+    """
+    x, y, indices = tensor_of(x), tensor_of(y), tensor_of(_as_tensor(indices))
+    axis = axis_of(axis, len(x.shape))
+    wanted = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1:])
+    if len(indices.shape) != 1 or tuple(y.shape) != wanted:
+        raise ShapeFault(f"index_add: found indices of shape {list(indices.shape)} and y of shape "
+                         f"{list(y.shape)} for axis {axis} of shape {list(x.shape)}",
+                         "one index for each place that y has along the axis")
+    return arith.add(x, g.scatter_add(indices, arith.cast(y, x.dtype), axis=axis,
+                                      size=x.shape[axis]))
+
+
+def unsorted_segment_sum(input_x, segment_ids, num_segments):
+    """The sums of the rows that have one segment's number, for all segments.
+
+    Shapes:   input_x [*ids, ...], segment_ids [*ids], num_segments an int n -> [n, ...]; a segment
+              without rows is 0, and rows with a negative number count nowhere.
+    Dtypes:   that of input_x.
+    Errors:   ShapeFault where the shape of the numbers does not begin input_x's or n is not
+              positive, IndexFault for a number of n or more.
+    Gradient: each row gets its segment's.
+    """
+    x, ids = tensor_of(input_x), tensor_of(_as_tensor(segment_ids))
+    n, rank = known_int(num_segments, "num_segments"), len(ids.shape)
+    if n < 1:
+        raise ShapeFault(f"unsorted_segment_sum: found {n} segments", "one or more")
+    if tuple(x.shape[:rank]) != tuple(ids.shape):
+        raise ShapeFault(f"unsorted_segment_sum: found numbers of shape {list(ids.shape)} for rows "
+                         f"of shape {list(x.shape)}", "one number for each row")
+    itself = g.gather(s.iota(shape=(n,), axis=0, dtype=i64), arith.maximum(ids, 0), axis=0)
+    place = arith.where(arith.less(ids, 0), n, itself)      # the last is left out
+    sums = g.scatter_add(place, x, axis=0, size=n + 1)
+    return s.slice(sums, starts=(0,) * len(sums.shape), stops=(n, *sums.shape[1:]),
+                   steps=(1,) * len(sums.shape))
 
 
 def nonzero(x):

@@ -59,7 +59,7 @@ _PLAIN = {
     "Ones": F.ones, "Eye": F.eye, "MaskedFill": F.masked_fill, "BiasAdd": F.bias_add,
     "GatherD": F.gather_elements, "Depend": F.depend, "Assign": assign, "Dot": F.dot,
     "Lerp": F.lerp, "Addcmul": F.addcmul, "Addcdiv": F.addcdiv, "LinSpace": F.linspace,
-    "StopGradient": F.stop_gradient,
+    "StopGradient": F.stop_gradient, "UnsortedSegmentSum": F.unsorted_segment_sum,
 }
 for _name, _function in _PLAIN.items():
     globals()[_name] = _plain(_name, _function)

@@ -134,6 +134,30 @@ def test_indexing_with_tensors_of_indices():
     same(ops.gather_elements(Tensor(X), 0, Tensor(places)), np.take_along_axis(X, places, 0))
 
 
+def test_adding_at_indices():
+    draw = np.random.default_rng(3)
+    x, y, at = draw.standard_normal((4, 5)), draw.standard_normal((4, 3)), np.array([1, 4, 1])
+    exact = x.copy()
+    np.add.at(exact, (slice(None), at), y)
+    same(ops.index_add(Tensor(x), Tensor(at), Tensor(y), 1), exact)
+    check_gradient(lambda x, y: ops.index_add(x, Tensor(at), y, -1), x, y)
+    numbers = np.array([[2, 0, -1, 2, 0], [4, 4, 2, -7, 0], [0, 0, 0, 0, 0], [2, 2, 2, 2, 2]])
+    exact = np.zeros(6)
+    np.add.at(exact, numbers[numbers >= 0], x[numbers >= 0])
+    same(ops.unsorted_segment_sum(Tensor(x), Tensor(numbers), 6), exact)
+    check_gradient(lambda x: ops.unsorted_segment_sum(x, Tensor(numbers), 6) ** 2, x)
+    rows = ops.operations.UnsortedSegmentSum()(Tensor(x), Tensor(numbers[:, 2], "int32"), 3)
+    same(rows, np.stack([x[2], 0 * x[0], x[1] + x[3]]))
+    with pytest.raises(IndexFault, match="index 4 is out of range for a size of 3"):
+        ops.unsorted_segment_sum(Tensor(x), Tensor(numbers), 3)
+    with pytest.raises(IndexFault, match="index 4 is out of range"):
+        ops.index_add(Tensor(x), Tensor(at), Tensor(x[1:]), 0)
+    with pytest.raises(ShapeFault, match="one index for each place"):
+        ops.index_add(Tensor(x), Tensor(at), Tensor(y), 0)
+    with pytest.raises(ShapeFault, match="one number for each row"):
+        ops.unsorted_segment_sum(Tensor(x), Tensor(at), 6)
+
+
 @pytest.mark.parametrize("index, message", [
     (np.s_[2], "index 2 of axis 0 of size 2"), (np.s_[0, -4], "index -4 of axis 1 of size 3"),
     (np.s_[0, 0, 0, 0], "4 indices"), (np.s_[..., ...], "one ellipsis"),

@@ -27,7 +27,8 @@ TAKES = {
 # The operands whose dtype is the data's, where it is not all of them.
 DATA = {"select": (1, 2), "gather": (0,), "scatter_add": (1,)}
 # Their samples have dtypes of their own; tested one by one.
-OWN_DTYPES = ("mulhi", "random_bits", "cast", "bitcast", "dim_size", "iota")
+OWN_DTYPES = ("mulhi", "random_bits", "cast", "bitcast", "dim_size", "iota",
+              "last_entry")
 
 
 def kinds_taken(name: str) -> str:

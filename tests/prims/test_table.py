@@ -190,7 +190,7 @@ def test_what_has_no_rule_is_flat_or_no_float_or_late():
                and prim.kind != "control"}
     whole = {"eq", "ne", "lt", "le", "gt", "ge", "is_finite", "bit_and", "bit_or", "bit_xor",
              "bit_not", "shl", "shr", "mulhi", "reduce_and", "reduce_or", "argmax", "argmin",
-             "argsort", "random_bits", "dim_size"}
+             "argsort", "last_entry", "random_bits", "dim_size"}
     late = {"tiles", "join_tiles"}      # made by a pass behind all gradients
     assert without == whole | FLAT | late
 

@@ -1,4 +1,5 @@
-"""Reading and adding at places given by an integer tensor; each is the other's adjoint."""
+"""Reading and adding at places given by an integer tensor, each the other's adjoint; and who names
+a place last."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from cellc.ir.prims import elementwise as e
 from cellc.ir.prims import shape as s
 from cellc.ir.prims.checks import NUMBER, axis_of, takes_tensor
 from cellc.ir.prims.rules import lanes_first, linear, together
-from cellc.ir.types import Dim, i32, i64
+from cellc.ir.types import Dim, TensorType, i32, i64
 
 
 def _takes_index(prim: str, index) -> None:
@@ -134,3 +135,40 @@ scatter_add = primitive(
         ([np.array([2, 0, 2]), np.arange(12.0).reshape(3, 4)], {"axis": 0, "size": 4}),
         ([np.array([[1, 0], [1, 1]]), np.arange(8.0).reshape(2, 2, 2)], {"axis": 1, "size": 3}),
         ([np.array(1), np.array(5.0)], {"axis": 0, "size": 3})])
+
+
+def _last_entry_types(index, size):
+    _takes_index("last_entry", index)
+    if index.ndim != 1:
+        raise ShapeFault(f"last_entry: found index {index}, expected one axis")
+    return TensorType(i64, (size,))
+
+
+def _last_entry(index, size):
+    index = np.asarray(index)
+    _check_index(index, size)
+    last = np.full(size, -1, np.int64)
+    last[index] = np.arange(index.size)             # NumPy writes in order
+    return last
+
+
+def _last_entry_batch(n, lanes, index, size):
+    """The places of all lanes in one row, whose entries are numbered through all lanes."""
+    from cellc.ir import arith
+
+    count = index.shape[1]
+    row = s.reshape(_in_one_row(n, index, size), shape=(n * count,))
+    last = s.reshape(last_entry(row, size=n * size), shape=(n, size))
+    first = arith.mul(s.iota(shape=(n, size), axis=0, dtype=i64),
+                      arith.size_number(count) if isinstance(count, Dim) else count)
+    return arith.where(arith.less(last, 0), last, arith.sub(last, first))
+
+
+last_entry = primitive(
+    "last_entry", "index", doc="For each of `size` places the number of the last entry of the "
+    "index that names it, else -1.", kind="kernel", types=_last_entry_types, vjp=None,
+    eval=_last_entry, batch=_last_entry_batch,
+    samples=lambda: [([np.array([2, 0, 2, 2])], {"size": 4}),
+                     ([np.array([1], np.int32)], {"size": 3}),
+                     ([np.zeros(0, np.int64)], {"size": 3}),
+                     ([np.arange(70) * 7 % 50], {"size": 60})])
