@@ -77,7 +77,7 @@ class ScalarOps:
         """The whole number that x is in every lane, where that is known now."""
         if is_literal(x.text):
             return int(x.text)
-        return None if x.dtype.is_float else x.value
+        return None if x.value is None or x.dtype.is_float else int(x.value)
 
     def _meet(self, *xs: Element) -> list[Element]:
         n = max(x.n for x in xs)

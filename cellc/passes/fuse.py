@@ -181,8 +181,6 @@ class Clusters:
             return None
         if not group.totals.isdisjoint(self.floating.sources(*node.operands)):
             return None                                 # they are known when all rows are walked
-        if self._looks_up_in(node, group):
-            return None
         index = self.joining.fits(node, group)
         if node.prim.kind == "reduce" and (index is None or self._better_apart(node, group)):
             return self._as_total(node, group)
@@ -197,11 +195,6 @@ class Clusters:
             if other is not None and other is not group and other.depends_on(group):
                 return None
         return index
-
-    def _looks_up_in(self, node: Node, group: Group) -> bool:
-        """Is it a gather from what the group computes, which is in memory only behind the group?"""
-        return node.prim.name == "gather" and any(
-            x in group.index for x in self.floating.sources(node.operands[0]))
 
     def _as_total(self, node: Apply, group: Group):
         """The index of a sum of columns that the group has at hand while it walks rows, or None."""
@@ -335,6 +328,11 @@ class Clusters:
             return False
         return not any(d is not other and d.depends_on(other) for d in group.deps) and not any(
             d is not group and d.depends_on(group) for d in other.deps)
+
+    def _looks_up_in(self, node: Node, group: Group) -> bool:
+        """Is it a gather from what the group computes, which is in memory only behind the group?"""
+        return node.prim.name == "gather" and any(
+            x in group.index for x in self.floating.sources(node.operands[0]))
 
     def _merge(self, group: Group, merged: Group, other: Group) -> None:
         """Let the group be what it is with `other`'s members."""
