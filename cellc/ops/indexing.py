@@ -413,8 +413,10 @@ def unsorted_segment_sum(input_x, segment_ids, num_segments):
     if tuple(x.shape[:rank]) != tuple(ids.shape):
         raise ShapeFault(f"unsorted_segment_sum: found numbers of shape {list(ids.shape)} for rows "
                          f"of shape {list(x.shape)}", "one number for each row")
+    # A look-up that gives each number itself and refuses those of n or more; the last place, where
+    # the negative ones go, is left out.
     itself = g.gather(s.iota(shape=(n,), axis=0, dtype=i64), arith.maximum(ids, 0), axis=0)
-    place = arith.where(arith.less(ids, 0), n, itself)      # the last is left out
+    place = arith.where(arith.less(ids, 0), n, itself)
     sums = g.scatter_add(place, x, axis=0, size=n + 1)
     return s.slice(sums, starts=(0,) * len(sums.shape), stops=(n, *sums.shape[1:]),
                    steps=(1,) * len(sums.shape))

@@ -272,15 +272,22 @@ class Joining:
         index = self.derived(node, group)
         if index is None or not bijective(index, node.shape):
             return None
+        return index if self._reads_at(node, index, group) else None
+
+    def _reads_at(self, node: Apply, index: Index, members: Group) -> bool:
+        """Whether a node that is at this index reads these at the index that they have."""
         operands = node.operands
+        if node.prim.kind == "elementwise":
+            return all(self.reads_in_place(x, index if x.shape else [], members) for x in operands)
         if node.prim.name in VIEWS:
             try:
-                return index if self.reads_in_place(operands[0], operand_index(node, index),
-                                                    group) else None
+                return self.reads_in_place(operands[0], operand_index(node, index), members)
             except (NotAffine, SymbolicFault):
-                return None
-        good = all(self.reads_in_place(x, index if x.shape else [], group) for x in operands)
-        return index if good else None
+                return False
+        if node.prim.name == "gather":
+            axis, n = node.attrs["axis"], operands[1].ndim
+            return self.reads_in_place(operands[1], index[axis:axis + n], members)
+        return False
 
     def total(self, node: Apply, group: Group) -> Index | None:
         """The index of a sum over all the rows that the group walks."""
@@ -346,17 +353,22 @@ class Joining:
     def _makes_little_again(self, group: Group, other: Group, both: Group) -> bool:
         """Whether a part reads the other's members where they are, or what costs little to make at
         another point as well; what is reduced is known for the row alone that is walked."""
+        def reads_at(node: Apply, members: Group) -> bool:
+            if node.prim.kind == "reduce":
+                return self._fits_reduction(node, both) == both.index[node]
+            return self._reads_at(node, both.index[node], members)
+
         rows = Group(group.kind)
         rows.index = {node: both.index[node] for part in (group, other) for node in part.index
                       if part.sweep.get(node)}
         for part, there in ((group, other), (other, group)):
             for node in part.index:
                 read = [x for x in self.floating.sources(*node.operands) if x in there.index]
-                if not read or self._reads_at(node, both, both):
+                if not read or reads_at(node, both):
                     continue
                 again = self._made_of(read, there)
-                if not rows.index.keys().isdisjoint(again) and not self._reads_at(
-                        node, both, rows) or sum(map(cost_of, again)) > EXPENSIVE:
+                if not rows.index.keys().isdisjoint(again) and not reads_at(
+                        node, rows) or sum(map(cost_of, again)) > EXPENSIVE:
                     return False
         return True
 
@@ -385,23 +397,6 @@ class Joining:
         mapping.update((a, Affine.of(a)) for a in left)
         axes += left
         return True
-
-    def _reads_at(self, node: Apply, group: Group, members: Group) -> bool:
-        """Whether a member of the group reads these at the index that they have."""
-        index, operands = group.index[node], node.operands
-        if node.prim.kind == "elementwise":
-            return all(self.reads_in_place(x, index if x.shape else [], members) for x in operands)
-        if node.prim.kind == "reduce":
-            return self._fits_reduction(node, group) == index
-        if node.prim.name in VIEWS:
-            try:
-                return self.reads_in_place(operands[0], operand_index(node, index), members)
-            except (NotAffine, SymbolicFault):
-                return False
-        if node.prim.name == "gather":
-            axis, n = node.attrs["axis"], operands[1].ndim
-            return self.reads_in_place(operands[1], index[axis:axis + n], members)
-        return False
 
 
 def _may_reduce(axes: list[Axis], reduced: list[Axis]) -> bool:
